@@ -1,0 +1,81 @@
+# Two targets are all that a newcomer needs: make demo, make test. Every target is idempotent and starts from a bare clone.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SECONDS ?= 20
+KIOSKS ?= 50
+SCENARIO ?= demo
+KEEP ?=
+
+STAMP := $(VENV)/.installed
+SUFFIX = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
+SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd)
+
+.PHONY: help build demo test test-all check format bench clean system
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo
+	@echo "variables: SECONDS=$(SECONDS) KIOSKS=$(KIOSKS) SCENARIO=$(SCENARIO) KEEP=1 PYTHON=$(PYTHON)"
+
+# ---------------------------------------------------------------------------------------------------- setting up
+.PHONY: tools
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer (Debian: apt-get install python3 python3-venv python3-dev)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$($(PYTHON) --version) is too old: install Python 3.11 or newer, or say PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: Python lacks venv (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@command -v $${CC:-cc} >/dev/null || { echo "make: no C compiler: install one (Debian: apt-get install gcc libc6-dev)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "make: Python.h is missing: install the Python headers (Debian: apt-get install python3-dev)" >&2; exit 2; }
+
+$(STAMP): pyproject.toml | tools
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=80" wheel
+	@GRIDSWITCH_NO_EXTENSION=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+# The extension is rebuilt when csrc/ or a .pyx changed: an editable install alone does not notice.
+build: $(VENV)/.built ## set up .venv and compile the codec
+$(VENV)/.built: $(STAMP) $(SOURCES)
+	@echo "compiling iso8583._native.codec …"
+	@$(BIN)/python -c "from setuptools import setup; setup()" --quiet build_ext --inplace --force >$(VENV)/build.log 2>&1 \
+	  || { tail -n 30 $(VENV)/build.log >&2; exit 2; }
+	@touch $@
+
+# ---------------------------------------------------------------------------------------------------- the two
+demo: build ## pay real bills for SECONDS against simulated hosts, then prove that the books agree
+	@$(BIN)/python -m switch demo --seconds $(SECONDS) --kiosks $(KIOSKS) --scenario $(SCENARIO) $(if $(KEEP),--keep)
+
+test: build ## unit, property and integration tests: real sockets, real PostgreSQL
+	@$(BIN)/python -m pytest tests
+
+# ---------------------------------------------------------------------------------------------------- more
+check: build ## lint, format, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "make: some files are not formatted: run make format" >&2; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: build ## format and sort what ruff can mend
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+test-all: test ## all tiers; HSM, browser, fuzz and drills come with their issues
+	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
+
+bench: build ## benchmarks of the codec and the journal
+	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,ops
+
+system: ## Debian packages for the larger tiers (needs root); the core tier needs none
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  missing=""; for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	  if [ -n "$$missing" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; fi; \
+	else echo "make system: not root on Debian; please install: $(SYSTEM_PACKAGES)"; fi
+SYSTEM_PACKAGES := gcc libc6-dev libasan6 python3-dev
+
+clean: ## remove what was built; .venv stays
+	@rm -rf build *.egg-info iso8583/_native/*.so iso8583/_native/codec.c csrc/build .gridswitch $(VENV)/.built
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,43 @@
+"""ISO 8583 messages: specs as data, strict decoding, exact encoding, clear errors.
+
+    >>> import iso8583
+    >>> spec = iso8583.load("unionpay_pos")
+    >>> data = spec.encode({0: "0800", 11: "000001", 41: "10000001", 42: "898100000000001", 60: "00000001003"})
+    >>> spec.decode(data)["terminal_id"]
+    '10000001'
+
+A library: it knows no network, no clock and no program that uses it.
+"""
+
+from iso8583 import errors, masking, mti, tlv, track
+from iso8583.errors import DecodeError, EncodeError, FrameError, Iso8583Error, SpecError
+from iso8583.framing import Framer, frame
+from iso8583.mab import mab
+from iso8583.message import Message, Spec, load
+from iso8583.spec import FieldSpec, MessageSpec
+from iso8583.track import Track2, luhn_ok, mask_pan, parse_track2
+
+__all__ = [
+    "DecodeError",
+    "EncodeError",
+    "FieldSpec",
+    "FrameError",
+    "Framer",
+    "Iso8583Error",
+    "Message",
+    "MessageSpec",
+    "Spec",
+    "SpecError",
+    "Track2",
+    "errors",
+    "frame",
+    "load",
+    "luhn_ok",
+    "mab",
+    "mask_pan",
+    "masking",
+    "mti",
+    "parse_track2",
+    "tlv",
+    "track",
+]

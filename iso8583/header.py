@@ -1,0 +1,124 @@
+"""TPDU and message header in front of the MTI, taken apart for people and for the sign-on machine.
+
+How long they are and how a response turns them is in ``spec.HEADERS``; here is what they mean.
+
+Source: UnionPay POS, message structure: TPDU 5 bytes, message header 6 bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from iso8583.errors import DecodeError
+from iso8583.spec import HEADERS, HeaderLayout
+
+TPDU_SIZE: Final = 5
+POS_HEADER_SIZE: Final = 6
+
+#: Digit 6: what the host wants the terminal to do after this message.
+REQUIREMENTS: Final = {
+    "0": "nothing",
+    "1": "download magnetic stripe parameters",
+    "2": "upload terminal status",
+    "3": "sign on again",
+    "4": "update CA public keys",
+    "5": "download IC parameters",
+    "6": "download TMS parameters",
+    "7": "download card BIN blacklist",
+    "8": "download rates",
+    "9": "download contactless parameters",
+    "b": "download new table of BINs without PIN",
+    "c": "download blacklist of BINs without PIN",
+}
+
+#: Digits 1 and 2.
+APPLICATIONS: Final = {
+    "60": "magnetic stripe, financial",
+    "61": "IC card, financial",
+    "62": "magnetic stripe, value-added",
+    "63": "IC card, value-added",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tpdu:
+    """Who the message is for.
+
+    Attributes:
+        id: First byte, ``"60"``.
+        destination: 4 hexadecimal characters.
+        origin: 4 hexadecimal characters.
+    """
+
+    id: str
+    destination: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class PosHeader:
+    """The six bytes between TPDU and MTI, as 12 hexadecimal characters.
+
+    Attributes:
+        application: Digits 1-2, see ``APPLICATIONS``.
+        version: Digits 3-4, version of the terminal software's specification.
+        status: Digit 5: 0 in operation, 1 test.
+        requirement: Digit 6, see ``REQUIREMENTS``; a terminal sends 0.
+        reserved: Digits 7-12; terminals put their own data here, a host echoes them.
+    """
+
+    application: str
+    version: str
+    status: str
+    requirement: str
+    reserved: str
+
+
+def parse(header: bytes, layout: str | HeaderLayout) -> tuple[Tpdu | None, PosHeader | None]:
+    """Take a header apart.
+
+    Args:
+        header: ``message.header``.
+        layout: ``spec.header``, or its name.
+
+    Raises:
+        DecodeError: ``header`` is not as long as the layout says [length].
+    """
+    layout = HEADERS[layout] if isinstance(layout, str) else layout
+    if len(header) != layout.size:
+        raise DecodeError("length", "header", 0, f"expected {layout.size} bytes, got {len(header)}")
+    text = header.hex()
+    tpdu = None
+    if layout.has_tpdu:
+        tpdu = Tpdu(text[0:2], text[2:6], text[6:10])
+        text = text[2 * TPDU_SIZE :]
+    if len(text) != 2 * POS_HEADER_SIZE:
+        return tpdu, None
+    return tpdu, PosHeader(text[0:2], text[2:4], text[4], text[5], text[6:])
+
+
+def build(tpdu: Tpdu | None, pos: PosHeader | None) -> bytes:
+    """The opposite of :func:`parse`.
+
+    >>> build(Tpdu("60", "0003", "0000"), PosHeader("60", "31", "0", "0", "000000")).hex()
+    '6000030000603100000000'
+    """
+    text = "" if tpdu is None else f"{tpdu.id}{tpdu.destination}{tpdu.origin}"
+    if pos is not None:
+        text += f"{pos.application}{pos.version}{pos.status}{pos.requirement}{pos.reserved}"
+    return bytes.fromhex(text)
+
+
+def with_requirement(header: bytes, layout: str | HeaderLayout, requirement: str) -> bytes:
+    """The header with digit 6 set: how a host asks a terminal to sign on again, to fetch keys, ...
+
+    >>> with_requirement(bytes.fromhex("6000030000603100310031"), "tpdu+pos6", "3").hex()
+    '6000030000603103310031'
+    """
+    tpdu, pos = parse(header, layout)
+    if pos is None:
+        raise ValueError("a link without the 6-byte header has nowhere to put a requirement")
+    if requirement not in REQUIREMENTS:
+        raise ValueError(f"requirement: expected one of {', '.join(REQUIREMENTS)}")
+    return build(tpdu, replace(pos, requirement=requirement))

@@ -1,0 +1,223 @@
+"""The command ``gridswitch``: one parser, one function per command, errors without tracebacks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from switch import __version__
+from switch.errors import SwitchError
+
+EXIT_OK, EXIT_DIFFERENCES, EXIT_WRONG = 0, 1, 2
+
+_EPILOG = """\
+first steps:
+  gridswitch demo --seconds 10          everything at once: hosts, switch, fleet, proof
+  gridswitch check-config switch.toml   what is wrong with a configuration, and what to do
+  gridswitch run --config switch.toml   the switch
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except SwitchError as error:
+        print(f"gridswitch: {error}", file=sys.stderr)
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        print("gridswitch: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    from switch.sim.commands import add_fleet_parser, add_host_parser
+
+    parser = argparse.ArgumentParser(
+        prog="gridswitch",
+        description="Payment front-end between self-service kiosks, UnionPay and the utility's marketing system.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gridswitch {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run the switch until SIGTERM, which drains it")
+    _config_option(run)
+    run.set_defaults(run=_run)
+
+    migrate = commands.add_parser("migrate", help="bring the database's schema up to this version")
+    _config_option(migrate)
+    migrate.set_defaults(run=_migrate)
+
+    check = commands.add_parser("check-config", help="check a configuration file; says file, key, problem, remedy")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=_check_config)
+
+    example = commands.add_parser("example-config", help="print every option with unit, default, bounds and help")
+    example.set_defaults(run=_example_config)
+
+    terminal = commands.add_parser("terminal", help="terminals: list them, or add test terminals")
+    actions = terminal.add_subparsers(metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="terminals with their merchant, service state and batch")
+    _config_option(listing)
+    listing.set_defaults(run=_terminal_list)
+    adding = actions.add_parser("add-test", help="add terminals whose keys the simulated card host knows")
+    _config_option(adding)
+    adding.add_argument("--count", type=int, default=50, metavar="N", help="how many, from number 1 (default 50)")
+    adding.set_defaults(run=_terminal_add_test)
+
+    proof = commands.add_parser(
+        "proof",
+        help="compare the switch's journal with the two hosts' own books",
+        description="Three-way proof: every payment against what the simulated card host and marketing system "
+        "wrote into their truth ledgers. Exit status 0 only when nothing is open and nothing differs.",
+    )
+    _config_option(proof)
+    proof.add_argument("--card-ledger", type=Path, required=True, metavar="FILE", help="truth ledger of the card host")
+    proof.add_argument(
+        "--marketing-ledger", type=Path, required=True, metavar="FILE", help="truth ledger of the marketing system"
+    )
+    proof.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    proof.set_defaults(run=_proof)
+
+    demo = commands.add_parser(
+        "demo",
+        help="run everything for some seconds and prove that the three books agree",
+        description="Starts PostgreSQL, both simulated hosts and the switch, signs virtual kiosks on and lets them "
+        "pay; then prints the three-way proof. The last line is one JSON object.",
+    )
+    demo.add_argument("--seconds", type=float, default=20.0, metavar="S", help="seconds of load (default 20)")
+    demo.add_argument("--kiosks", type=int, default=50, metavar="N", help="virtual kiosks (default 50)")
+    demo.add_argument("--scenario", default="demo", metavar="NAME", help="faults: calm, demo, storm or a TOML file")
+    demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
+    demo.add_argument(
+        "--dir", type=Path, default=Path(".gridswitch/demo"), metavar="DIR", help="where its data and logs go"
+    )
+    demo.set_defaults(run=_demo)
+
+    add_host_parser(commands)
+    add_fleet_parser(commands)
+    return parser
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=Path("switch.toml"), metavar="FILE", help="configuration (default switch.toml)"
+    )
+
+
+def _uvloop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import uvloop
+
+    return uvloop.run(coroutine)
+
+
+def _dsn(config: Any) -> str:
+    """The configured database, or the private server, started if it does not run."""
+    from switch.ops.postgres import EmbeddedPostgres
+
+    if config.database.dsn:
+        return str(config.database.dsn)
+    return EmbeddedPostgres(Path(config.database.data_dir)).start()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from switch.config import load
+    from switch.ops.postgres import EmbeddedPostgres
+    from switch.runtime.supervisor import Supervisor
+    from switch.store.migrate import migrate
+
+    config = load(arguments.config)
+    if config.database.dsn:
+        _uvloop(Supervisor(config, config.database.dsn).run())
+        return EXIT_OK
+    server = EmbeddedPostgres(Path(config.database.data_dir))
+    was_running = server.pid is not None
+    dsn = server.start()
+    try:
+        # A private server has no other user whose schema we could surprise.
+        _uvloop(migrate(dsn))
+        _uvloop(Supervisor(config, dsn).run())
+    finally:
+        if not was_running:
+            server.stop()
+    return EXIT_OK
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    from switch.config import load
+    from switch.store.migrate import migrate
+
+    applied = _uvloop(migrate(_dsn(load(arguments.config))))
+    for name in applied:
+        print(f"applied {name}")
+    if not applied:
+        print("nothing to do: the schema is up to date")
+    return EXIT_OK
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from switch.config import check
+
+    problems = check(arguments.file)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        return EXIT_WRONG
+    print(f"{arguments.file}: good")
+    return EXIT_OK
+
+
+def _example_config(arguments: argparse.Namespace) -> int:
+    from switch.config import document
+
+    print(document(), end="")
+    return EXIT_OK
+
+
+def _terminal_list(arguments: argparse.Namespace) -> int:
+    from switch.config import load
+    from switch.ops.terminals import list_terminals
+
+    for line in _uvloop(list_terminals(_dsn(load(arguments.config)))):
+        print(line)
+    return EXIT_OK
+
+
+def _terminal_add_test(arguments: argparse.Namespace) -> int:
+    from switch.config import load
+    from switch.ops.terminals import add_test_terminals
+
+    config = load(arguments.config)
+    added = _uvloop(add_test_terminals(config, _dsn(config), arguments.count))
+    print(f"added {added} test terminals")
+    return EXIT_OK
+
+
+def _proof(arguments: argparse.Namespace) -> int:
+    from switch.config import load
+    from switch.ops.proof import prove
+    from switch.ops.report import print_proof
+
+    dsn = _dsn(load(arguments.config))
+    proof = _uvloop(prove(dsn, arguments.card_ledger, arguments.marketing_ledger))
+    print_proof(proof, as_json=arguments.json)
+    return EXIT_OK if proof.holds else EXIT_DIFFERENCES
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from switch.ops.demo import Demo
+
+    demo = Demo(
+        arguments.dir,
+        seconds=arguments.seconds,
+        kiosks=arguments.kiosks,
+        scenario=arguments.scenario,
+        keep=arguments.keep,
+    )
+    return demo.run()

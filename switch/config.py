@@ -1,0 +1,568 @@
+"""Every option of the switch, read from one TOML file.
+
+An option is a struct field with ``option(...)``: its help, its unit, its bounds, and whether a reload may change it.
+From these come the checks, the error texts and ``config.example.toml`` (``document()``), so the three cannot differ.
+
+``load`` reports every problem of a file at once, each with its key, what was expected and what to do:
+
+    switch.toml: unionpay.prot: unknown key; did you mean "port"? [config]
+
+Values of options marked secret never appear in an error.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_type_hints
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec import inspect as shapes
+
+from switch import limits
+from switch.errors import ConfigError
+
+EXAMPLE: Final = "switch/config.example.toml"
+HOST_SIZE_MAX: Final = 253  # characters of a DNS name, RFC 1035 2.3.4
+LOCAL_HOSTS: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
+SAFE_SSL_MODES: Final = frozenset({"require", "verify-ca", "verify-full"})
+
+
+def option(
+    help_text: str,
+    *,
+    unit: str = "",
+    reload: bool = False,
+    secret: bool = False,
+    path: bool = False,
+    example: object = None,
+    shape: str = "",
+    **bounds: Any,
+) -> Meta:
+    """Describe one option.
+
+    Args:
+        help_text: A sentence: what it does and what to change it for.
+        unit: What a number counts.
+        reload: True if a running switch takes a new value.
+        secret: True if its value must not be printed.
+        path: True for a file or folder; relative ones count from the folder of the configuration file.
+        example: The value in the example file, for options without a default.
+        shape: What a text must look like, in words, when ``pattern`` says it in signs.
+        bounds: ``ge``, ``le``, ``min_length``, ``max_length``, ``pattern``.
+    """
+    extra = {"unit": unit, "reload": reload, "secret": secret, "path": path, "example": example, "shape": shape}
+    return Meta(description=help_text, extra=extra, **bounds)
+
+
+def _host(help_text: str, example: str | None = None) -> Meta:
+    return option(help_text, example=example, min_length=1, max_length=HOST_SIZE_MAX)
+
+
+def _port(help_text: str, example: int | None = None, *, lowest: int = 1) -> Meta:
+    return option(help_text, unit="TCP port", example=example, ge=lowest, le=65_535)
+
+
+def _name(help_text: str) -> Meta:
+    shape = "a lower-case letter, then up to 31 lower-case letters, digits, - or _"
+    return option(help_text, pattern=r"^[a-z][a-z0-9_-]{0,31}\Z", shape=shape)
+
+
+def _hex(help_text: str, count: int) -> Meta:
+    return option(help_text, pattern=rf"^[0-9A-Fa-f]{{{count}}}\Z", shape=f"{count} hexadecimal digits")
+
+
+def _printable(help_text: str, count: int, example: str) -> Meta:
+    shape = f"{count} letters or digits"
+    return option(help_text, pattern=rf"^[0-9A-Za-z]{{{count}}}\Z", shape=shape, example=example)
+
+
+# The docstring of each section is its heading in the example file.
+class DatabaseConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where payments are recorded."""
+
+    dsn: Annotated[
+        str,
+        option(
+            'Address of the PostgreSQL server; "" starts a private server, which production refuses.',
+            secret=True,
+            pattern=r"^(|postgres(ql)?://.+)\Z",
+            shape='"" or postgresql://user:password@host:port/name?sslmode=verify-full',
+        ),
+    ] = ""
+    data_dir: Annotated[str, option("Folder of the private server's data.", path=True, min_length=1)] = (
+        ".gridswitch/database"
+    )
+
+
+class ListenConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where kiosks connect to."""
+
+    host: Annotated[str, _host('Address to listen on; "0.0.0.0" means every IPv4 interface.')] = "127.0.0.1"
+    port: Annotated[int, _port("Port to listen on; 0 takes a free one and is for development only.", lowest=0)] = 8583
+    connections_max: Annotated[
+        int,
+        option(
+            "Kiosks connected at once; further ones are closed at once and try again.",
+            unit="connections",
+            ge=1,
+            le=limits.KIOSK_CONNECTIONS_MAX,
+        ),
+    ] = limits.KIOSK_CONNECTIONS_MAX
+    idle_s: Annotated[
+        float,
+        option(
+            "Silence after which a kiosk's connection is dropped; keep it above its echo interval.", ge=10, le=86_400
+        ),
+    ] = limits.KIOSK_IDLE_S
+
+
+class ObserveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the switch shows of itself."""
+
+    host: Annotated[
+        str, _host("Address of /live, /ready, /metrics; they ask no password, so keep it on an inner network.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, _port("Port of /live, /ready, /metrics; 0 takes a free one and is for development only.", lowest=0)
+    ] = 9583
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], option("Least important event that is logged.", reload=True)
+    ] = "info"
+
+
+class SecurityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where keys live."""
+
+    back_end: Annotated[
+        Literal["software"],
+        option('Security module; "software" holds keys in memory, which production refuses.'),
+    ] = "software"
+    lmk_file: Annotated[
+        str,
+        option(
+            "File of the key that wraps all others; keep it out of every other folder named here.",
+            path=True,
+            min_length=1,
+        ),
+    ] = ".gridswitch/lmk"
+    vault_dir: Annotated[str, option("Folder of the wrapped keys.", path=True, min_length=1)] = ".gridswitch/vault"
+
+
+class UnionpayProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this acquirer's host behaves; ask it. The defaults trust it with nothing; production wants each one said."""
+
+    reversal_00: Annotated[
+        Literal["found_only", "any"],
+        option(
+            'When the host answers 00 to a reversal: "found_only" if it found the purchase, "any" if it always does.'
+        ),
+    ] = "any"
+    reversal_not_found: Annotated[
+        Literal["proves", "unproven"],
+        option('Whether "original not found" proves that the card was never charged.'),
+    ] = "unproven"
+    ordered: Annotated[
+        bool, option("Whether the host handles the messages of one connection in the order they arrive.")
+    ] = False
+    unmacced_decline: Annotated[
+        Literal["reverse", "decline"],
+        option('What a decline without a MAC leads to; "reverse" treats it as forged.'),
+    ] = "reverse"
+    cut_over: Annotated[
+        str,
+        option(
+            "Local time at which the host's business day ends.",
+            pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z",
+            shape='a time as "23:00"',
+        ),
+    ] = "23:00"
+
+
+class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The card network's host."""
+
+    name: Annotated[str, _name("Name of this link in logs and metrics.")] = "unionpay"
+    host: Annotated[str, _host("Address of the acquirer's host.", "127.0.0.1")]
+    port: Annotated[int, _port("Port of the acquirer's host.", 8001)]
+    tpdu: Annotated[str, _hex("TPDU in front of every message, as the acquirer assigned it.", 10)] = "6000030000"
+    header: Annotated[str, _hex("Message header after the TPDU, as the acquirer assigned it.", 12)] = "602200000000"
+    service_terminal: Annotated[
+        str, _printable("Terminal that echo tests are sent for; it takes no payments.", 8, "00000001")
+    ]
+    service_merchant: Annotated[str, _printable("Merchant of the service terminal.", 15, "000000000000001")]
+    mac: Annotated[
+        Literal["unionpay_ecb", "x9_9", "x9_19", "tdes_cbc", "xor_tdes", "sm4_ecb"],
+        option("MAC algorithm of this acquirer."),
+    ] = "unionpay_ecb"
+    profile: UnionpayProfile = UnionpayProfile()
+
+
+class MarketingProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this marketing system behaves; ask it. The defaults trust it with nothing; production wants each one said."""
+
+    fence: Annotated[
+        Literal["tombstone", "cancel_if_posted", "none"],
+        option(
+            'What a cancel does: "tombstone" also blocks a posting that comes later, "cancel_if_posted" does not, '
+            '"none" if there is no cancel.'
+        ),
+    ] = "none"
+    inquiry: Annotated[
+        Literal["serial", "history", "none"],
+        option('How a posting can be asked for: by our "serial", through the account\'s "history", or not at all.'),
+    ] = "none"
+    dedupe: Annotated[
+        Literal["serial", "none"],
+        option('Whether a second posting with the same serial is recognised; "none" means it never posts again.'),
+    ] = "none"
+
+
+class MarketingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The utility's customer and billing system."""
+
+    name: Annotated[str, _name("Name of this link in logs and metrics.")] = "marketing"
+    host: Annotated[str, _host("Address of the marketing system.", "127.0.0.1")]
+    port: Annotated[int, _port("Port of the marketing system.", 8002)]
+    dialect: Annotated[Literal["marketing_json"], option("Language of this marketing system.")] = "marketing_json"
+    channel: Annotated[
+        str,
+        option(
+            "Collector id (收费机构) under which the marketing system knows us.",
+            pattern=r"^[0-9A-Za-z_-]{1,32}\Z",
+            shape="1 to 32 letters, digits, - or _",
+            example="SELF01",
+        ),
+    ]
+    profile: MarketingProfile = MarketingProfile()
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration. Paths in it are absolute after ``load``."""
+
+    environment: Annotated[
+        Literal["development", "production"],
+        option('Where this runs; "production" refuses whatever is unsafe with real money.', example="development"),
+    ]
+    time_profile: Annotated[
+        Literal["standard", "short"],
+        option('Time-outs of payments; "short" is for demo, tests and drills, never for real hosts.'),
+    ] = "standard"
+    database: DatabaseConfig = DatabaseConfig()
+    listen: ListenConfig = ListenConfig()
+    observe: ObserveConfig = ObserveConfig()
+    security: SecurityConfig = SecurityConfig()
+    unionpay: UnionpayConfig
+    marketing: MarketingConfig
+
+    @property
+    def times(self) -> limits.TimeProfile:
+        return limits.PROFILES[self.time_profile]
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+def load(path: str | Path) -> Config:
+    """Read, check and return the configuration. Raises ConfigError with every problem found."""
+    config, problems = _read(Path(path))
+    if len(problems) == 1:
+        key, detail = problems[0]
+        raise ConfigError(f"{path}: {key}" if key else str(path), detail)
+    if problems:
+        lines = "".join(f"\n  {_line(key, detail)}" for key, detail in problems)
+        raise ConfigError(str(path), f"{len(problems)} problems{lines}\n ")
+    assert config is not None
+    return config
+
+
+def check(path: str | Path) -> list[str]:
+    """Every problem of the file, one line each; empty if the switch could start with it."""
+    return [f"{path}: {_line(key, detail)} [config]" for key, detail in _read(Path(path))[1]]
+
+
+Problem = tuple[str, str]  # key ("" = the file itself), what is wrong and what to do
+
+
+def _line(key: str, detail: str) -> str:
+    return f"{key}: {detail}" if key else detail
+
+
+def _read(path: Path) -> tuple[Config | None, list[Problem]]:
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return None, [("", f"cannot be read: {error.strerror}; start from {EXAMPLE}")]
+    except UnicodeDecodeError as error:
+        return None, [("", f"not UTF-8 at byte {error.start}; save it as UTF-8")]
+    except tomllib.TOMLDecodeError as error:
+        return None, [("", f"not TOML: {_first_lower(str(error))}; text values need double quotes")]
+
+    # Through the parent's resolve: a relative path must mean the same whatever the working directory is.
+    problems: list[Problem] = []
+    _walk(Config, tree, "", path.resolve().parent, problems)
+    if problems:
+        return None, problems
+    config = msgspec.convert(tree, Config)
+    problems.extend(_cross_check(config))
+    if config.environment == "production":
+        problems.extend(_production(config, tree))
+    return (None, problems) if problems else (config, [])
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _walk(section: type[Struct], table: dict[str, Any], prefix: str, base: Path, problems: list[Problem]) -> None:
+    """Check one table and those inside it; fill in absolute paths in place."""
+    fields = {field.encode_name: field for field in _fields(section)}
+    meant = set()
+    for key in table:
+        if key not in fields:
+            guess = get_close_matches(key, fields, n=1)
+            meant.update(guess)
+            hint = f'did you mean "{guess[0]}"?' if guess else f"known here: {', '.join(fields)}"
+            problems.append((prefix + key, f"unknown key; {hint}"))
+    hints = get_type_hints(section, include_extras=True)
+    for key, field in fields.items():
+        where = prefix + key
+        if key not in table and field.required:
+            if key not in meant:
+                problems.append((where, f"missing; {_expected(field)}"))
+        elif isinstance(field.type, shapes.StructType):
+            value = table.setdefault(key, {})
+            if isinstance(value, dict):
+                _walk(field.type.cls, value, f"{where}.", base, problems)
+            else:
+                problems.append((where, f"not a table; write [{where}] on a line of its own, its keys below it"))
+        elif key in table and (problem := _refusal(field, hints[key], table[key])):
+            problems.append((where, problem))
+        elif _extra(field)["path"]:
+            table[key] = str(base / table.get(key, field.default))
+
+
+def _refusal(field: shapes.Field, hint: Any, value: object) -> str:
+    """Why the option does not take this value; "" if it does."""
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        shown = "this value" if _extra(field)["secret"] else _shown(value)
+        return f"{shown} is not accepted; {_expected(field)}"
+    return ""
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 40 and value.isprintable() else f"a text of {len(value)} characters"
+    if isinstance(value, int | float):
+        return str(value)
+    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else "a date or time"
+
+
+def _cross_check(config: Config) -> Iterator[Problem]:
+    listen, observe = config.listen, config.observe
+    if listen.port == observe.port != 0 and (listen.host == observe.host or "0.0.0.0" in (listen.host, observe.host)):  # noqa: S104
+        yield "observe.port", f"{observe.port} is also listen.port; give each its own port"
+    for key, peer in (("unionpay", config.unionpay), ("marketing", config.marketing)):
+        for own in ("listen", "observe"):
+            mine = getattr(config, own)
+            if (peer.host, peer.port) == (mine.host, mine.port):
+                yield f"{key}.port", f"{peer.port} is also {own}.port on {peer.host}; the switch would call itself"
+    if (config.unionpay.host, config.unionpay.port) == (config.marketing.host, config.marketing.port):
+        yield "marketing.port", f"{config.marketing.port} is also unionpay.port on the same host; one of them is wrong"
+    if config.unionpay.name == config.marketing.name:
+        yield "marketing.name", f'"{config.marketing.name}" is also unionpay.name; give each link its own name'
+
+    # One folder's backup, or its cleaning, must not take another's content along; above all not the LMK.
+    places = {
+        "database.data_dir": Path(config.database.data_dir),
+        "security.vault_dir": Path(config.security.vault_dir),
+        "security.lmk_file": Path(config.security.lmk_file),
+    }
+    for inner, inner_path in places.items():
+        for outer, outer_path in places.items():
+            if inner_path == outer_path and inner < outer:
+                yield outer, f"the same path as {inner}; give each its own"
+            elif inner_path != outer_path and outer_path in inner_path.parents:
+                yield inner, f"lies inside {outer}; give each its own place"
+
+
+def _production(config: Config, tree: dict[str, Any]) -> Iterator[Problem]:
+    if config.time_profile != "standard":
+        yield "time_profile", '"short" reverses purchases that a real host still approves; production needs "standard"'
+    if not config.database.dsn:
+        yield "database.dsn", "empty; production needs its own PostgreSQL server: postgresql://user@host/name"
+    elif not _safe_dsn(config.database.dsn):
+        yield "database.dsn", "would cross the network unencrypted; production needs ?sslmode=verify-full"
+    for key, port in (("listen.port", config.listen.port), ("observe.port", config.observe.port)):
+        if port == 0:
+            yield key, "0 takes any free port; production needs a fixed one, 1 to 65535"
+    if config.security.back_end == "software":
+        yield (
+            "security.back_end",
+            '"software" holds keys in memory; production needs a hardware module (this version has none)',
+        )
+    lmk_file = Path(config.security.lmk_file)
+    if lmk_file.is_file() and lmk_file.stat().st_mode & 0o077:
+        yield "security.lmk_file", f"other users may read it; run: chmod 600 {lmk_file}"
+    for link, profile in (("unionpay", UnionpayProfile), ("marketing", MarketingProfile)):
+        said = tree[link].get("profile", {})
+        for field in _fields(profile):
+            if field.encode_name not in said:
+                yield (
+                    f"{link}.profile.{field.encode_name}",
+                    f"missing; production needs every behaviour of a host said: {_expected(field)}",
+                )
+
+
+def _safe_dsn(dsn: str) -> bool:
+    try:
+        parts = urlsplit(dsn)
+        query = parse_qs(parts.query)
+        hosts = [parts.hostname or "", *query.get("host", [])]
+    except ValueError:
+        return False
+    local = all(host in LOCAL_HOSTS or host.startswith("/") for host in hosts)
+    return local or bool(SAFE_SSL_MODES.intersection(query.get("sslmode", [])[-1:]))
+
+
+# ---------------------------------------------------------------------------------------------------- describing
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as people see it."""
+
+    key: str  # "listen.idle_s"
+    help_text: str
+    expected: str  # "a number of seconds, 10 to 86400"
+    unit: str  # "" for what is not a number
+    numeric: bool
+    required: bool
+    default: object  # None when required
+    example: object
+    reload: bool
+    secret: bool
+
+
+UNIT_SUFFIXES: Final = {"s": "seconds", "ms": "milliseconds", "bytes": "bytes", "count": "items", "fen": "fen"}
+
+
+def options(section: type[Struct] = Config, prefix: str = "") -> Iterator[Option]:
+    """Every option, in the order of the file; a table's own options come before the tables inside it."""
+    fields = _fields(section)
+    for field in fields:
+        if isinstance(field.type, shapes.StructType):
+            continue
+        extra = _extra(field)
+        default = None if field.required else field.default
+        yield Option(
+            key=prefix + field.encode_name,
+            help_text=_help(field),
+            expected=_expected(field),
+            unit=_unit(field),
+            numeric=isinstance(_bare(field.type), shapes.IntType | shapes.FloatType),
+            required=field.required,
+            default=default,
+            example=extra["example"] if field.required else default,
+            reload=extra["reload"],
+            secret=extra["secret"],
+        )
+    for field in fields:
+        if isinstance(field.type, shapes.StructType):
+            yield from options(field.type.cls, f"{prefix}{field.encode_name}.")
+
+
+def document() -> str:
+    """The example file: every option with its help, what it takes and its default."""
+    lines = [
+        "# Every option of the switch. Generated from switch/config.py: change it there.",
+        "# A relative path counts from the folder of this file. Check a file with: gridswitch check-config FILE",
+    ]
+    table = ""
+    for one in options():
+        parent, _, name = one.key.rpartition(".")
+        if parent != table:
+            table = parent
+            lines += ["", f"[{table}]", f"# {_heading(table)}"]
+        facts = [_first_upper(one.expected)]
+        facts.append("required" if one.required else f"default {_toml(one.default)}")
+        if one.reload:
+            facts.append("a reload takes it")
+        lines += ["", f"# {one.help_text}", f"# {'; '.join(facts)}.", f"{name} = {_toml(one.example)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(table: str) -> str:
+    section: type[Struct] = Config
+    for key in table.split("."):
+        field = next(field for field in _fields(section) if field.encode_name == key)
+        assert isinstance(field.type, shapes.StructType)
+        section = field.type.cls
+    return (section.__doc__ or "").strip()
+
+
+def _fields(section: type[Struct]) -> tuple[shapes.Field, ...]:
+    shape = shapes.type_info(section)
+    assert isinstance(shape, shapes.StructType)
+    return shape.fields
+
+
+def _bare(shape: shapes.Type) -> shapes.Type:
+    return shape.type if isinstance(shape, shapes.Metadata) else shape
+
+
+def _extra(field: shapes.Field) -> dict[str, Any]:
+    assert isinstance(field.type, shapes.Metadata) and field.type.extra is not None, field.name
+    return field.type.extra
+
+
+def _help(field: shapes.Field) -> str:
+    assert isinstance(field.type, shapes.Metadata)
+    return str((field.type.extra_json_schema or {}).get("description", ""))
+
+
+def _unit(field: shapes.Field) -> str:
+    return str(_extra(field)["unit"]) or UNIT_SUFFIXES.get(field.encode_name.rpartition("_")[2], "")
+
+
+def _expected(field: shapes.Field) -> str:
+    """What the option takes, in words, e.g. ``a TCP port, 1 to 65535``."""
+    shape = _bare(field.type)
+    if isinstance(shape, shapes.StructType):
+        needed = [inner.encode_name for inner in shape.fields if inner.required]
+        return f"a table [{field.encode_name}] with {', '.join(needed)}"
+    if isinstance(shape, shapes.LiteralType):
+        return f"one of {', '.join(_toml(value) for value in shape.values)}"
+    if isinstance(shape, shapes.BoolType):
+        return "true or false"
+    if isinstance(shape, shapes.IntType | shapes.FloatType):
+        unit = _unit(field)
+        kind = "a whole number" if isinstance(shape, shapes.IntType) else "a number"
+        what = "a TCP port" if unit == "TCP port" else f"{kind} of {unit}"
+        return f"{what}, {shape.ge} to {shape.le}"
+    assert isinstance(shape, shapes.StrType)
+    extra = _extra(field)
+    if extra["shape"]:
+        return str(extra["shape"])
+    if extra["path"]:
+        return "a path, not empty"
+    return "a text in double quotes" if not shape.max_length else f"a text, 1 to {shape.max_length} characters"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+    assert isinstance(value, int | float), value
+    return str(value)
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

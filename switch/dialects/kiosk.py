@@ -1,0 +1,286 @@
+"""The kiosk's dialect: ``KIOSK_INTERFACE.md`` in code. The only place with its fields and tags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import iso8583
+from iso8583 import tlv
+from switch.dialects.codes import CardCodes, kiosk_codes
+from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC
+from switch.errors import BadRequestError
+from switch.limits import POSTINGS_PER_PAYMENT_MAX
+from switch.machines.payment import Payment
+from switch.model.payment import Card, Quote
+from switch.model.request import BillInquiry, EchoTest, PaymentRequest, Request, ResultInquiry, SignOn
+
+PRIVATE_MAX = 999  # bytes of field 48
+_ECHOED = (3, 4, 11, 13, 25, 41, 42, 49, 60)
+_RESPONSE_MTI = {"0200": "0210", "0800": "0810", "0820": "0830"}
+
+
+@dataclass(slots=True)
+class ReplyTo:
+    """How to answer one request: no card data is kept for it."""
+
+    header: bytes
+    fields: dict[int, Any]
+
+
+@dataclass(slots=True)
+class LocalTime:
+    """Local wall time of an answer: fields 12 (hhmmss) and 13 (MMDD)."""
+
+    hhmmss: str
+    mmdd: str
+
+
+class KioskDialect:
+    def __init__(self, card_codes: CardCodes) -> None:
+        self._spec = iso8583.load("kiosk", header="tpdu+pos6")
+        self._card_codes = card_codes
+        self._codes = kiosk_codes()
+
+    # -------------------------------------------------------------------------------------------- requests
+    def read(self, frame: bytes) -> Request:
+        """One request of a kiosk.
+
+        Raises:
+            BadRequestError: ``unreadable``: no message of this dialect, nobody can be answered. ``format``: a field is
+                missing or wrong; ``error.reply`` says to whom, where the message says who it is.
+        """
+        try:
+            message = self._spec.decode(frame)
+        except iso8583.DecodeError as error:
+            raise BadRequestError("unreadable", str(error)) from None
+        mti = message.mti
+        if mti not in _RESPONSE_MTI:
+            raise BadRequestError("unreadable", f"MTI {mti} is not a request of a kiosk")
+        header = message.header
+        # The response's TPDU has destination and origin swapped.
+        swapped = header[:1] + header[3:5] + header[1:3] + header[5:]
+        fields: dict[int, Any] = {0: _RESPONSE_MTI[mti]}
+        for number in _ECHOED:
+            if number in message:
+                fields[number] = message[number]
+        reply = ReplyTo(swapped, fields)
+        try:
+            return self._request(message, mti, frame, reply)
+        except _FieldError as error:
+            raise FormatError(str(error), reply) from None
+        except iso8583.DecodeError as error:
+            raise FormatError(str(error), reply) from None
+
+    def _request(self, message: iso8583.Message, mti: str, frame: bytes, reply: ReplyTo) -> Request:
+        reserved: str = _need(message, 60, "business type, batch and network code")
+        if len(reserved) < 8:
+            raise _FieldError(60, "expected at least 8 digits: business type 2, batch 6")
+        terminal_id: str = _need(message, 41, "terminal")
+        merchant_id: str = _need(message, 42, "merchant")
+        serial: str = _need(message, 11, "serial")
+        business, network = reserved[:2], reserved[8:11]
+        if mti == "0800":
+            if business != "00":
+                raise _FieldError(60, "60.1 of a sign-on is 00")
+            return SignOn(terminal_id, merchant_id, serial, "", reply, b"", None)
+        if mti == "0820":
+            if network != "301":
+                raise _FieldError(60, "60.3 of an echo test is 301")
+            return EchoTest(terminal_id, merchant_id, serial, "", reply, b"", None)
+        if 64 not in message:
+            raise _FieldError(64, "the MAC is missing")
+        date: str = _need(message, 13, "date MMDD")
+        mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
+        tags = _tags(message)
+        if business == "71":
+            account = _text(tags, "DF01", "account", 20)
+            return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)
+        if business == "75":
+            asked = _text(tags, "DF0C", "serial asked for", 6)
+            asked_date = _text(tags, "DF0D", "date asked for", 4)
+            return ResultInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
+        if business == "72":
+            chosen = tuple(value.decode("ascii", "replace") for tag, value in tags if tag == "DF11")
+            if len(chosen) > POSTINGS_PER_PAYMENT_MAX:
+                raise _FieldError(48, f"more than {POSTINGS_PER_PAYMENT_MAX} receivables")
+            if len(set(chosen)) != len(chosen):
+                raise _FieldError(48, "a receivable is named twice")
+            amount = int(_need(message, 4, "amount"))
+            if amount <= 0:
+                raise _FieldError(4, "the amount must be above zero")
+            return PaymentRequest(
+                terminal_id,
+                merchant_id,
+                serial,
+                date,
+                reply,
+                mab,
+                mac,
+                account=_text(tags, "DF01", "account", 20),
+                quote=_text(tags, "DF02", "quote", 16),
+                receivables=chosen,
+                amount=amount,
+                card=_card(message),
+            )
+        raise _FieldError(60, f"60.1 = {business} is no business of this interface")
+
+    # -------------------------------------------------------------------------------------------- answers
+    def refusal(
+        self, reply: ReplyTo, code: str, time: LocalTime, *, text: str | None = None, mac: bool = True
+    ) -> bytes:
+        """An answer that only says why not. With ``mac`` the frame waits for its MAC."""
+        known = self._codes[code]
+        return self._answer(reply, known.f39, [("DF0A", code.encode()), _screen(text or known.text)], {}, time, mac)
+
+    def signed_on(self, reply: ReplyTo, time: LocalTime, *, batch_number: str, working_keys: bytes) -> bytes:
+        reply.fields[60] = f"00{batch_number}003"
+        return self._answer(reply, "00", [], {62: working_keys}, time, mac=False)
+
+    def echo(self, reply: ReplyTo, time: LocalTime) -> bytes:
+        return self._answer(reply, "00", [], {}, time, mac=False)
+
+    def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime) -> bytes:
+        total = sum(row.amount for row in quote.rows)
+        head = [
+            ("DF01", quote.account.encode()),
+            ("DF02", quote.quote.encode()),
+            ("DF03", _gbk(quote.name, 64)),
+            ("DF04", _gbk(quote.address, 128)),
+            ("DF05", b"%d" % total),
+            ("DF06", b"%d" % quote.advance_balance),
+            ("DF09", b"1" if quote.partial_allowed else b"0"),
+        ]
+        tail = [("DF0A", b"found"), _screen(self._codes["found"].text)]
+        room = PRIVATE_MAX - len(tlv.encode([*head, *tail])) - 4  # DF08 and its value
+        rows: list[tuple[str, bytes]] = []
+        more = b"0"
+        for row in quote.rows:
+            inner = tlv.encode(
+                [
+                    ("DF11", row.receivable.encode()),
+                    ("DF12", row.period.encode()),
+                    ("DF13", b"%d" % row.principal),
+                    ("DF14", b"%d" % row.penalty),
+                    ("DF15", b"%d" % row.amount),
+                    ("DF16", b"%d" % row.energy_kwh),
+                    ("DF17", b"%d" % row.tier),
+                ]
+            )
+            size = len(tlv.encode([("E1", inner)]))
+            if size > room:
+                more = b"1"
+                break
+            rows.append(("E1", inner))
+            room -= size
+        return self._answer(reply, "00", [*head, *rows, ("DF08", more), *tail], {4: total}, time, mac=True)
+
+    def payment(
+        self, reply: ReplyTo, payment: Payment, time: LocalTime, *, asked: ResultInquiry | None = None
+    ) -> bytes:
+        """The answer to a payment, a repeat of it, or an inquiry for its result: what is durable now."""
+        code = payment.answer
+        known = self._codes[code]
+        f39, text = known.f39, known.text
+        if code == "declined":
+            f39, text = payment.response_code, self._card_codes.text(payment.response_code)
+        tags = [("DF0A", code.encode()), _screen(text), ("DF0F", b"%d" % payment.payment_id)]
+        if payment.case:
+            tags.append(("DF0B", payment.case.encode()))
+        if asked is not None:
+            tags += [("DF0C", asked.asked_serial.encode()), ("DF0D", asked.asked_date.encode())]
+        fields: dict[int, Any] = {4: payment.amount}
+        if payment.settlement_date:
+            fields[15] = payment.settlement_date
+        if payment.rrn:
+            fields[37] = payment.rrn
+        if payment.authorization_code:
+            fields[38] = payment.authorization_code
+        return self._answer(reply, f39, tags, fields, time, mac=True)
+
+    def _answer(
+        self,
+        reply: ReplyTo,
+        f39: str,
+        tags: list[tuple[str, bytes]],
+        more: dict[int, Any],
+        time: LocalTime,
+        mac: bool,
+    ) -> bytes:
+        fields = {**reply.fields, 12: time.hhmmss, 39: f39, **more}
+        fields.setdefault(13, time.mmdd)
+        if tags:
+            fields[48] = tlv.encode(tags)
+        if mac:
+            fields[64] = NO_MAC
+        return self._spec.encode(fields, header=reply.header)
+
+
+class FormatError(BadRequestError):
+    """A readable message with a wrong field; ``reply`` is where to say so."""
+
+    def __init__(self, detail: str, reply: ReplyTo) -> None:
+        super().__init__("format", detail)
+        self.reply = reply
+
+
+class _FieldError(Exception):
+    def __init__(self, field: int, detail: str) -> None:
+        super().__init__(f"field {field}: {detail}")
+
+
+def _need(message: iso8583.Message, number: int, what: str) -> Any:
+    if number not in message:
+        raise _FieldError(number, f"missing ({what})")
+    return message[number]
+
+
+def _tags(message: iso8583.Message) -> list[tuple[str, bytes]]:
+    if 48 not in message:
+        raise _FieldError(48, "missing (bill data, BER-TLV)")
+    return tlv.decode(message.raw(48))
+
+
+def _text(tags: list[tuple[str, bytes]], tag: str, what: str, size_max: int) -> str:
+    for name, value in tags:
+        if name == tag:
+            if not (1 <= len(value) <= size_max and value.isascii() and value.decode().isprintable()):
+                raise _FieldError(48, f"tag {tag} ({what}): expected 1 to {size_max} printable ASCII characters")
+            return value.decode()
+    raise _FieldError(48, f"tag {tag} ({what}) is missing")
+
+
+def _card(message: iso8583.Message) -> Card:
+    entry_mode: str = _need(message, 22, "entry mode")
+    track2: str | None = message.get(35)
+    pan: str | None = message.get(2)
+    expiry: str | None = message.get(14)
+    if track2 is not None:
+        number, separator, rest = track2.partition("=")
+        if not separator:
+            raise _FieldError(35, "separator missing")
+        pan = pan or number
+        expiry = expiry or rest[:4] or None
+    if not pan or not 13 <= len(pan) <= 19:
+        raise _FieldError(2, "a card number of 13 to 19 digits is needed, in field 2 or field 35")
+    return Card(
+        pan=pan,
+        expiry=expiry,
+        sequence_number=message.get(23),
+        entry_mode=entry_mode,
+        pin_capture_code=message.get(26),
+        track2=track2,
+        pin_block=message.get(52),
+        security_control=message.get(53),
+        icc_data=message.raw(55) if 55 in message else None,
+    )
+
+
+def _gbk(text: str, size_max: int) -> bytes:
+    """GBK, cut at a whole character."""
+    data = text.encode("gbk", "replace")
+    return data if len(data) <= size_max else data[:size_max].decode("gbk", "ignore").encode("gbk")
+
+
+def _screen(text: str) -> tuple[str, bytes]:
+    return ("DF07", _gbk(text, 120))

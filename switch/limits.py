@@ -1,0 +1,140 @@
+"""Every bound of the switch, in one place, with its reason.
+
+Other modules import these names; none of them writes such a number itself. Times that belong to a peer's
+behaviour are in ``TimeProfile``: ``STANDARD`` for real links, ``SHORT`` for demo, tests and drills (it is printed
+whenever it is used).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# ---- frames and connections
+FRAME_SIZE_MAX: Final = 4096  # bytes; the longest message (F48 999 + F62 512 + F55 255), rounded up
+MARKETING_FRAME_SIZE_MAX: Final = 262_144  # bytes; an inquiry answer of 24 months is under 16 KiB
+KIOSK_CONNECTIONS_MAX: Final = 20_000  # one per kiosk of the largest province, doubled
+KIOSK_IDLE_S: Final = 600.0  # a kiosk echoes every few minutes; silence this long means a dead modem
+KIOSK_PARTIAL_FRAME_S: Final = 30.0  # a frame that is not complete by then is a slow-loris or a broken line
+WRITE_BUFFER_MAX: Final = 1_048_576  # bytes waiting in our process for one peer; a reader this slow is dropped
+CONNECT_TIMEOUT_S: Final = 5.0  # a peer in the same province answers a SYN in milliseconds
+BACKOFF_FIRST_S: Final = 0.2  # first reconnect; doubles up to the next value, each with full jitter
+BACKOFF_MAX_S: Final = 15.0  # a peer that comes back is noticed within this time
+
+# ---- work in progress
+PAYMENTS_OPEN_MAX: Final = 20_000  # in memory at once; about 4 KiB each; beyond it kiosks are told to try later
+PAYMENTS_REMEMBERED_MAX: Final = 20_000  # finished ones kept for repeats; older ones come from the journal
+INBOX_MAX: Final = 64  # inputs waiting for one payment while its record commits; more means a peer is flooding us
+INFLIGHT_PER_LINK_MAX: Final = 8_192  # unanswered requests on one link; beyond it we decline at once
+INQUIRIES_MAX: Final = 4_096  # bill inquiries in flight; they are shed first
+QUOTES_MAX: Final = 100_000  # quotes kept for QUOTE_LIFE_S at 160 inquiries a second
+QUOTE_LIFE_S: Final = 600.0  # the customer chooses months and finds the card within ten minutes (saga C10)
+RECEIVABLES_MAX: Final = 24  # months on one quote: two years; more are paged
+POSTINGS_PER_PAYMENT_MAX: Final = 24  # one charge covers at most what one quote shows
+STRAY_QUEUE_MAX: Final = 10_000  # late and duplicate answers waiting to be recorded; beyond it they are only counted
+
+# ---- journal
+JOURNAL_BATCH_MAX: Final = 512  # entries in one commit: more only adds latency (measured: 206k rows/s at 512)
+JOURNAL_PENDING_MAX: Final = 50_000  # entries waiting for a commit; beyond it admission is closed
+JOURNAL_BATCH_BYTES_MAX: Final = 393_216  # bytes in one commit; asyncpg waits for a slow socket from 512 KiB on, and for ever if it dies then
+JOURNAL_ANSWER_S: Final = 10.0  # a commit without an answer for so long: the connection is given up and the rows are re-read
+JOURNAL_LOCK_WAIT_S: Final = 3.0  # the session of a switch that was killed ends within this time; a lock held longer is a living one's
+JOURNAL_PARKED_MAX: Final = 8  # entries the database refuses for good (a fault of ours): one must not close a province, a pattern must
+JOURNAL_PARKED_RETRY_S: Final = 5.0  # between attempts to write such an entry, in case the reason has gone
+JOURNAL_STOP_S: Final = 5.0  # how long `stop` waits for what is still uncommitted
+PARTITIONS_AHEAD_DAYS: Final = 7  # days whose partition exists in advance
+JOURNAL_RECONNECT_S: Final = 0.2  # between attempts to reach PostgreSQL again
+DATABASE_START_WAIT_S: Final = 15.0  # how long `run` waits for a database that is starting
+ADMISSION_COMMIT_LAG_S: Final = 2.0  # oldest waiting commit older than this: no new payments until it has passed
+
+# ---- terminals and numbers
+STAN_MAX: Final = 999_999  # six digits; wraps to 1
+STAN_BLOCK: Final = 200  # numbers reserved at once; a restart loses the rest of a block and never reuses one
+STAN_REFILL_AT: Final = 100  # numbers left when the next block is asked for, so that nobody waits for it
+SIGN_ON_PARALLEL_MAX: Final = 64  # terminal sign-ons in flight: a fleet that starts at 06:00 must not flood its host
+SIGN_ON_LIFE_S: Final = 86_400.0  # working keys are renewed once a day (facts: every 24 h)
+TERMINAL_LOOKUPS_MAX: Final = 256  # unknown terminal ids being looked up at once; random ids must not load the database
+TERMINAL_UNKNOWN_S: Final = 5.0  # an id that nobody knows is not looked up again for so long
+TERMINAL_REFRESH_S: Final = 5.0  # what another process changed (in service, new TMK) is seen within this time
+
+# ---- process
+LOOP_LAG_MAX_S: Final = 2.0  # /live fails when the loop has not turned for so long
+TRACE_RING_MAX: Final = 256  # masked messages remembered per link
+RECOVERY_PAGE: Final = 200  # open payments loaded at once after a restart
+
+
+@dataclass(frozen=True, slots=True)
+class TimeProfile:
+    """Times of the saga, in seconds (saga C17). The relations between them are asserted below."""
+
+    name: str
+    card_s: float  # no 0210 by then: in doubt, reverse
+    kiosk_s: float  # the kiosk gives up waiting; we tell it PENDING before
+    quiet_s: float  # longest time the card host can still act on a purchase
+    late_s: float  # longest time an answer of the card host can be under way
+    post_s: float  # no answer to a posting by then: ask
+    marketing_quiet_s: float  # longest time the marketing system can still act on a posting
+    bill_s: float  # after it a posting is given up and cancelled, unless the kiosk was told PENDING
+    reversal_backoff_s: tuple[float, ...]  # waits before reversal 1, 2, 3 …; the last repeats
+    bill_backoff_s: tuple[float, ...]  # waits before inquiry, posting again, cancel again
+    echo_idle_s: float  # silence on a link before an echo test
+    echo_timeout_s: float  # no echo answer by then: the link is reset
+    drain_s: float  # SIGTERM: how long in-flight payments may still run
+
+    @property
+    def answer_s(self) -> float:
+        """The kiosk is told what we know by then: a fifth of its patience is left for the line."""
+        return self.kiosk_s * 0.8
+
+    def __post_init__(self) -> None:
+        assert self.card_s < self.answer_s, "a card time-out is told, not guessed"
+        # A kiosk must outlast the card network, or it shows "failed" for a payment that we then approve.
+        assert self.card_s < self.kiosk_s
+        # A reversal can only be proved needless after the host can no longer act on the purchase.
+        assert self.card_s <= self.quiet_s
+        # The drain must let a customer who stands there see an answer.
+        assert self.drain_s > self.kiosk_s
+        assert self.post_s < self.bill_s
+        assert self.echo_timeout_s < self.echo_idle_s
+
+
+STANDARD: Final = TimeProfile(
+    name="standard",
+    card_s=60.0,
+    kiosk_s=90.0,
+    quiet_s=120.0,
+    late_s=60.0,
+    post_s=10.0,
+    marketing_quiet_s=60.0,
+    bill_s=600.0,
+    reversal_backoff_s=(0.0, 5.0, 15.0, 60.0, 300.0),
+    bill_backoff_s=(1.0, 2.0, 4.0, 8.0, 15.0),
+    echo_idle_s=30.0,
+    echo_timeout_s=10.0,
+    drain_s=100.0,
+)
+
+SHORT: Final = TimeProfile(
+    name="short",
+    card_s=2.0,
+    kiosk_s=6.0,
+    quiet_s=3.0,
+    late_s=2.0,
+    post_s=1.0,
+    marketing_quiet_s=2.0,
+    bill_s=10.0,
+    reversal_backoff_s=(0.0, 0.5, 1.0, 2.0, 5.0),
+    bill_backoff_s=(0.2, 0.5, 1.0, 2.0),
+    echo_idle_s=2.0,
+    echo_timeout_s=1.0,
+    drain_s=10.0,
+)
+
+PROFILES: Final = {profile.name: profile for profile in (STANDARD, SHORT)}
+
+assert STAN_REFILL_AT < STAN_BLOCK
+# A terminal's open window must be far below the six digits, or an open number could come round again.
+assert STAN_BLOCK * 100 < STAN_MAX
+assert POSTINGS_PER_PAYMENT_MAX <= RECEIVABLES_MAX
+assert JOURNAL_BATCH_MAX < JOURNAL_PENDING_MAX
+assert JOURNAL_BATCH_BYTES_MAX < 512 * 1024

@@ -1,0 +1,1 @@
+"""Sans-IO state machines: inputs are method calls, time is an argument, effects come back as a list."""

@@ -1,0 +1,482 @@
+"""One payment: interprets the rows of ``payment_table``. No clock, no dice, no wire, no database.
+
+The runtime's whole job: call ``step``, carry the effects out in order, say ``written`` when a frame was handed to the
+kernel, and call ``step`` with whatever ``due`` returns once ``deadline`` has passed. While a ``Record`` commits, other
+inputs wait outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from switch.errors import OutOfOrderError
+from switch.limits import TimeProfile
+from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, INDEX, Input
+from switch.model.effect import (
+    Effect,
+    Note,
+    Record,
+    SendCancel,
+    SendPost,
+    SendPurchase,
+    SendReversal,
+    SendStatus,
+    SignOnAgain,
+    Tell,
+)
+from switch.model.payment import DRIVEN, FINAL, Card, Posting, PostingState, State, StoredPayment
+
+NEVER: Final = float("inf")
+
+# What a kiosk hears; the texts are data of the kiosk's dialect.
+COMPLETED, DECLINED, NOT_CHARGED = "completed", "declined", "not_charged"
+IN_PROGRESS, BEING_BOOKED, RESULT_UNKNOWN = "in_progress", "being_booked", "result_unknown"
+BEING_RETURNED, RETURNED, UNPROVEN, SUSPENSE = "being_returned", "returned", "unproven", "suspense"
+
+# Ledger accounts (saga §8, C20)
+U_RECEIVABLE, SUSPENSE_ACCOUNT, M_PAYABLE = "u_receivable", "customer_suspense", "m_payable"
+
+
+@dataclass(frozen=True, slots=True)
+class HostProfile:
+    """How the two hosts behave, as data per link (saga C1). The defaults are the careful ones."""
+
+    reversal_00_any: bool = True  # True: 00 may also mean "original not found"
+    not_found_proves: bool = False  # True: 25 after the quiet period proves that nothing is charged
+    deduplicates: bool = True  # the marketing system posts a serial at most once
+
+
+@dataclass(slots=True)
+class Facts:
+    """What came with an input. Empty strings: the answer did not carry it."""
+
+    response_code: str = ""
+    rrn: str = ""
+    settlement_date: str = ""
+    authorization_code: str = ""
+    approved: bool = False  # the answer says "charged", whether or not its MAC is good
+    flagged: bool = False  # "success with a defect": for reconciliation
+    reason: str = ""  # short stable text for the journal
+
+
+@dataclass(slots=True)
+class Payment:
+    """State and data of one payment; everything but the monotonic times is in the journal."""
+
+    payment_id: int
+    opened_on: int
+    terminal_id: str
+    merchant_id: str
+    kiosk_date: str  # MMDD
+    kiosk_serial: str
+    digest: str  # of the request's content: same key, other content is refused
+    account: str
+    amount: int  # fen
+    batch_number: str
+    stan: str
+    settlement_day: int  # YYYYMMDD by the configured cut-over when the payment began
+    marketing_day: str  # YYYYMMDD: the marketing system's accounting day of the quote
+    postings: list[Posting]
+    card_token: str
+    card_masked: str
+    entry_mode: str
+    original_60: str  # business and batch digits that a reversal copies
+    times: TimeProfile
+    profile: HostProfile
+    started_at: float  # monotonic
+    cut_over_at: float = NEVER  # monotonic
+    card: Card | None = None  # only in memory, and only while it may be needed
+    state: State = State.NEW
+    ver: int = 0
+    link: bytes = b""  # hash of the last event
+    approved_seen: bool = False
+    flagged: bool = False
+    told_pending: bool = False
+    response_code: str = ""
+    rrn: str = ""
+    settlement_date: str = ""
+    authorization_code: str = ""
+    reversal_reason: str = ""
+    case: str = ""
+    purchase_written_at: float = NEVER
+    approved_at: float = NEVER
+    reversal_written_at: float = -1.0
+    leg_deadline: float = NEVER
+    leg_input: Input = Input.RETRY_DUE
+    kiosk_deadline: float = NEVER
+    bill_deadline: float = NEVER
+    attempts: int = 0  # of the present leg, for the back-off
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------------ in and out
+    def opening_body(self) -> dict[str, Any]:
+        """What the first event keeps: all that a takeover needs and that is not secret."""
+        return {
+            "terminal": self.terminal_id,
+            "merchant": self.merchant_id,
+            "kiosk_date": self.kiosk_date,
+            "kiosk_serial": self.kiosk_serial,
+            "digest": self.digest,
+            "account": self.account,
+            "amount": self.amount,
+            "batch": self.batch_number,
+            "stan": self.stan,
+            "settlement_day": self.settlement_day,
+            "marketing_day": self.marketing_day,
+            "postings": [posting.to_row() for posting in self.postings],
+            "card_token": self.card_token,
+            "card_masked": self.card_masked,
+            "entry_mode": self.entry_mode,
+            "original_60": self.original_60,
+        }
+
+    @classmethod
+    def from_stored(
+        cls, stored: StoredPayment, *, times: TimeProfile, profile: HostProfile, now: float, cut_over_at: float
+    ) -> Payment:
+        """A payment of a worker that is gone. What was written when is lost, so all quiet periods start now."""
+        body = stored.body
+        payment = cls(
+            payment_id=stored.payment_id,
+            opened_on=stored.opened_on,
+            terminal_id=body["terminal"],
+            merchant_id=body["merchant"],
+            kiosk_date=body["kiosk_date"],
+            kiosk_serial=body["kiosk_serial"],
+            digest=body["digest"],
+            account=body["account"],
+            amount=body["amount"],
+            batch_number=body["batch"],
+            stan=body["stan"],
+            settlement_day=body["settlement_day"],
+            marketing_day=body["marketing_day"],
+            postings=[Posting.from_row(row) for row in body["postings"]],
+            card_token=body["card_token"],
+            card_masked=body["card_masked"],
+            entry_mode=body["entry_mode"],
+            original_60=body["original_60"],
+            times=times,
+            profile=profile,
+            started_at=now,
+            cut_over_at=cut_over_at,
+            state=stored.state,
+            ver=stored.ver,
+            link=stored.link,
+            approved_seen=body.get("approved_seen", False),
+            flagged=body.get("flagged", False),
+            # A kiosk that heard nothing from a dead worker must be treated as one that heard "being booked":
+            # silence may no longer reverse what it may show as paid (C7).
+            told_pending=body.get("told_pending", False) or stored.state is State.BILL_PENDING,
+            response_code=body.get("response_code", ""),
+            rrn=body.get("rrn", ""),
+            settlement_date=body.get("settlement_date", ""),
+            authorization_code=body.get("authorization_code", ""),
+            reversal_reason=body.get("reversal_reason", ""),
+            case=body.get("case", ""),
+            purchase_written_at=now,
+        )
+        if payment.approved_seen:
+            payment.approved_at = now
+        return payment
+
+    # ------------------------------------------------------------------------------------------------ what it is
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def is_driven(self) -> bool:
+        return self.state in DRIVEN
+
+    @property
+    def current(self) -> Posting | None:
+        """The posting that may be outstanding, or the next one: oldest month first, one at a time."""
+        for posting in self.postings:
+            if posting.state in (PostingState.SENT, PostingState.WAITING):
+                return posting
+        return None
+
+    @property
+    def answer(self) -> str:
+        """The stable code a kiosk is told now: a function of what is durable (I3, I16)."""
+        match self.state:
+            case State.COMPLETED:
+                return COMPLETED
+            case State.DECLINED:
+                return DECLINED if self.response_code else NOT_CHARGED
+            case State.REVERSED | State.REFUNDED:
+                return RETURNED
+            case State.BILL_PENDING:
+                return BEING_BOOKED if self.told_pending else IN_PROGRESS
+            case State.BILL_CANCELLING:
+                return BEING_RETURNED
+            case State.REVERSAL_PENDING:
+                return BEING_RETURNED if self.approved_seen else RESULT_UNKNOWN
+            case State.UNPROVEN:
+                return UNPROVEN
+            case State.SUSPENSE:
+                return SUSPENSE
+            case _:
+                return IN_PROGRESS
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the earliest thing to do; ``NEVER`` when nothing is waited for."""
+        if self.state not in DRIVEN:
+            return NEVER
+        return min(self.leg_deadline, self.kiosk_deadline, self.bill_deadline, self._cut_over_deadline)
+
+    @property
+    def _cut_over_deadline(self) -> float:
+        return self.cut_over_at if (self.state, Input.CUT_OVER) in INDEX else NEVER
+
+    def due(self, now: float) -> Input | None:
+        """The most important input whose time has come; call again until it returns None."""
+        if self.state not in DRIVEN:
+            return None
+        if now >= self._cut_over_deadline:
+            return Input.CUT_OVER
+        if now >= self.leg_deadline:
+            self.leg_deadline = NEVER
+            return self.leg_input
+        if now >= self.bill_deadline:
+            return Input.BILL_DEADLINE
+        if now >= self.kiosk_deadline:
+            self.kiosk_deadline = NEVER
+            return Input.KIOSK_DEADLINE
+        return None
+
+    # ------------------------------------------------------------------------------------------------ the step
+    def step(self, given: Input, facts: Facts, now: float) -> list[Effect]:
+        """Effects to carry out in this order; state has moved already, so drop the payment if the Record is refused."""
+        rows = INDEX.get((self.state, given))
+        if rows is None:
+            return self._unlisted(given)
+        row = next(row for row in rows if row.guard is None or getattr(self, "_if_" + row.guard)(now))
+        before = self.state
+        self.state = row.next
+        if row.next is not before:
+            self._enter(row.next, now)
+        effects: list[Effect] = []
+        record = Record(row.next, row.number, {})
+        self.changes = record.changes
+        if row.durable:
+            effects.append(record)
+            self.ver += 1
+        for action in row.actions:
+            getattr(self, "_do_" + action)(effects, record, facts, now)
+        if row.durable:
+            record.release_bills = row.next is not before and (
+                row.next in FINAL or row.next in (State.REVERSAL_PENDING, State.UNPROVEN)
+            )
+            record.release_open = row.next in FINAL
+            if facts.reason:
+                record.changes["reason"] = facts.reason
+            if given in CARD_ANSWERS:
+                self._keep_card_answer(facts)
+        if row.next in FINAL:
+            self.card = None
+        return effects
+
+    def _unlisted(self, given: Input) -> list[Effect]:
+        if given not in ANSWERS:
+            raise OutOfOrderError("Payment", self.state, given)
+        if given in APPROVALS and self.state in (State.REVERSED, State.DECLINED):
+            return [Note("late_after_final")]
+        return [Note("duplicate")]
+
+    def _enter(self, state: State, now: float) -> None:
+        """Times of the new state."""
+        self.leg_deadline = NEVER
+        self.attempts = 0
+        if state is State.CARD_PENDING:
+            self.kiosk_deadline = self.started_at + self.times.answer_s
+        elif state is State.BILL_PENDING:
+            self.bill_deadline = self.started_at + self.times.bill_s
+        else:
+            self.bill_deadline = NEVER
+
+    def written(self, effect: Effect, now: float) -> None:
+        """The frame of ``effect`` was handed to the kernel (or may have been): its leg's clock starts."""
+        if isinstance(effect, SendPurchase):
+            self.purchase_written_at = now
+            self.leg_deadline, self.leg_input = now + self.times.card_s, Input.CARD_SILENT
+        elif isinstance(effect, SendReversal):
+            self.reversal_written_at = now
+            self.leg_deadline, self.leg_input = now + self.times.card_s, Input.REVERSAL_UNCLEAR
+        elif isinstance(effect, SendPost | SendStatus):
+            self.leg_deadline, self.leg_input = now + self.times.post_s, Input.BILL_UNCLEAR
+        elif isinstance(effect, SendCancel):
+            self.leg_deadline, self.leg_input = now + self.times.post_s, Input.CANCEL_UNCLEAR
+
+    # ------------------------------------------------------------------------------------------------ guards
+    def _if_more_to_post(self, now: float) -> bool:
+        return sum(posting.state in (PostingState.WAITING, PostingState.SENT) for posting in self.postings) > 1
+
+    def _if_deduplicates(self, now: float) -> bool:
+        return self.profile.deduplicates
+
+    def _if_may_give_up(self, now: float) -> bool:
+        # After "paid, being booked" silence never reverses, and never when a reversal could come too late (C7).
+        return not self.told_pending and self.bill_deadline < self.cut_over_at
+
+    def _if_more_to_cancel(self, now: float) -> bool:
+        open_states = (PostingState.SENT, PostingState.REJECTED, PostingState.POSTED)
+        return sum(posting.state in open_states for posting in self.postings) > 1
+
+    def _if_all_posted(self, now: float) -> bool:
+        """Will all be posted once the one just found is booked?"""
+        fenced = self._next_to_cancel()
+        return all(posting.state is PostingState.POSTED or posting is fenced for posting in self.postings)
+
+    def _if_reversal_proved(self, now: float) -> bool:
+        if self.approved_seen or not self.profile.reversal_00_any:
+            return True
+        return self.reversal_written_at >= self.purchase_written_at + self.times.quiet_s
+
+    def _if_approval_held(self, now: float) -> bool:
+        # "Not found" for a purchase that we saw approved: only a person can know. The answered request must have left
+        # after the approval was seen, or it may simply have overtaken the purchase.
+        return self.approved_seen and self.reversal_written_at >= self.approved_at
+
+    def _quiet(self, now: float) -> bool:
+        """No approval seen, a reversal left after the host could still act, its answer came after the last late one."""
+        quiet_at = self.purchase_written_at + self.times.quiet_s
+        return not self.approved_seen and self.reversal_written_at >= quiet_at and now >= quiet_at + self.times.late_s
+
+    def _if_absence_proved(self, now: float) -> bool:
+        return self.profile.not_found_proves and self._quiet(now) and now < self.cut_over_at
+
+    def _if_absence_unproven(self, now: float) -> bool:
+        return not self.profile.not_found_proves and self._quiet(now)
+
+    # ------------------------------------------------------------------------------------------------ actions
+    def _do_claim(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        record.claim = True
+        record.changes.update(self.opening_body())
+
+    def _do_send_purchase(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        effects.append(SendPurchase())
+
+    def _do_send_post(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        posting = self.current
+        assert posting is not None, "a payment in BILL_PENDING has something to post"
+        posting.state = PostingState.SENT
+        record.changes["postings"] = [each.to_row() for each in self.postings]
+        effects.append(SendPost(posting))
+
+    def _do_send_status(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        posting = self.current
+        assert posting is not None, "a payment in BILL_PENDING has something to ask for"
+        effects.append(SendStatus(posting))
+
+    def _next_to_cancel(self) -> Posting | None:
+        """First the fence around what may or may not be posted, then what is posted, newest month first (C9)."""
+        for posting in self.postings:
+            if posting.state in (PostingState.SENT, PostingState.REJECTED):
+                return posting
+        for posting in reversed(self.postings):
+            if posting.state is PostingState.POSTED:
+                return posting
+        return None
+
+    def _do_send_cancel(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        posting = self._next_to_cancel()
+        assert posting is not None, "a payment in BILL_CANCELLING has something to cancel"
+        effects.append(SendCancel(posting, undo=posting.state is PostingState.POSTED))
+
+    def _do_send_reversal(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        effects.append(SendReversal(self.reversal_reason))
+
+    def _do_tell(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.kiosk_deadline = NEVER
+        effects.append(Tell())
+
+    def _do_sign_on_again(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        effects.append(SignOnAgain())
+
+    def _do_note_late(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        effects.append(Note("late"))
+
+    def _do_wait(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        waits = self.times.reversal_backoff_s if self.state is State.REVERSAL_PENDING else self.times.bill_backoff_s
+        self.leg_deadline = now + waits[min(self.attempts, len(waits) - 1)]
+        self.leg_input = Input.RETRY_DUE
+        self.attempts += 1
+
+    def _do_reject(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        posting = self.current
+        assert posting is not None
+        posting.state = PostingState.REJECTED
+        record.changes["postings"] = [each.to_row() for each in self.postings]
+        record.changes["bill_code"] = facts.response_code
+
+    def _do_book_charge(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        if not self.approved_seen:
+            self.approved_seen = record.changes["approved_seen"] = True
+            self.approved_at = now
+            record.ledger += [(U_RECEIVABLE, self.amount, 0), (SUSPENSE_ACCOUNT, 0, self.amount)]
+
+    def _do_book_if_approved(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        if facts.approved:
+            self._do_book_charge(effects, record, facts, now)
+
+    def _do_unbook_charge(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        if self.approved_seen:
+            record.ledger += [(SUSPENSE_ACCOUNT, self.amount, 0), (U_RECEIVABLE, 0, self.amount)]
+
+    def _do_book_posting(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self._book(self.current, record)
+
+    def _do_book_fenced(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        # ``current`` would be a month that was never sent: the fence was around another.
+        self._book(self._next_to_cancel(), record)
+
+    def _book(self, posting: Posting | None, record: Record) -> None:
+        assert posting is not None
+        posting.state = PostingState.POSTED
+        record.changes["postings"] = [each.to_row() for each in self.postings]
+        record.ledger += [(SUSPENSE_ACCOUNT, posting.amount, 0), (M_PAYABLE, 0, posting.amount)]
+
+    def _do_unbook(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        posting = self._next_to_cancel()
+        assert posting is not None
+        if posting.state is PostingState.POSTED:
+            record.ledger += [(M_PAYABLE, posting.amount, 0), (SUSPENSE_ACCOUNT, 0, posting.amount)]
+        posting.state = PostingState.CANCELLED
+        record.changes["postings"] = [each.to_row() for each in self.postings]
+
+    def _do_case(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.case = record.changes["case"] = f"C{self.payment_id}"
+
+    def _do_not_sent(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        record.changes["reason"] = "not_sent"
+
+    def _do_told_pending(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.told_pending = record.changes["told_pending"] = True
+
+    def _do_forget_bill_deadline(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.bill_deadline = NEVER
+
+    def _do_forward_only(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.bill_deadline = NEVER
+        self.cut_over_at = NEVER
+
+    def _do_reason_98(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.reversal_reason = record.changes["reversal_reason"] = "98"
+
+    def _do_reason_06(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.reversal_reason = record.changes["reversal_reason"] = "06"
+
+    def _do_reason_a0(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.reversal_reason = record.changes["reversal_reason"] = "A0"
+
+    def _keep_card_answer(self, facts: Facts) -> None:
+        for name in ("response_code", "rrn", "settlement_date", "authorization_code"):
+            value = getattr(facts, name)
+            if value:
+                setattr(self, name, value)
+                self.changes[name] = value
+        if facts.flagged:
+            self.flagged = self.changes["flagged"] = True

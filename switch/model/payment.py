@@ -1,0 +1,136 @@
+"""What a payment is: states, postings, keys and the durable data that the journal keeps of it.
+
+Amounts are integer fen (1/100 yuan, ISO 4217 numeric 156). Times named ``*_at`` on the machine are monotonic
+seconds; ``wall_us`` is microseconds since 1970 in UTC and goes into fields and rows only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where the money stands (saga §2, §11). There is no FAILED and no TIMEOUT: unknown is never terminal."""
+
+    NEW = "NEW"  # only in memory: nothing durable, nothing sent
+    CARD_PENDING = "CARD_PENDING"  # the purchase may have left: charge?
+    BILL_PENDING = "BILL_PENDING"  # the card is charged; a posting may have left
+    BILL_CANCELLING = "BILL_CANCELLING"  # decided: no longer post; postings are being cancelled
+    REVERSAL_PENDING = "REVERSAL_PENDING"  # decided: the card must not stay charged
+    UNPROVEN = "UNPROVEN"  # the host knows no purchase, but its word is no proof: the settlement file decides
+    SUSPENSE = "SUSPENSE"  # a person decides
+    COMPLETED = "COMPLETED"
+    DECLINED = "DECLINED"
+    REVERSED = "REVERSED"
+    REFUNDED = "REFUNDED"
+
+
+FINAL = frozenset({State.COMPLETED, State.DECLINED, State.REVERSED, State.REFUNDED})
+# Driven by the machine: something is outstanding and a deadline must exist (invariant I7).
+DRIVEN = frozenset({State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING})
+
+
+class PostingState(StrEnum):
+    WAITING = "waiting"  # not sent yet
+    SENT = "sent"  # may have left
+    POSTED = "posted"  # the marketing system confirmed it
+    REJECTED = "rejected"  # the marketing system refused it for good
+    CANCELLED = "cancelled"  # undone, or fenced so that it can never be posted
+
+
+@dataclass(slots=True)
+class Receivable:
+    """One month of one account as the marketing system quoted it (应收)."""
+
+    receivable: str  # 应收凭证号
+    period: str  # 电费年月 YYYYMM
+    principal: int  # fen, 本金
+    penalty: int  # fen, 违约金
+    amount: int  # fen, principal + penalty − already paid
+    energy_kwh: int = 0
+    tier: int = 1  # 阶梯
+
+
+@dataclass(slots=True)
+class Posting:
+    """One receivable being posted; ``serial`` is our idempotency key towards the marketing system."""
+
+    receivable: str
+    period: str
+    principal: int
+    penalty: int
+    amount: int
+    serial: str
+    state: PostingState = PostingState.WAITING
+    sent_at: float = -1.0  # monotonic; not durable: a restart counts from takeover
+
+    def to_row(self) -> list[Any]:
+        return [self.receivable, self.period, self.principal, self.penalty, self.amount, self.serial, self.state.value]
+
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Posting:
+        receivable, period, principal, penalty, amount, serial, state = row
+        return cls(receivable, period, principal, penalty, amount, serial, PostingState(state))
+
+
+@dataclass(slots=True, frozen=True)
+class Quote:
+    """What an inquiry answered, kept for minutes so that a payment can name its rows (saga C10)."""
+
+    quote: str
+    account: str
+    name: str
+    address: str
+    rows: tuple[Receivable, ...]
+    marketing_day: str  # YYYYMMDD; the quote dies with it, because the penalty moves
+    fetched_at: float  # monotonic seconds
+    advance_balance: int = 0  # fen
+    partial_allowed: bool = True  # False: all rows or none (欠费必须全交)
+
+
+@dataclass(slots=True, frozen=True)
+class Card:
+    """Card data of one payment in memory. Never logged, never stored in clear; tracks and PIN blocks never at all.
+
+    ``kept()`` is what may be sealed until the payment is final, because a reversal needs it (saga C15).
+    """
+
+    pan: str
+    expiry: str | None
+    sequence_number: str | None
+    entry_mode: str
+    pin_capture_code: str | None
+    track2: str | None
+    pin_block: bytes | None
+    security_control: str | None
+    icc_data: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Card({self.masked}, entry_mode={self.entry_mode})"
+
+    @property
+    def masked(self) -> str:
+        return f"{self.pan[:6]}{'*' * (len(self.pan) - 10)}{self.pan[-4:]}"
+
+    def kept(self) -> dict[str, str]:
+        kept = {"pan": self.pan}
+        if self.expiry is not None:
+            kept["expiry"] = self.expiry
+        if self.sequence_number is not None:
+            kept["sequence_number"] = self.sequence_number
+        return kept
+
+
+@dataclass(slots=True)
+class StoredPayment:
+    """A payment as the journal gives it back: its events folded in ``ver`` order."""
+
+    payment_id: int
+    opened_on: int  # YYYYMMDD, part of the key, never changes
+    ver: int
+    state: State
+    body: dict[str, Any] = field(default_factory=dict)  # every event's body, later over earlier
+    sealed: bytes | None = None  # card data, only while the payment is open
+    link: bytes = b""  # hash of the last event

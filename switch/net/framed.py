@@ -1,0 +1,357 @@
+"""One connection that carries frames: ``ports.Wire`` over an asyncio transport.
+
+Bytes in: split into frames, size and time bounded. Frames out: collected, and written once per loop turn, because a
+write costs the kernel far more than a frame costs us.
+
+What was written matters for money: a purchase that provably never left needs no reversal. So a frame waits in this
+object until the one ``transport.write`` that carries it, and whatever still waits when the wire is lost is named by
+``unflushed``. While the peer reads slowly nothing is written, for the same reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from switch import limits
+from switch.net import tcp
+from switch.ports import Observer, WireHandler
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How frames are told apart: a big-endian length in front that does not count itself."""
+
+    name: str
+    prefix_bytes: int
+    size_max: int  # bytes of one frame without its prefix
+
+    def __post_init__(self) -> None:
+        assert 0 < self.size_max < 1 << 8 * self.prefix_bytes
+
+
+LEN2: Final = Framing("len2", 2, limits.FRAME_SIZE_MAX)  # kiosks and UnionPay
+LEN4: Final = Framing("len4", 4, limits.MARKETING_FRAME_SIZE_MAX)  # marketing_json
+FRAMINGS: Final = {framing.name: framing for framing in (LEN2, LEN4)}
+
+
+class Splitter:
+    """Bytes in any portions to frames.
+
+    Never holds more than one incomplete frame beside the portion at hand, and copies each byte at most twice.
+
+    >>> splitter = Splitter(LEN2)
+    >>> splitter.feed(b"\\0\\2ab\\0"), splitter.feed(b"\\3c"), splitter.feed(b"de")
+    ([b'ab'], [], [b'cde'])
+    """
+
+    __slots__ = ("_prefix_bytes", "_rest", "_size_max", "too_long")
+
+    def __init__(self, framing: Framing) -> None:
+        self._prefix_bytes = framing.prefix_bytes
+        self._size_max = framing.size_max
+        self._rest = bytearray()  # an incomplete frame with its prefix
+        self.too_long = 0  # the length that was refused; from then on nothing is taken
+
+    @property
+    def partial(self) -> bool:
+        return bool(self._rest)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that ``data`` completes, in order. After it, ``too_long`` tells whether the stream is lost."""
+        if self.too_long:
+            return []
+        prefix_bytes = self._prefix_bytes
+        rest = self._rest
+        if not rest:
+            # Nearly always: one read is one frame.
+            length = int.from_bytes(data[:prefix_bytes], "big")
+            if len(data) == prefix_bytes + length and length <= self._size_max:
+                return [data[prefix_bytes:]]
+            stream: bytes | bytearray = data
+        else:
+            rest += data
+            stream = rest
+
+        frames = []
+        size = len(stream)
+        offset = 0
+        while size - offset >= prefix_bytes:
+            start = offset + prefix_bytes
+            length = int.from_bytes(stream[offset:start], "big")
+            # The maximum comes before the bytes at hand: a peer must not make us wait for what we would refuse.
+            if length > self._size_max:
+                self.too_long = length
+                offset = size
+                break
+            end = start + length
+            if end > size:
+                break
+            frames.append(bytes(stream[start:end]))
+            offset = end
+        if stream is rest:
+            del rest[:offset]
+        else:
+            rest += stream[offset:]
+        assert len(rest) < prefix_bytes + self._size_max
+        return frames
+
+
+class FramedProtocol(asyncio.Protocol):
+    """``ports.Wire``. The owner hears frames and, exactly once, the loss, through ``handler``.
+
+    Args:
+        label: Name of this kind of peer in metrics: "kiosk" or the name of a link.
+        now: Monotonic seconds.
+        opened: Called with this wire when it is connected; False refuses it, and the handler never hears of it.
+        closed: Called with this wire when it is lost, before the handler is.
+
+    A length of zero is a line test on some lines: it counts as a sign of life and is not passed on.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_flush_due",
+        "_handler",
+        "_in_labels",
+        "_label",
+        "_linger",
+        "_loop",
+        "_lost",
+        "_now",
+        "_observer",
+        "_open",
+        "_opened",
+        "_out_labels",
+        "_paused",
+        "_peer",
+        "_prefix_bytes",
+        "_queue",
+        "_queued_bytes",
+        "_reason",
+        "_refused",
+        "_size_max",
+        "_splitter",
+        "_stuck_bytes",
+        "_tokens",
+        "_transport",
+        "frames_in",
+        "heard_at",
+        "partial_since",
+    )
+
+    def __init__(
+        self,
+        framing: Framing,
+        handler: WireHandler,
+        observer: Observer,
+        *,
+        label: str,
+        now: Callable[[], float],
+        opened: Callable[[FramedProtocol], bool] | None = None,
+        closed: Callable[[FramedProtocol], None] | None = None,
+    ) -> None:
+        self._handler = handler
+        self._observer = observer
+        self._label = label
+        self._now = now
+        self._opened = opened
+        self._closed = closed
+        self._in_labels = (label, "in")
+        self._out_labels = (label, "out")
+        self._prefix_bytes = framing.prefix_bytes
+        self._size_max = framing.size_max
+        self._splitter = Splitter(framing)
+        self._loop: asyncio.AbstractEventLoop
+        self._transport: asyncio.Transport
+        self._linger: asyncio.TimerHandle | None = None
+        self._peer = "not connected"
+        self._reason = ""
+        self._open = False
+        self._refused = False
+        self._lost = False
+        self._paused = False
+        self._flush_due = False
+        self._queue: list[bytes] = []  # prefix, frame, prefix, frame …
+        self._queued_bytes = 0
+        self._stuck_bytes = 0  # in the transport's buffer when it asked us to pause
+        self._tokens: list[object] = []
+        self.frames_in = 0
+        self.heard_at = 0.0  # when bytes last came
+        self.partial_since: float | None = None  # when the frame began that is still incomplete
+
+    # ------------------------------------------------------------------------------------------------ for the owner
+    @property
+    def peer(self) -> str:
+        return self._peer
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    @property
+    def is_self_connected(self) -> bool:
+        """True if the kernel joined our dial to itself, which TCP allows on a port that it also gives to callers."""
+        name = self._transport.get_extra_info("sockname")
+        return name is not None and name == self._transport.get_extra_info("peername")
+
+    @property
+    def unflushed(self) -> Sequence[object]:
+        return tuple(self._tokens)
+
+    def send(self, frame: bytes, token: object = None) -> bool:
+        if not self._open:
+            return False
+        size = len(frame)
+        if size > self._size_max:
+            raise ValueError(f"frame of {size} bytes; the largest on this wire is {self._size_max}")
+        if self._queued_bytes + self._stuck_bytes + size > limits.WRITE_BUFFER_MAX:
+            self.abort(f"reads too slowly: more than {limits.WRITE_BUFFER_MAX} bytes wait for it")
+            return False
+        self._queue.append(size.to_bytes(self._prefix_bytes, "big"))
+        self._queue.append(frame)
+        self._queued_bytes += size + self._prefix_bytes
+        if token is not None:
+            self._tokens.append(token)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        return True
+
+    def close(self, reason: str) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._reason = reason
+        self._flush()
+        self._transport.close()
+        self._linger_briefly()
+
+    def abort(self, reason: str) -> None:
+        """Close without writing what is queued: for a peer that is gone, flooding us or not reading."""
+        if not self._open:
+            return
+        self._open = False
+        self._reason = reason
+        self._observer.event("wire.aborted", link=self._label, peer=self._peer, reason=reason)
+        self._transport.abort()
+
+    def check(self, now: float, idle_s: float) -> None:
+        """Drop this wire if its frame takes too long or it has been silent: called by the listener's one timer."""
+        if self.partial_since is not None and now - self.partial_since > limits.KIOSK_PARTIAL_FRAME_S:
+            self._bad_frame("partial")
+            self.abort(f"frame not complete within {limits.KIOSK_PARTIAL_FRAME_S:g} s")
+        elif now - self.heard_at > idle_s:
+            self.close(f"silent for more than {idle_s:g} s")
+
+    # ------------------------------------------------------------------------------------------------ for asyncio
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
+        self._peer = tcp.address(transport.get_extra_info("peername"))
+        self.heard_at = self._now()
+        tcp.tune(transport.get_extra_info("socket"))
+        self._open = True
+        if self._opened is not None and not self._opened(self):
+            self._open = False
+            self._refused = True
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._open:
+            return
+        self.heard_at = self._now()
+        splitter = self._splitter
+        frames = splitter.feed(data)
+        if frames:
+            self.frames_in += len(frames)
+            self._observer.count("switch_frames_total", self._in_labels, len(frames))
+            handler = self._handler
+            for frame in frames:
+                if frame:
+                    try:
+                        handler.frame_received(self, frame)
+                    except Exception as error:
+                        self._handler_failed("frame_received", error)
+                    if self._transport.is_closing():
+                        return  # closed by our owner, who wants no more of it
+        if splitter.too_long:
+            self._bad_frame("too_long")
+            self.abort(f"announced a frame of {splitter.too_long} bytes; the largest is {self._size_max}")
+        elif not splitter.partial:
+            self.partial_since = None
+        elif frames or self.partial_since is None:
+            self.partial_since = self.heard_at
+
+    def eof_received(self) -> bool:
+        # What is queued stays unwritten: the peer has left, and a frame written now would be a frame in doubt.
+        if self._open:
+            self._open = False
+            self._reason = "closed by the peer"
+            if self._splitter.partial:
+                self._bad_frame("cut")
+                self._reason = "closed by the peer in the middle of a frame"
+            self._linger_briefly()
+        return False  # asyncio closes the transport
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._stuck_bytes = self._transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._stuck_bytes = 0
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._open = False
+        if self._linger is not None:
+            self._linger.cancel()
+        if self._refused:
+            return
+        if not self._reason:
+            self._reason = tcp.explain(exc) if exc is not None else "closed by the peer"
+            if self._splitter.partial:
+                self._bad_frame("cut")
+                self._reason += " in the middle of a frame"
+        self._observer.event("wire.lost", link=self._label, peer=self._peer, reason=self._reason)
+        if self._closed is not None:
+            self._closed(self)
+        try:
+            self._handler.wire_lost(self, self._reason)
+        except Exception as error:
+            self._handler_failed("wire_lost", error)
+
+    # ------------------------------------------------------------------------------------------------ inside
+    def _flush(self) -> None:
+        self._flush_due = False
+        # Closing covers what our own flags cannot know: a transport that failed and has not told us yet.
+        if not self._queue or self._paused or self._transport.is_closing():
+            return
+        queue = self._queue
+        self._queue = []
+        self._tokens = []
+        self._queued_bytes = 0
+        self._observer.count("switch_frames_total", self._out_labels, len(queue) // 2)
+        try:
+            self._transport.write(b"".join(queue))
+        except Exception as error:
+            # Part of it may have left: these frames are no longer ours to call unflushed.
+            self.abort(f"write failed: {type(error).__name__}")
+
+    def _linger_briefly(self) -> None:
+        # A peer that does not read would keep the closing transport, and its buffer, for ever.
+        if self._transport.get_write_buffer_size():
+            self._linger = self._loop.call_later(limits.CONNECT_TIMEOUT_S, self._transport.abort)
+
+    def _bad_frame(self, reason: str) -> None:
+        self._observer.count("switch_bad_frames_total", (self._label, reason))
+
+    def _handler_failed(self, where: str, error: Exception) -> None:
+        self._observer.event("wire.handler_failed", link=self._label, peer=self._peer, call=where, error=error)
+        self.abort(f"our handler failed: {type(error).__name__}")

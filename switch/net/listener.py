@@ -1,0 +1,150 @@
+"""Kiosks connect here.
+
+One timer looks at all connections: a timer for each of 20,000 would cost more than what they carry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Final
+
+from switch import limits
+from switch.config import ListenConfig
+from switch.errors import StartError
+from switch.net import tcp
+from switch.net.framed import LEN2, FramedProtocol
+from switch.ports import Clock, Observer, WireHandler
+
+LABEL: Final = "kiosk"
+# A sixth of the shorter time limit: a connection lives at most that much longer than it may.
+SWEEP_S: Final = limits.KIOSK_PARTIAL_FRAME_S / 6
+
+
+class KioskListener:
+    """Accepts kiosks and gives their frames to ``handler``.
+
+    Args:
+        reuse_port: True lets several workers listen on one port; the kernel spreads the kiosks over them.
+    """
+
+    def __init__(
+        self,
+        config: ListenConfig,
+        handler: WireHandler,
+        observer: Observer,
+        clock: Clock,
+        *,
+        reuse_port: bool = False,
+    ) -> None:
+        self._config = config
+        self._handler = handler
+        self._observer = observer
+        self._clock = clock
+        self._reuse_port = reuse_port
+        self._wires: set[FramedProtocol] = set()
+        self._server: asyncio.Server | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._port = 0
+        self._accepting = False
+
+    @property
+    def port(self) -> int:
+        """The port listened on, also when the configuration says 0."""
+        return self._port
+
+    @property
+    def wires(self) -> int:
+        return len(self._wires)
+
+    @property
+    def accepting(self) -> bool:
+        return self._accepting
+
+    async def start(self) -> None:
+        """Listen. Raises StartError when the address cannot be had."""
+        assert self._server is None, "a listener starts once"
+        loop = asyncio.get_running_loop()
+        config = self._config
+        try:
+            sock = tcp.bind(config.host, config.port, reuse_port=self._reuse_port)
+            try:
+                # As many waiting as may connect: after a power cut a whole province dials at once. The kernel
+                # takes less if net.core.somaxconn says so.
+                self._server = await loop.create_server(self._wire, sock=sock, backlog=limits.KIOSK_CONNECTIONS_MAX)
+            except OSError:
+                sock.close()
+                raise
+        except OSError as error:
+            where = tcp.address((config.host, config.port))
+            raise StartError("listen", f"cannot listen for kiosks on {where}: {tcp.advise(error)}") from error
+        self._port = sock.getsockname()[1]
+        self._accepting = True
+        self._sweep_timer = loop.call_later(SWEEP_S, self._sweep_and_again)
+        self._observer.gauge("switch_kiosk_connections", 0)
+        self._observer.event("listener.started", address=tcp.address((config.host, self._port)))
+        files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if 0 <= files_max < config.connections_max:
+            self._observer.event("listener.files_short", files_max=files_max, connections_max=config.connections_max)
+
+    def stop_accepting(self) -> None:
+        """Close the door; who is inside stays."""
+        if self._accepting:
+            assert self._server is not None
+            self._accepting = False
+            self._server.close()
+            self._observer.event("listener.stopped", wires=len(self._wires))
+
+    def close_all(self, reason: str) -> None:
+        """Write what is queued and close every connection. ``wires`` falls to 0 as they go, within seconds."""
+        for wire in tuple(self._wires):
+            wire.close(reason)
+
+    async def stop(self, reason: str) -> None:
+        """Close the door and every connection; returns when the last one is gone."""
+        self.stop_accepting()
+        self.close_all(reason)
+        await self._empty.wait()  # bounded: a closing wire lingers CONNECT_TIMEOUT_S at most
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+
+    def sweep(self) -> None:
+        """Drop those who are silent or stuck in the middle of a frame."""
+        now = self._clock.now()
+        idle_s = self._config.idle_s
+        for wire in tuple(self._wires):
+            wire.check(now, idle_s)
+
+    def _sweep_and_again(self) -> None:
+        self._sweep_timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_and_again)
+        self.sweep()
+
+    def _wire(self) -> FramedProtocol:
+        return FramedProtocol(
+            LEN2,
+            self._handler,
+            self._observer,
+            label=LABEL,
+            now=self._clock.now,
+            opened=self._opened,
+            closed=self._lost,
+        )
+
+    def _opened(self, wire: FramedProtocol) -> bool:
+        # Not accepting: the kernel had completed this connection before the door was closed.
+        reason = "closing" if not self._accepting else "connections"
+        if not self._accepting or len(self._wires) >= self._config.connections_max:
+            self._observer.count("switch_admission_rejects_total", (reason,))
+            return False
+        self._wires.add(wire)
+        self._empty.clear()
+        self._observer.gauge("switch_kiosk_connections", len(self._wires))
+        return True
+
+    def _lost(self, wire: FramedProtocol) -> None:
+        self._wires.discard(wire)
+        if not self._wires:
+            self._empty.set()
+        self._observer.gauge("switch_kiosk_connections", len(self._wires))

@@ -1,0 +1,153 @@
+"""Keep one connection to a peer: dial, hand it over, and dial again when it is lost.
+
+No protocol is known here. Whether a connected link is *up* is its owner's question (an echo answered); an owner that
+finds the link dead calls ``reset``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from switch import limits
+from switch.net import tcp
+from switch.net.framed import FramedProtocol, Framing
+from switch.ports import Dice, Observer, Wire, WireHandler
+
+
+class LinkHandler(WireHandler, Protocol):
+    """What the owner of a dialled link gets to hear."""
+
+    def wire_up(self, wire: Wire) -> None:
+        """Connected. Frames may be sent and will come; ``wire_lost`` ends it."""
+        ...
+
+
+def backoff_s(attempt: int, dice: Dice) -> float:
+    """Seconds before dial ``attempt`` (1 = first repeat): doubling, bounded, with full jitter.
+
+    Full jitter: after a host's restart every switch dials it, and none may do so in step with another.
+    """
+    assert attempt >= 1
+    doublings = min(attempt - 1, 16)  # beyond it only the bound matters
+    return min(limits.BACKOFF_MAX_S, limits.BACKOFF_FIRST_S * 2.0**doublings) * dice.uniform()
+
+
+class Dialer:
+    """Keeps a link to ``host:port`` from ``start`` to ``stop``.
+
+    Args:
+        name: The link's name in logs and metrics.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        framing: Framing,
+        handler: LinkHandler,
+        observer: Observer,
+        dice: Dice,
+        *,
+        name: str,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._framing = framing
+        self._handler = handler
+        self._observer = observer
+        self._dice = dice
+        self._name = name
+        self._address = tcp.address((host, port))
+        self._wire: FramedProtocol | None = None
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def wire(self) -> Wire | None:
+        """The connection, while there is one."""
+        return self._wire
+
+    def start(self) -> None:
+        assert self._task is None, "a dialer starts once"
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"dial {self._name}")
+
+    def reset(self, reason: str) -> None:
+        """Drop the connection and dial again. What is queued stays unwritten: the peer is believed dead."""
+        if self._wire is not None:
+            self._wire.abort(reason)
+
+    async def stop(self, reason: str = "stopping") -> None:
+        """Write what is queued, close, and dial no more. Returns when the wire is gone; ``wire_lost`` was called."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._wire is not None:
+            self._wire.close(reason)
+            await self._lost.wait()  # bounded: a closing wire lingers CONNECT_TIMEOUT_S at most
+
+    async def _keep(self) -> None:
+        attempt = 0
+        while True:
+            if attempt:
+                await asyncio.sleep(backoff_s(attempt, self._dice))
+            attempt += 1
+            if await self._dial_and_wait(attempt):
+                attempt = 1
+
+    async def _dial_and_wait(self, attempt: int) -> bool:
+        """One connection from its dial to its loss. True if the peer has spoken: only then is it back.
+
+        One that accepts and hangs up at once must not be dialled ever faster.
+        """
+        loop = asyncio.get_running_loop()
+        self._lost.clear()
+        try:
+            async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
+                _, wire = await loop.create_connection(self._new_wire, self._host, self._port)
+            if self._wire is None and not self._lost.is_set():
+                raise ConnectionError("reached itself: nobody listens on a port the system gives to callers")
+        except Exception as error:  # whatever it is, the next dial may go better; a dialer never gives up
+            self._observer.event(
+                "link.dial_failed",
+                link=self._name,
+                address=self._address,
+                attempt=attempt,
+                reason=tcp.explain(error),
+            )
+            if self._wire is not None:
+                # The time ran out in the very turn in which it connected. Two wires at once must not be.
+                self._wire.abort("connected too late")
+                await self._lost.wait()
+            return False
+        await self._lost.wait()
+        return wire.frames_in > 0
+
+    def _new_wire(self) -> FramedProtocol:
+        return FramedProtocol(
+            self._framing,
+            self._handler,
+            self._observer,
+            label=self._name,
+            now=asyncio.get_running_loop().time,
+            opened=self._opened,
+            closed=self._closed,
+        )
+
+    def _opened(self, wire: FramedProtocol) -> bool:
+        if wire.is_self_connected:
+            return False
+        assert self._wire is None, "one wire at a time"
+        self._wire = wire
+        self._observer.event("link.connected", link=self._name, address=self._address)
+        try:
+            self._handler.wire_up(wire)
+        except Exception as error:
+            self._observer.event("wire.handler_failed", link=self._name, call="wire_up", error=error)
+            wire.abort(f"our handler failed: {type(error).__name__}")
+        return True
+
+    def _closed(self, wire: FramedProtocol) -> None:
+        assert wire is self._wire
+        self._wire = None
+        self._lost.set()

@@ -1,0 +1,1 @@
+"""What the switch shows of itself: metrics, logs, the last messages, health."""

@@ -1,0 +1,192 @@
+"""Structured logs: one event a line, named ``noun.past``, JSON on stderr (or coloured text on a terminal).
+
+Whatever is logged passes the mask here, at the sink, because card numbers reach logs through exceptions and careless
+callers, not through those who think of it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, Final
+
+import orjson
+import structlog
+
+from switch.observe.metrics import Metrics
+
+# Facts that are left out whatever they hold.
+DENIED: Final = frozenset(
+    {
+        *("pan", "track", "track1", "track2", "track3", "expiry", "cvv", "cvn", "cvv2", "icc_data"),
+        *("pin", "pin_block", "key", "private_key", "tmk", "mak", "pik", "tdk", "lmk", "sealed"),
+        *("password", "passphrase", "secret", "dsn", "authorization", "cookie", "frame", "body"),
+    }
+)
+# Numbers of ours that are as long as a card number; only as int, so that no text hides under these names.
+LONG_NUMBERS: Final = frozenset({"payment_id", "wall_us"})
+DEPTH_MAX: Final = 4  # of nested facts; deeper ones are named, not shown
+TEXT_SIZE_MAX: Final = 8_192  # characters of one fact: a traceback of the deepest call chain fits
+PAN_DIGITS_MIN: Final = 13
+PAN_DIGITS_MAX: Final = 19
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# Names that are not "info". An event may also say its own: event(name, level="error").
+LEVEL_OF: Final = {
+    "wire.lost": "debug",
+    "wire.aborted": "warning",
+    "wire.handler_failed": "error",
+    "link.dial_failed": "warning",
+    "listener.files_short": "warning",
+    "loop.stalled": "warning",
+}
+
+_RUN = re.compile(r"[0-9]{13,}")
+_GROUPED = re.compile(r"(?<![0-9])[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?(?![0-9])")
+_USER_INFO = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
+
+
+def mask(text: str) -> str:
+    """``text`` with everything that looks like a card number shown as first six and last four digits.
+
+    13 to 19 digits with a valid check digit count, in one piece or in groups of four; a longer run of digits always
+    does, for a card number may stand anywhere in it. Passwords in addresses (``//user:password@``) go too.
+
+    >>> mask("card 6222021234567890128 refused")
+    'card 622202*********0128 refused'
+    """
+    if len(text) < PAN_DIGITS_MIN:
+        return text
+    if "://" in text:
+        text = _USER_INFO.sub("***", text)
+    return _GROUPED.sub(_mask_grouped, _RUN.sub(_mask_run, text))
+
+
+def _mask_run(match: re.Match[str]) -> str:
+    run = match[0]
+    return _hide(run) if _holds_pan(run) else run
+
+
+def _mask_grouped(match: re.Match[str]) -> str:
+    digits = match[0].replace(match[1], "")
+    return _hide(digits) if _luhn(digits) else match[0]
+
+
+def _hide(digits: str) -> str:
+    return f"{digits[:6]}{'*' * (len(digits) - 10)}{digits[-4:]}"
+
+
+def _holds_pan(run: str) -> bool:
+    size = len(run)
+    if size <= PAN_DIGITS_MAX and _luhn(run):
+        return True
+    if run[:2] == f"{size - 2:02d}" and size - 2 >= PAN_DIGITS_MIN and _luhn(run[2:]):
+        return True  # with the length that stands in front of it in a message
+    return size > PAN_DIGITS_MAX
+
+
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
+def _luhn(digits: str) -> bool:
+    total = 0
+    for index, digit in enumerate(reversed(digits)):
+        total += _DOUBLED[int(digit)] if index % 2 else int(digit)
+    return total % 10 == 0
+
+
+def _safe(value: object, depth: int = 0) -> Any:
+    """``value`` as JSON can hold it, masked, bounded, without denied keys and without bytes."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        text = mask(str(value))
+        return value if text == str(value) and -(2**63) <= value < 2**63 else text
+    if isinstance(value, str):
+        return mask(value[:TEXT_SIZE_MAX])
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value)} bytes"
+    if isinstance(value, BaseException):
+        return mask("".join(traceback.format_exception(value))[-TEXT_SIZE_MAX:])
+    if depth >= DEPTH_MAX:
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return {mask(str(key)): _safe(inner, depth + 1) for key, inner in value.items() if not _denied(key)}
+    if isinstance(value, Sequence | set | frozenset):
+        return [_safe(inner, depth + 1) for inner in value]
+    return mask(str(value)[:TEXT_SIZE_MAX])
+
+
+def _denied(key: object) -> bool:
+    return str(key).lower() in DENIED
+
+
+def _mask_all(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        key: value if key in LONG_NUMBERS and type(value) is int else _safe(value)
+        for key, value in event.items()
+        if not _denied(key)
+    }
+
+
+def _stamp(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {"at": datetime.now(UTC).isoformat(timespec="microseconds"), **event}
+
+
+def _render_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
+    return orjson.dumps(event)
+
+
+class Log:
+    """The ``event`` part of ``ports.Observer``. A log that fails must not take a payment with it: it never raises."""
+
+    def __init__(self, level: str = "info", stream: BinaryIO | None = None, *, pretty: bool | None = None) -> None:
+        """
+        Args:
+            level: Least important level that is written.
+            stream: Where to; None is stderr.
+            pretty: True for people; None decides by whether stderr is a terminal.
+        """
+        self.set_level(level)
+        if pretty is None:
+            pretty = stream is None and sys.stderr.isatty()
+        processors: list[Any] = [_stamp, _mask_all]
+        if pretty:
+            console = structlog.dev.ConsoleRenderer(timestamp_key="at")
+            processors += [console, lambda _logger, _method, line: line.encode("utf-8", "replace")]
+        else:
+            processors.append(_render_json)
+        self._logger: Any = structlog.wrap_logger(
+            structlog.BytesLogger(stream if stream is not None else sys.stderr.buffer),
+            processors=processors,
+            wrapper_class=structlog.BoundLogger,
+        )
+        self.failed_count = 0
+
+    def set_level(self, level: str) -> None:
+        self._level = LEVELS[level]
+
+    def event(self, name: str, **facts: Any) -> None:
+        level = str(facts.pop("level", None) or LEVEL_OF.get(name, "info"))
+        if LEVELS.get(level, LEVELS["error"]) < self._level:
+            return
+        try:
+            self._logger.msg(name, level=level, **facts)
+        except Exception:  # a full disk, a closed pipe, a fact whose str() raises
+            self.failed_count += 1
+
+
+class Observation:
+    """``ports.Observer``: counts to the metrics, events to the log."""
+
+    def __init__(self, metrics: Metrics, log: Log) -> None:
+        self.metrics = metrics
+        self.log = log
+        # Bound once: these stand on the path of every message.
+        self.count = metrics.count
+        self.observe = metrics.observe
+        self.gauge = metrics.gauge
+        self.event = log.event

@@ -1,0 +1,224 @@
+"""Every metric of the switch. Nothing registers one elsewhere.
+
+Counting happens in plain dicts (about 0.15 µs), because it stands on the path of every message; Prometheus' own
+objects are built when somebody reads ``/metrics``. All counting is done on the loop's thread, reading on any.
+
+Labels come from small closed sets: never a card number, a terminal id or an address.
+"""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from switch import __version__
+
+SERIES_MAX: Final = 1_024  # label sets of one metric: response codes are two characters of a peer's choice
+OTHER: Final = "other"  # stands for every label set beyond it
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+def _log_linear(first: float, decades: int) -> tuple[float, ...]:
+    """Bounds 1, 1.5, 2, 3, 4, 5, 7.5 of each decade from ``first``: an error of at most a third, at any size."""
+    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
+    bounds = [first * 10**decade * step for decade in range(decades) for step in steps]
+    return (*(float(f"{bound:.3g}") for bound in bounds), float(f"{first * 10**decades:.3g}"))
+
+
+SECONDS: Final = _log_linear(0.0001, 6)  # 0.1 ms to 100 s
+ROWS: Final = tuple(float(2**power) for power in range(11))  # 1 to 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One metric. Its unit is the last word of its name; ``_total`` counts things."""
+
+    name: str
+    kind: Kind
+    help_text: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, help_text: str, *labels: str) -> Definition:
+    return Definition(name, Kind.COUNTER, help_text, labels)
+
+
+def _gauge(name: str, help_text: str, *labels: str) -> Definition:
+    return Definition(name, Kind.GAUGE, help_text, labels)
+
+
+def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Definition:
+    return Definition(name, Kind.HISTOGRAM, help_text, labels, buckets)
+
+
+METRICS: Final = (
+    # money
+    _counter("switch_payments_total", "Payments that reached a final state, by that state.", "result"),
+    _histogram("switch_leg_seconds", "Time of a leg: kiosk, db, card, bill or total.", SECONDS, "leg"),
+    _gauge("switch_inflight", "Payments in memory that are not final, by state.", "state"),
+    _gauge("switch_open_payments", "Payments in memory that are not final."),
+    _counter("switch_reversals_total", "Reversals answered, by their reason and response code.", "reason", "rc"),
+    _counter("switch_late_responses_total", "Responses that came after their request was given up."),
+    _counter("switch_late_after_final_total", "Late responses that contradict a final state; must stay 0."),
+    _counter("switch_duplicates_total", "Messages seen before, by who sent them.", "source"),
+    _counter("switch_strays_total", "Responses that no payment in memory waited for."),
+    _gauge("switch_stan_open", "Trace numbers reserved and not used yet."),
+    # links
+    _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),
+    _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS),
+    _counter("switch_mac_failures_total", "Messages whose MAC was wrong.", "peer"),
+    _counter("switch_sign_ons_total", "Terminal sign-ons, by result.", "result"),
+    _counter("switch_frames_total", "Frames, by peer and direction (in, out).", "peer", "direction"),
+    _counter("switch_bad_frames_total", "Frames refused before they were read.", "peer", "reason"),
+    _gauge("switch_kiosk_connections", "Kiosks connected."),
+    _counter("switch_admission_rejects_total", "Kiosks or payments turned away, by reason.", "reason"),
+    # journal
+    _histogram("switch_db_commit_seconds", "Time of one commit of the journal.", SECONDS),
+    _histogram("switch_db_batch_rows", "Entries in one commit of the journal.", ROWS),
+    _counter("switch_db_unknown_commits_total", "Commits without an answer; each was read again by key."),
+    _gauge("switch_journal_pending", "Entries waiting for their commit."),
+    # process
+    _histogram("switch_loop_lag_seconds", "How late the loop ran a timer.", SECONDS),
+    _counter("switch_metric_faults_total", "Uses of a metric that its definition does not allow: a fault of ours."),
+    _gauge("switch_build_info", "1; the labels say what runs.", "version", "python"),
+)
+DEFINITIONS: Final = {definition.name: definition for definition in METRICS}
+
+Key = tuple[str, Sequence[str]]
+
+
+class _Buckets:
+    """One histogram's cells."""
+
+    __slots__ = ("bounds", "cells", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.cells = [0] * (len(bounds) + 1)  # the last is above every bound
+        self.total = 0.0
+
+
+class Metrics(Collector):
+    """The counting part of ``ports.Observer``.
+
+    Args:
+        strict: Raise ValueError for an unknown metric or wrong labels, as tests want. Otherwise such a use is only
+            counted (``switch_metric_faults_total``): a payment must not fail because its counter is misspelt.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
+        self._counts: dict[Key, float] = {}
+        self._gauges: dict[Key, float] = {}
+        self._histograms: dict[Key, _Buckets] = {}
+        self._series_counts = dict.fromkeys(DEFINITIONS, 0)
+        for one in METRICS:  # what has no labels exists from the start, as 0
+            if not one.labels:
+                self._new_series(one.name, (), one.kind)
+        self.gauge("switch_build_info", 1, (__version__, platform.python_version()))
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def count(self, name: str, labels: Sequence[str] = (), by: int = 1) -> None:
+        try:
+            self._counts[name, labels] += by
+        except (KeyError, TypeError):  # first use, or labels in a list
+            self._use(name, labels, Kind.COUNTER, lambda key: self._counts.__setitem__(key, self._counts[key] + by))
+
+    def observe(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        try:
+            buckets = self._histograms[name, labels]
+        except (KeyError, TypeError):
+            self._use(name, labels, Kind.HISTOGRAM, lambda key: self.observe(key[0], value, key[1]))
+            return
+        buckets.cells[bisect_left(buckets.bounds, value)] += 1
+        buckets.total += value
+
+    def gauge(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        if type(labels) is tuple and (name, labels) in self._gauges:
+            self._gauges[name, labels] = value
+        else:
+            self._use(name, labels, Kind.GAUGE, lambda key: self._gauges.__setitem__(key, value))
+
+    def text(self) -> bytes:
+        """Prometheus' text format. From any thread."""
+        return generate_latest(self.registry)
+
+    # ------------------------------------------------------------------------------------------------ inside
+    def _use(self, name: str, labels: Sequence[str], kind: Kind, act: Callable[[Key], None]) -> None:
+        """The slow way: a series used for the first time, labels in a list, or a fault."""
+        one = DEFINITIONS.get(name)
+        values = tuple(map(str, labels))
+        if one is None or one.kind is not kind or len(values) != len(one.labels):
+            if self._strict:
+                expected = f"{one.kind} with labels {one.labels}" if one else "a name from switch/observe/metrics.py"
+                raise ValueError(f"metric {name} used as {kind} with {len(values)} labels; expected {expected}")
+            self._counts["switch_metric_faults_total", ()] += 1
+            return
+        series: tuple[dict[Key, float], dict[Key, float], dict[Key, _Buckets]] = (
+            self._counts,
+            self._gauges,
+            self._histograms,
+        )
+        if not any((name, values) in cells for cells in series):
+            if self._series_counts[name] >= SERIES_MAX:
+                values = (OTHER,) * len(values)
+            if not any((name, values) in cells for cells in series):
+                self._new_series(name, values, kind)
+        act((name, values))
+
+    def _new_series(self, name: str, values: tuple[str, ...], kind: Kind) -> None:
+        self._series_counts[name] += 1
+        if kind is Kind.COUNTER:
+            self._counts[name, values] = 0
+        elif kind is Kind.GAUGE:
+            self._gauges[name, values] = 0.0
+        else:
+            self._histograms[name, values] = _Buckets(DEFINITIONS[name].buckets)
+
+    def collect(self) -> Iterator[Metric]:
+        # Copies: the loop goes on counting, and adding series, while another thread renders.
+        counts, gauges, histograms = self._counts.copy(), self._gauges.copy(), self._histograms.copy()
+        for one in METRICS:
+            if one.kind is Kind.COUNTER:
+                counter = CounterMetricFamily(one.name, one.help_text, labels=one.labels)
+                for (name, values), value in counts.items():
+                    if name == one.name:
+                        counter.add_metric(values, value)
+                yield counter
+            elif one.kind is Kind.GAUGE:
+                gauge = GaugeMetricFamily(one.name, one.help_text, labels=one.labels)
+                for (name, values), value in gauges.items():
+                    if name == one.name:
+                        gauge.add_metric(values, value)
+                yield gauge
+            else:
+                histogram = HistogramMetricFamily(one.name, one.help_text, labels=one.labels)
+                for (name, values), buckets in histograms.items():
+                    if name == one.name:
+                        histogram.add_metric(values, _cumulative(buckets), sum_value=buckets.total)
+                yield histogram
+
+
+def _cumulative(buckets: _Buckets) -> list[tuple[str, float]]:
+    total = 0
+    rows: list[tuple[str, float]] = []
+    for bound, cell in zip((*buckets.bounds, float("inf")), tuple(buckets.cells), strict=True):
+        total += cell
+        rows.append(("+Inf" if bound == float("inf") else repr(bound), total))
+    return rows

@@ -1,0 +1,1 @@
+"""What operators run: demo, drills, the proof, the embedded database."""

@@ -1,0 +1,286 @@
+"""Interfaces of everything outside the machines. Real adapters and stand-ins implement the same port.
+
+Ports on the path of a payment complete by callback: ``done`` is called exactly once, at once or later, always on
+the loop's thread, never from another. An implementation may call ``done`` before the method returns, so callers
+set their state first. Callbacks must not raise; what they raise is a fault of ours and is logged, and must not
+take other callbacks with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from switch.errors import SecurityError, SwitchError
+from switch.model.payment import State, StoredPayment
+
+
+# ---------------------------------------------------------------------------------------------------- time and dice
+class Clock(Protocol):
+    def now(self) -> float:
+        """Monotonic seconds: all deadlines."""
+        ...
+
+    def wall_us(self) -> int:
+        """Microseconds since 1970, UTC: only for fields and rows."""
+        ...
+
+
+class Dice(Protocol):
+    def uniform(self) -> float:
+        """0 <= x < 1: jitter."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- journal
+class ClaimKind(StrEnum):
+    KIOSK = "kiosk"  # terminal|MMDD|serial: the kiosk's idempotency key
+    STAN = "stan"  # terminal|batch|stan: the card network's key
+    BILL = "bill"  # account|receivable: two kiosks paying one bill at once
+    OPEN = "open"  # payment id: the payment is not final; carries the sealed card data
+
+
+@dataclass(slots=True, frozen=True)
+class Claim:
+    kind: ClaimKind
+    key: str
+    sealed: bytes | None = None  # only on OPEN
+
+
+@dataclass(slots=True)
+class JournalEntry:
+    """One transition of one payment, to be committed before the effect after it starts.
+
+    ``(opened_on, payment_id, ver)`` is the primary key and so the compare-and-set: whoever writes ``ver`` first has
+    decided. ``claims`` are inserted and ``releases`` deleted in the same transaction.
+    """
+
+    opened_on: int  # YYYYMMDD
+    payment_id: int
+    ver: int
+    state: State
+    row: str  # the transition table's row, e.g. "2"
+    wall_us: int
+    amount: int  # fen
+    body: bytes  # JSON object: what changed; never card data
+    link: bytes  # 32 bytes: SHA-256 over the previous event's link and this event
+    attempt: bytes | None = None  # the frame about to leave, secrets removed
+    ledger: bytes | None = None  # JSON array of [account, debit fen, credit fen]; balanced
+    claims: tuple[Claim, ...] = ()
+    releases: tuple[Claim, ...] = ()
+
+
+class Append(StrEnum):
+    """How an append ended. There is no "unknown": the journal re-reads by key until it knows."""
+
+    COMMITTED = "committed"
+    LOST = "lost"  # another writer wrote this ver: drop the payment, it is theirs
+    CLAIMED = "claimed"  # a claim exists already; nothing of the entry was written
+
+
+@dataclass(slots=True, frozen=True)
+class Appended:
+    result: Append
+    claim: Claim | None = None  # with CLAIMED: the (first) claim that was refused
+
+
+@dataclass(slots=True, frozen=True)
+class Stray:
+    """An answer that no payment in memory waits for: late, duplicate or foreign. Recorded, never lost."""
+
+    peer: str  # "unionpay" or "marketing"
+    kind: str  # "late", "duplicate", "foreign", "unreadable"
+    key: str  # match key, or "" when unreadable
+    detail: str  # masked text
+    wall_us: int
+
+
+class Journal(Protocol):
+    def append(self, entry: JournalEntry, done: Callable[[Appended], None]) -> None:
+        """Commit one entry (with whatever else waits: group commit) and call ``done`` after COMMIT.
+
+        Entries of one payment are given one at a time, the next only after ``done``. During an outage entries wait,
+        bounded by ``limits.JOURNAL_PENDING_MAX``; the caller checks ``accepting`` before it starts new payments.
+        """
+        ...
+
+    def find(self, claim: Claim, done: Callable[[StoredPayment | None], None]) -> None:
+        """The payment that holds ``claim`` (kind and key), read from the database, folded. None: nobody."""
+        ...
+
+    def note(self, stray: Stray) -> None:
+        """Record a stray answer soon, off the path. Bounded; an overflow is counted."""
+        ...
+
+    @property
+    def accepting(self) -> bool:
+        """False while commits are late or the database is away: no new payments."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Entries waiting for their commit."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- terminals
+@dataclass(slots=True)
+class Terminal:
+    """A kiosk as the card network knows it, with what its last sign-on brought."""
+
+    terminal_id: str  # 8 characters
+    merchant_id: str  # 15 characters
+    key_mode: str  # "dual_tmk"
+    in_service: bool
+    tmk_wrapped: bytes  # under the LMK
+    tmk_kcv: bytes  # 3 or 4 bytes
+    batch_number: str = "000001"
+    key_epoch: int = 0  # bumped by every sign-on
+    working_keys: bytes | None = None  # field 62 as the acquirer sent it: cryptograms under the TMK with their KCVs
+    signed_on_us: int = 0  # wall clock of the last sign-on
+    out_of_service_reason: str = ""
+
+
+class Terminals(Protocol):
+    def get(self, terminal_id: str, done: Callable[[Terminal | SwitchError | None], None]) -> None:
+        """From the cache at once, else from the database. None: no such terminal. SwitchError: database away."""
+        ...
+
+    def reserve_stans(self, terminal_id: str, count: int, done: Callable[[int | SwitchError], None]) -> None:
+        """Reserve ``count`` consecutive numbers durably; gives the first (1…999999; the block never wraps inside)."""
+        ...
+
+    def install_keys(
+        self,
+        terminal_id: str,
+        *,
+        working_keys: bytes,
+        batch_number: str,
+        wall_us: int,
+        done: Callable[[Terminal | SwitchError], None],
+    ) -> None:
+        """Store what a sign-on brought, bump ``key_epoch``, durably and atomically; gives the updated terminal."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- security
+class KeyUsage(StrEnum):
+    TMK = "tmk"
+    MAC = "mac"
+    PIN = "pin"
+    TRACK = "track"
+
+
+class Key(Protocol):
+    """A key inside a security module: opaque to everybody else."""
+
+    @property
+    def usage(self) -> KeyUsage: ...
+
+    @property
+    def kcv(self) -> bytes:
+        """First 4 bytes of the encryption of zeros."""
+        ...
+
+
+MacAlgorithm = str  # "unionpay_ecb", "x9_9", "x9_19", "tdes_cbc", "xor_tdes", "sm4_ecb" (facts: a setting per link)
+
+
+class SecurityModule(Protocol):
+    """Holds keys and does everything that needs one. Clear keys never leave it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load_key(self, wrapped: bytes, usage: KeyUsage, done: Callable[[Key | SecurityError], None]) -> None:
+        """A key stored under the LMK."""
+        ...
+
+    def import_key(
+        self, cryptogram: bytes, under: Key, usage: KeyUsage, kcv: bytes, done: Callable[[Key | SecurityError], None]
+    ) -> None:
+        """A working key under a TMK (16 bytes, or 8 + 8 zero bytes for a single-length MAK, or 8).
+
+        Fails with code ``kcv`` when the check value differs.
+        """
+        ...
+
+    def make_mac(
+        self, key: Key, algorithm: MacAlgorithm, data: bytes, done: Callable[[bytes | SecurityError], None]
+    ) -> None:
+        """The 8 bytes of the MAC field over ``data`` (MAB as transmitted)."""
+        ...
+
+    def verify_mac(
+        self, key: Key, algorithm: MacAlgorithm, data: bytes, mac: bytes, done: Callable[[bool | SecurityError], None]
+    ) -> None: ...
+
+    def seal(self, context: bytes, clear: bytes, done: Callable[[bytes | SecurityError], None]) -> None:
+        """Encrypt card data for storage (AES-256-GCM, ``context`` = payment id as associated data)."""
+        ...
+
+    def open_sealed(self, context: bytes, sealed: bytes, done: Callable[[bytes | SecurityError], None]) -> None: ...
+
+    def token(self, pan: str) -> str:
+        """Keyed token of a card number: equal cards have equal tokens, nothing can be computed back."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- wires
+class Wire(Protocol):
+    """One connection that carries whole frames."""
+
+    @property
+    def peer(self) -> str:
+        """Address for logs."""
+        ...
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def send(self, frame: bytes, token: object = None) -> bool:
+        """Queue one frame (without length prefix); written once per loop turn with its neighbours.
+
+        True: assume that it left. ``token`` names the frame in ``unflushed``.
+        False: the wire is closed or its peer reads too slowly, and nothing of this frame was or will be written.
+        """
+        ...
+
+    @property
+    def unflushed(self) -> Sequence[object]:
+        """Tokens of frames not yet given to the kernel, oldest first.
+
+        Once the wire is lost this is final: whatever it names was proved never to have left.
+        """
+        ...
+
+    def close(self, reason: str) -> None:
+        """Write what is queued, then close. ``wire_lost`` follows once, never from within this call."""
+        ...
+
+
+class WireHandler(Protocol):
+    """What the owner of a wire gets to hear."""
+
+    def frame_received(self, wire: Wire, frame: bytes) -> None: ...
+
+    def wire_lost(self, wire: Wire, reason: str) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------------- observation
+class Observer(Protocol):
+    """Counters and logs, so that machines and runtime need not know who listens."""
+
+    def count(self, name: str, labels: Sequence[str] = (), by: int = 1) -> None: ...
+
+    def observe(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        """One measurement of a distribution, in the unit of the metric's name."""
+        ...
+
+    def gauge(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        """What is true now."""
+        ...
+
+    def event(self, name: str, **facts: Any) -> None: ...

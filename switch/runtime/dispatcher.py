@@ -1,0 +1,491 @@
+"""What kiosks ask for: frame, terminal, MAC, then the business. One method per step, no coroutine.
+
+Whatever is refused is refused before the card, with a stable code. A repeated request joins the payment it repeats.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+
+from switch import limits
+from switch.dialects.kiosk import FormatError, KioskDialect, LocalTime, ReplyTo
+from switch.dialects.marketing import MarketingAnswer, MarketingDialect
+from switch.dialects.unionpay import PURCHASE_60, mab, with_mac
+from switch.errors import BadRequestError, SecurityError, SwitchError
+from switch.limits import TimeProfile
+from switch.machines import days
+from switch.machines.payment import HostProfile, Payment
+from switch.model.payment import Posting, Quote, Receivable, StoredPayment
+from switch.model.request import BillInquiry, EchoTest, PaymentRequest, Request, ResultInquiry, SignOn
+from switch.ports import Claim, ClaimKind, Clock, Journal, Observer, SecurityModule, Wire
+from switch.runtime.links import CardLink, MarketingLink
+from switch.runtime.payments import Payments, Slot, request_digest
+from switch.runtime.terminals import TerminalSession, TerminalSessions
+from switch.runtime.timers import Timers
+
+PEER = "kiosk"
+# With one of these the keys are in doubt or nobody's: the answer carries no MAC.
+_WITHOUT_MAC = frozenset({"unknown_terminal", "out_of_service", "sign_on_first", "mac_wrong", "format"})
+
+
+class PaymentIds:
+    """64-bit, time-ordered: 41 bits milliseconds, 10 bits of the worker's epoch, 12 bits counter."""
+
+    def __init__(self, clock: Clock, epoch: int) -> None:
+        self._clock = clock
+        self._epoch = epoch & 0x3FF
+        self._last = 0
+
+    def next(self) -> int:
+        candidate = (self._clock.wall_us() // 1000) << 22 | self._epoch << 12
+        # A clock that jumps back must not give an id twice.
+        self._last = candidate if candidate > self._last else self._last + 1
+        return self._last
+
+
+class Dispatcher:
+    """``WireHandler`` of the kiosks' listener."""
+
+    def __init__(
+        self,
+        *,
+        dialect: KioskDialect,
+        marketing_dialect: MarketingDialect,
+        sessions: TerminalSessions,
+        payments: Payments,
+        card_link: CardLink,
+        marketing_link: MarketingLink,
+        journal: Journal,
+        security: SecurityModule,
+        times: TimeProfile,
+        profile: HostProfile,
+        mac_algorithm: str,
+        cut_over_minute: int,
+        ids: PaymentIds,
+        clock: Clock,
+        timers: Timers,
+        observer: Observer,
+    ) -> None:
+        self._dialect = dialect
+        self._marketing_dialect = marketing_dialect
+        self._sessions = sessions
+        self._payments = payments
+        self._card_link = card_link
+        self._marketing_link = marketing_link
+        self._journal = journal
+        self._security = security
+        self._times = times
+        self._profile = profile
+        self._mac_algorithm = mac_algorithm
+        self._cut_over_minute = cut_over_minute
+        self._ids = ids
+        self._clock = clock
+        self._timers = timers
+        self._observer = observer
+        self._quotes: OrderedDict[str, Quote] = OrderedDict()
+        self._quote_numbers = count(1)
+        self._inquiries = 0
+        self._time = (0, LocalTime("000000", "0101"))
+        self.draining = False
+
+    # -------------------------------------------------------------------------------------------- wires
+    def frame_received(self, wire: Wire, frame: bytes) -> None:
+        self._observer.count("switch_frames_total", (PEER, "in"))
+        try:
+            request = self._dialect.read(frame)
+        except FormatError as error:
+            self._observer.count("switch_bad_frames_total", (PEER, error.code))
+            self._observer.event("request.refused", peer=wire.peer, code=error.code, error=error.detail)
+            self._send(wire, self._dialect.refusal(error.reply, "format", self._now(), text=error.detail, mac=False))
+            return
+        except BadRequestError as error:
+            # Nobody can be answered, and what follows on this line is not to be trusted either.
+            self._observer.count("switch_bad_frames_total", (PEER, error.code))
+            self._observer.event("frame.unreadable", peer=wire.peer, error=error.detail, size=len(frame))
+            wire.close("unreadable frame")
+            return
+        self._sessions.get(request.terminal_id, partial(self._with_session, wire, request))
+
+    def wire_lost(self, wire: Wire, reason: str) -> None:
+        """Payments of this kiosk run on; it asks for the result when it is back."""
+
+    def _with_session(self, wire: Wire, request: Request, session: TerminalSession | SwitchError | None) -> None:
+        if session is None or (
+            isinstance(session, TerminalSession) and session.terminal.merchant_id != request.merchant_id
+        ):
+            self._observer.event("terminal.unknown", peer=wire.peer)
+            self._refuse(wire, request, None, "unknown_terminal")
+        elif not isinstance(session, TerminalSession):
+            code = "internal" if isinstance(session, SecurityError) else "busy"
+            self._refuse(wire, request, None, code)
+        elif not session.terminal.in_service:
+            self._refuse(wire, request, session, "out_of_service")
+        elif isinstance(request, SignOn):
+            self._sessions.sign_on(session, partial(self._signed_on, wire, request, session))
+        elif isinstance(request, EchoTest):
+            assert isinstance(request.reply, ReplyTo)
+            self._send(wire, self._dialect.echo(request.reply, self._now()))
+        elif session.mac_key is None or session.must_sign_on:
+            self._refuse(wire, request, session, "sign_on_first")
+        else:
+            assert request.mac is not None
+            self._security.verify_mac(
+                session.mac_key,
+                self._mac_algorithm,
+                request.mab,
+                request.mac,
+                partial(self._verified, wire, request, session),
+            )
+
+    def _signed_on(self, wire: Wire, request: SignOn, session: TerminalSession, error: SwitchError | None) -> None:
+        if error is not None:
+            code = "internal" if isinstance(error, SecurityError) else error.code
+            self._refuse(wire, request, None, code if code in ("busy", "card_unavailable") else "internal")
+            return
+        assert isinstance(request.reply, ReplyTo)
+        terminal = session.terminal
+        assert terminal.working_keys is not None
+        frame = self._dialect.signed_on(
+            request.reply, self._now(), batch_number=terminal.batch_number, working_keys=terminal.working_keys
+        )
+        self._send(wire, frame)
+
+    def _verified(self, wire: Wire, request: Request, session: TerminalSession, good: bool | SecurityError) -> None:
+        if good is not True:
+            self._observer.count("switch_mac_failures_total", (PEER,))
+            self._refuse(wire, request, session, "mac_wrong")
+        elif isinstance(request, BillInquiry):
+            self._inquire(wire, request, session)
+        elif isinstance(request, PaymentRequest):
+            self._pay(wire, request, session)
+        elif isinstance(request, ResultInquiry):
+            self._result(wire, request, session)
+
+    # -------------------------------------------------------------------------------------------- bill inquiry
+    def _inquire(self, wire: Wire, request: BillInquiry, session: TerminalSession) -> None:
+        def quoted(quote: Quote | str) -> None:
+            if isinstance(quote, str):
+                self._refuse(wire, request, session, quote)
+            else:
+                assert isinstance(request.reply, ReplyTo)
+                self._answer(wire, session, self._dialect.quote(request.reply, quote, self._now()))
+
+        self._quote(request.account, quoted)
+
+    def _quote(self, account: str, done: Callable[[Quote | str], None]) -> None:
+        """Ask the marketing system what the account owes; ``done`` gets the quote or the code of a refusal."""
+        if self.draining or self._inquiries >= limits.INQUIRIES_MAX:
+            self._observer.count("switch_admission_rejects_total", ("inquiry",))
+            done("busy")
+            return
+        link = self._marketing_link
+        request_id = link.next_id()
+
+        def answered(answer: MarketingAnswer | None) -> None:
+            self._inquiries -= 1
+            timer.cancel()
+            self._observer.observe("switch_leg_seconds", self._clock.now() - asked_at, ("inquiry",))
+            done("bill_unavailable" if answer is None else self._read_quote(account, answer))
+
+        def silent() -> None:
+            link.forget(request_id)
+            answered(None)
+
+        asked_at = self._clock.now()
+        timer = self._timers.after(self._times.post_s, silent)
+        self._inquiries += 1
+        if not link.call(request_id, self._marketing_dialect.inquiry(request_id, account), answered):
+            answered(None)
+
+    def _read_quote(self, account: str, answer: MarketingAnswer) -> Quote | str:
+        dialect = self._marketing_dialect
+        outcome = dialect.outcome("inquiry", answer.code)
+        if outcome != "found":
+            return outcome
+        try:
+            dialect.check("inquiry", answer)
+        except BadRequestError as error:
+            self._observer.event("answer.bad_record", link=self._marketing_link.name, error=error.detail)
+            return "bill_unavailable"
+        rows = dialect.rows(answer)
+        data = answer.data
+        if data["account"] != account:
+            self._observer.event("answer.bad_record", link=self._marketing_link.name, error="inquiry.account: another")
+            return "bill_unavailable"
+        if not rows:
+            return "no_arrears"
+        quote = Quote(
+            quote=f"{self._ids.next():x}"[-12:] + f"{next(self._quote_numbers) % 4096:03x}",
+            account=account,
+            name=data["name"],
+            address=data["address"],
+            rows=rows,
+            marketing_day=data["day"],
+            fetched_at=self._clock.now(),
+            advance_balance=data["advance_balance"],
+            partial_allowed=data["partial_allowed"],
+        )
+        self._quotes[quote.quote] = quote
+        while len(self._quotes) > limits.QUOTES_MAX:
+            self._quotes.popitem(last=False)
+        return quote
+
+    def _known_quote(self, request: PaymentRequest) -> Quote | None:
+        quote = self._quotes.get(request.quote)
+        if quote is None or quote.account != request.account:
+            return None
+        too_old = self._clock.now() - quote.fetched_at > limits.QUOTE_LIFE_S
+        # It dies at the marketing system's day change, because the penalty moves (C10).
+        return (
+            None if too_old or (self._marketing_link.day and quote.marketing_day != self._marketing_link.day) else quote
+        )
+
+    # -------------------------------------------------------------------------------------------- payment
+    def _pay(self, wire: Wire, request: PaymentRequest, session: TerminalSession) -> None:
+        token = self._security.token(request.card.pan)
+        digest = request_digest(request.account, request.receivables, request.amount, token)
+        known = self._payments.by_kiosk_key(request.kiosk_key)
+        if known is not None:
+            self._observer.count("switch_duplicates_total", (PEER,))
+            self._repeat(wire, request, session, known, digest)
+            return
+        reason = self._closed()
+        if reason is not None:
+            self._observer.count("switch_admission_rejects_total", (reason,))
+            self._refuse(wire, request, session, reason)
+            return
+        quote = self._known_quote(request)
+        if quote is not None:
+            self._pay_quote(wire, request, session, digest, token, quote)
+            return
+
+        def quoted(fresh: Quote | str) -> None:
+            # Another worker's quote, or one from before a restart: asked again, and paid only if the sum still fits.
+            if isinstance(fresh, str):
+                self._refuse(wire, request, session, fresh)
+            elif sum(row.amount for row in _chosen(fresh, request)) != request.amount:
+                self._refuse(wire, request, session, "quote_expired")
+            else:
+                self._pay_quote(wire, request, session, digest, token, fresh)
+
+        self._quote(request.account, quoted)
+
+    def _closed(self) -> str | None:
+        """Why no new payment may begin now; None: it may. Nothing starts that is known to end badly."""
+        if self.draining or not self._journal.accepting or self._payments.open_count >= limits.PAYMENTS_OPEN_MAX:
+            return "busy"
+        if not self._marketing_link.is_up:
+            return "bill_unavailable"
+        if not self._card_link.is_up:
+            return "card_unavailable"
+        return None
+
+    def _pay_quote(
+        self, wire: Wire, request: PaymentRequest, session: TerminalSession, digest: str, token: str, quote: Quote
+    ) -> None:
+        rows = _chosen(quote, request)
+        if request.receivables and len(rows) != len(request.receivables):
+            self._refuse(wire, request, session, "quote_expired")
+        elif not quote.partial_allowed and len(rows) != len(quote.rows):
+            self._refuse(wire, request, session, "partial_refused")
+        elif sum(row.amount for row in rows) != request.amount:
+            self._refuse(wire, request, session, "amount_mismatch")
+        else:
+            self._number(wire, request, session, digest, token, quote, rows)
+
+    def _number(
+        self,
+        wire: Wire,
+        request: PaymentRequest,
+        session: TerminalSession,
+        digest: str,
+        token: str,
+        quote: Quote,
+        rows: list[Receivable],
+    ) -> None:
+        def numbered(stan: str | None) -> None:
+            # While the number was fetched the same request may have come again.
+            known = self._payments.by_kiosk_key(request.kiosk_key)
+            if known is not None:
+                self._repeat(wire, request, session, known, digest)
+            elif stan is None:
+                self._refuse(wire, request, session, "busy")
+            else:
+                self._begin(wire, request, session, digest, token, quote, rows, stan)
+
+        self._sessions.take_stan(session, numbered)
+
+    def _begin(
+        self,
+        wire: Wire,
+        request: PaymentRequest,
+        session: TerminalSession,
+        digest: str,
+        token: str,
+        quote: Quote,
+        rows: list[Receivable],
+        stan: str,
+    ) -> None:
+        now, wall_us = self._clock.now(), self._clock.wall_us()
+        payment_id = self._ids.next()
+        batch = session.terminal.batch_number
+        payment = Payment(
+            payment_id=payment_id,
+            opened_on=days.day_number(days.local(wall_us)),
+            terminal_id=request.terminal_id,
+            merchant_id=request.merchant_id,
+            kiosk_date=request.date,
+            kiosk_serial=request.serial,
+            digest=digest,
+            account=request.account,
+            amount=request.amount,
+            batch_number=batch,
+            stan=stan,
+            settlement_day=days.settlement_day(wall_us, self._cut_over_minute),
+            marketing_day=quote.marketing_day,
+            postings=[
+                Posting(row.receivable, row.period, row.principal, row.penalty, row.amount, f"{payment_id}{n:02d}")
+                for n, row in enumerate(rows, 1)
+            ],
+            card_token=token,
+            card_masked=request.card.masked,
+            entry_mode=request.card.entry_mode,
+            original_60=f"{PURCHASE_60}{batch}000",
+            times=self._times,
+            profile=self._profile,
+            started_at=now,
+            cut_over_at=now + days.seconds_to_cut_over(wall_us, self._cut_over_minute),
+            card=request.card,
+        )
+        slot = Slot(payment, session)
+        slot.waiters.append(partial(self._tell, wire, request, session, None))
+        slot.refused = partial(self._refused_claim, wire, request, session, digest, token, quote, rows, slot)
+        self._payments.start(slot)
+
+    def _refused_claim(
+        self,
+        wire: Wire,
+        request: PaymentRequest,
+        session: TerminalSession,
+        digest: str,
+        token: str,
+        quote: Quote,
+        rows: list[Receivable],
+        slot: Slot,
+        claim: Claim | str,
+    ) -> None:
+        """Nothing of the payment was written and nothing was sent."""
+        if isinstance(claim, str):
+            self._refuse(wire, request, session, claim)
+        elif claim.kind is ClaimKind.STAN:
+            # The number is still taken from an earlier round of the same batch: the next one.
+            self._number(wire, request, session, digest, token, quote, rows)
+        elif claim.kind is ClaimKind.KIOSK:
+            self._observer.count("switch_duplicates_total", (PEER,))
+            self._journal.find(claim, partial(self._found_repeat, wire, request, session, digest))
+        else:
+            for waiter in slot.waiters[1:]:
+                waiter(slot.payment)
+            self._refuse(wire, request, session, "bill_locked")
+
+    def _repeat(self, wire: Wire, request: PaymentRequest, session: TerminalSession, known: Slot, digest: str) -> None:
+        payment = known.payment
+        if payment.digest != digest:
+            self._conflict(wire, request, session)
+        elif payment.answer == "in_progress":
+            # It joins those who wait, and hears what they hear.
+            if len(known.waiters) < limits.INBOX_MAX:
+                known.waiters.append(partial(self._tell, wire, request, session, None))
+        else:
+            self._tell(wire, request, session, None, payment)
+
+    def _found_repeat(
+        self, wire: Wire, request: PaymentRequest, session: TerminalSession, digest: str, stored: StoredPayment | None
+    ) -> None:
+        if stored is None:
+            self._refuse(wire, request, session, "busy")
+        elif stored.body.get("digest") != digest:
+            self._conflict(wire, request, session)
+        else:
+            self._tell(wire, request, session, None, self._payments.stored(stored))
+
+    def _conflict(self, wire: Wire, request: Request, session: TerminalSession) -> None:
+        self._observer.event("kiosk.key_conflict", peer=wire.peer, terminal=request.terminal_id)
+        self._refuse(wire, request, session, "key_conflict")
+
+    # -------------------------------------------------------------------------------------------- result inquiry
+    def _result(self, wire: Wire, request: ResultInquiry, session: TerminalSession) -> None:
+        known = self._payments.by_kiosk_key(request.asked_key)
+        if known is not None:
+            self._tell(wire, request, session, request, known.payment)
+            return
+
+        def found(stored: StoredPayment | None) -> None:
+            if stored is None:
+                self._refuse(wire, request, session, "not_found")
+            else:
+                self._tell(wire, request, session, request, self._payments.stored(stored))
+
+        if not self._journal.accepting:
+            # "Not found" would be a lie that makes the customer pay again.
+            self._refuse(wire, request, session, "busy")
+            return
+        self._journal.find(Claim(ClaimKind.KIOSK, request.asked_key), found)
+
+    # -------------------------------------------------------------------------------------------- answers
+    def _tell(
+        self,
+        wire: Wire,
+        request: Request,
+        session: TerminalSession,
+        asked: ResultInquiry | None,
+        payment: Payment,
+    ) -> None:
+        assert isinstance(request.reply, ReplyTo)
+        self._answer(wire, session, self._dialect.payment(request.reply, payment, self._now(), asked=asked))
+
+    def _refuse(self, wire: Wire, request: Request, session: TerminalSession | None, code: str) -> None:
+        assert isinstance(request.reply, ReplyTo)
+        with_mac = session is not None and session.mac_key is not None and code not in _WITHOUT_MAC
+        frame = self._dialect.refusal(request.reply, code, self._now(), mac=with_mac)
+        if with_mac:
+            assert session is not None
+            self._answer(wire, session, frame)
+        else:
+            self._send(wire, frame)
+
+    def _answer(self, wire: Wire, session: TerminalSession, frame: bytes) -> None:
+        if not wire.is_open:
+            return  # the kiosk hung up; it asks for the result when it is back
+        assert session.mac_key is not None
+
+        def made(mac: bytes | SecurityError) -> None:
+            if isinstance(mac, SecurityError):
+                self._observer.event("mac.failed", error=mac.detail)
+            else:
+                self._send(wire, with_mac(frame, mac))
+
+        self._security.make_mac(session.mac_key, self._mac_algorithm, mab(frame), made)
+
+    def _send(self, wire: Wire, frame: bytes) -> None:
+        if wire.send(frame):
+            self._observer.count("switch_frames_total", (PEER, "out"))
+
+    def _now(self) -> LocalTime:
+        """Fields 12 and 13, made once a second."""
+        second = self._clock.wall_us() // 1_000_000
+        if self._time[0] != second:
+            moment = days.local(second * 1_000_000)
+            self._time = (second, LocalTime(moment.strftime("%H%M%S"), moment.strftime("%m%d")))
+        return self._time[1]
+
+
+def _chosen(quote: Quote, request: PaymentRequest) -> list[Receivable]:
+    """The rows of the quote that the request names, oldest first; all of them when it names none."""
+    if not request.receivables:
+        return list(quote.rows)
+    wanted = set(request.receivables)
+    return [row for row in quote.rows if row.receivable in wanted]

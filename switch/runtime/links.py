@@ -1,0 +1,252 @@
+"""The two kept upstream links: a dialer for the bytes, a machine for their health, answers matched to who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+from switch.dialects.marketing import MarketingAnswer, MarketingDialect
+from switch.dialects.unionpay import UnionPayDialect
+from switch.errors import BadRequestError
+from switch.limits import INFLIGHT_PER_LINK_MAX, STAN_MAX, TimeProfile
+from switch.machines.link import Link, LinkEffect
+from switch.model.request import CardAnswer
+from switch.ports import Clock, Journal, Observer, Stray, Wire
+from switch.runtime.timers import Timer, Timers
+
+
+class Resettable(Protocol):
+    def reset(self, reason: str) -> None: ...
+
+
+class UpstreamLink:
+    """What both links share: ``LinkHandler`` towards the dialer, ``is_up`` and ``send`` towards the payments."""
+
+    def __init__(
+        self, name: str, times: TimeProfile, timers: Timers, clock: Clock, observer: Observer, journal: Journal
+    ) -> None:
+        self.name = name
+        self.dialer: Resettable | None = None  # set by the supervisor: the dialer needs this handler first
+        self.on_up: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[Wire], None] = lambda wire: None
+        self._machine = Link(times)
+        self._timers = timers
+        self._clock = clock
+        self._observer = observer
+        self._journal = journal
+        self._wire: Wire | None = None
+        self._timer: Timer | None = None
+        self._probed_at = 0.0
+
+    @property
+    def is_up(self) -> bool:
+        return self._machine.is_up
+
+    def send(self, frame: bytes, token: object = None) -> bool:
+        """False: proved not to have left."""
+        return self._machine.is_up and self._wire is not None and self._wire.send(frame, token)
+
+    # ------------------------------------------------------------------------------------------ LinkHandler
+    def wire_up(self, wire: Wire) -> None:
+        self._wire = wire
+        self._observer.event("link.connected", link=self.name, peer=wire.peer)
+        self._carry_out(self._machine.connected(self._clock.now()))
+
+    def wire_lost(self, wire: Wire, reason: str) -> None:
+        self._wire = None
+        self._observer.event("link.lost", link=self.name, reason=reason)
+        self._carry_out(self._machine.lost(self._clock.now()))
+        self._forget_all()
+        self.on_lost(wire)
+
+    def frame_received(self, wire: Wire, frame: bytes) -> None:
+        self._machine.heard(self._clock.now())
+        self._observer.count("switch_frames_total", (self.name, "in"))
+        try:
+            self._read(frame)
+        except BadRequestError as error:
+            # The framing is intact, so the link stays; whoever waits sees silence, not garbage.
+            self._observer.count("switch_bad_frames_total", (self.name, error.code))
+            self._observer.event("frame.unreadable", link=self.name, error=error.detail, size=len(frame))
+            self.stray("unreadable", "", error.detail)
+
+    def stray(self, kind: str, key: str, detail: str) -> None:
+        self._journal.note(Stray(self.name, kind, key, detail, self._clock.wall_us()))
+
+    # ------------------------------------------------------------------------------------------ machine
+    def _carry_out(self, effects: list[LinkEffect]) -> None:
+        for effect in effects:
+            if effect is LinkEffect.PROBE:
+                self._probed_at = self._clock.now()
+                self._probe()
+            elif effect is LinkEffect.UP:
+                self._observer.gauge("switch_link_up", 1, (self.name,))
+                self._observer.event("link.up", link=self.name)
+                self.on_up()
+            elif effect is LinkEffect.DOWN:
+                self._observer.gauge("switch_link_up", 0, (self.name,))
+                self._observer.event("link.down", link=self.name)
+            elif self.dialer is not None:
+                self.dialer.reset("no answer to the echo test")
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """One timer, moved lazily: ``heard`` only pushes the machine's deadline out."""
+        if self._timer is None and self._machine.deadline != float("inf"):
+            self._timer = self._timers.at(self._machine.deadline, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._carry_out(self._machine.due(self._clock.now()))
+
+    def _answered(self) -> None:
+        self._observer.observe("switch_echo_rtt_seconds", self._clock.now() - self._probed_at, (self.name,))
+        self._carry_out(self._machine.answered(self._clock.now()))
+
+    def _probe_send(self, frame: bytes) -> None:
+        if self._wire is not None:
+            self._wire.send(frame)
+
+    # ------------------------------------------------------------------------------------------ of each link
+    def _probe(self) -> None:
+        raise NotImplementedError
+
+    def _read(self, frame: bytes) -> None:
+        raise NotImplementedError
+
+    def _forget_all(self) -> None:
+        raise NotImplementedError
+
+
+class CardLink(UpstreamLink):
+    """UnionPay. Purchases and reversals are matched by terminal, batch and STAN where the payments are kept."""
+
+    def __init__(
+        self,
+        name: str,
+        dialect: UnionPayDialect,
+        service: tuple[str, str],
+        times: TimeProfile,
+        timers: Timers,
+        clock: Clock,
+        observer: Observer,
+        journal: Journal,
+    ) -> None:
+        super().__init__(name, times, timers, clock, observer, journal)
+        self.on_answer: Callable[[CardAnswer], None] = lambda answer: None
+        self._dialect = dialect
+        self._service = service
+        self._times = times
+        self._echo_stan = count(1)
+        self._sign_ons: dict[tuple[str, str], tuple[Callable[[CardAnswer | None], None], Timer]] = {}
+
+    def sign_on(self, terminal_id: str, merchant_id: str, stan: str, done: Callable[[CardAnswer | None], None]) -> None:
+        """``done(None)``: no answer in time, or the link is down."""
+        key = (terminal_id, stan)
+        if not self.send(self._dialect.sign_on(terminal_id, merchant_id, stan)):
+            done(None)
+            return
+        timer = self._timers.after(self._times.card_s, lambda: self._end_sign_on(key, None))
+        self._sign_ons[key] = (done, timer)
+
+    def _end_sign_on(self, key: tuple[str, str], answer: CardAnswer | None) -> None:
+        waiting = self._sign_ons.pop(key, None)
+        if waiting is None:
+            self.stray("late", f"{key[0]}|{key[1]}", "sign-on answered after its time-out, or twice")
+            return
+        done, timer = waiting
+        timer.cancel()
+        done(answer)
+
+    def _probe(self) -> None:
+        self._probe_send(self._dialect.echo(*self._service, f"{next(self._echo_stan) % STAN_MAX:06d}"))
+
+    def _read(self, frame: bytes) -> None:
+        answer = self._dialect.read(frame)
+        if answer.kind in ("purchase", "reversal"):
+            self.on_answer(answer)
+        elif answer.kind == "sign_on":
+            self._end_sign_on((answer.terminal_id, answer.stan), answer)
+        elif answer.response_code == "00":
+            self._answered()
+        else:
+            self._observer.event("link.echo_refused", link=self.name, response_code=answer.response_code)
+
+    def _forget_all(self) -> None:
+        for key in list(self._sign_ons):
+            self._end_sign_on(key, None)
+
+
+class MarketingLink(UpstreamLink):
+    """The marketing system. Answers are matched by our request id, in any order."""
+
+    def __init__(
+        self,
+        name: str,
+        dialect: MarketingDialect,
+        times: TimeProfile,
+        timers: Timers,
+        clock: Clock,
+        observer: Observer,
+        journal: Journal,
+    ) -> None:
+        super().__init__(name, times, timers, clock, observer, journal)
+        self.day = ""  # YYYYMMDD, the marketing system's accounting day as it last said
+        self._dialect = dialect
+        self._ids = count(1)
+        self._pending: dict[int, Callable[[MarketingAnswer | None], None]] = {}
+        self._signed_on = False
+        self._probe_id = 0
+
+    def next_id(self) -> int:
+        return next(self._ids)
+
+    @property
+    def inflight(self) -> int:
+        return len(self._pending)
+
+    def call(
+        self, request_id: int, frame: bytes, done: Callable[[MarketingAnswer | None], None], token: object = None
+    ) -> bool:
+        """Send a request. True: ``done`` is called once, with None when the link is lost; the caller keeps the time and
+        says ``forget``. False: proved not to have left; ``done`` is never called."""
+        if len(self._pending) >= INFLIGHT_PER_LINK_MAX or not self.send(frame, token):
+            return False
+        self._observer.count("switch_frames_total", (self.name, "out"))
+        self._pending[request_id] = done
+        return True
+
+    def forget(self, request_id: int) -> None:
+        """Its time is over; an answer that still comes is a stray."""
+        self._pending.pop(request_id, None)
+
+    def _probe(self) -> None:
+        self._probe_id = self.next_id()
+        build = self._dialect.echo if self._signed_on else self._dialect.sign_on
+        self._probe_send(build(self._probe_id))
+
+    def _read(self, frame: bytes) -> None:
+        answer = self._dialect.read(frame)
+        if answer.request_id == self._probe_id:
+            self._probe_id = 0
+            if answer.code != "00":
+                self._observer.event("link.sign_on_refused", link=self.name, code=answer.code, text=answer.text)
+                return
+            self._dialect.check("echo", answer)
+            self._signed_on = True
+            self.day = answer.data["day"]
+            self._answered()
+            return
+        done = self._pending.pop(answer.request_id, None)
+        if done is None:
+            self._observer.count("switch_late_responses_total")
+            self.stray("late", str(answer.request_id), f"code {answer.code} after its time-out, or twice")
+            return
+        done(answer)
+
+    def _forget_all(self) -> None:
+        self._signed_on = False
+        pending, self._pending = self._pending, {}
+        for done in pending.values():
+            done(None)

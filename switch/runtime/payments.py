@@ -1,0 +1,646 @@
+"""Payments in memory: carry out what their machines decide.
+
+The one rule: a ``Record`` is durable before the effect after it starts. While it commits, further inputs of that
+payment wait in its inbox. Frames are built (and MACed) before the record, because the record holds the attempt, and
+leave after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+
+from switch import limits
+from switch.dialects.codes import CardCodes
+from switch.dialects.marketing import MarketingAnswer, MarketingDialect
+from switch.dialects.unionpay import UnionPayDialect, mab, with_mac
+from switch.errors import BadRequestError, SecurityError, SwitchError
+from switch.limits import TimeProfile
+from switch.machines.payment import NEVER, Facts, HostProfile, Payment
+from switch.machines.payment_table import INDEX, Input
+from switch.model.effect import (
+    Effect,
+    Note,
+    Record,
+    SendCancel,
+    SendPost,
+    SendPurchase,
+    SendReversal,
+    SendStatus,
+    SignOnAgain,
+)
+from switch.model.payment import Card, Posting, State, StoredPayment
+from switch.model.request import CardAnswer
+from switch.ports import (
+    Append,
+    Appended,
+    Claim,
+    ClaimKind,
+    Clock,
+    Journal,
+    JournalEntry,
+    Observer,
+    SecurityModule,
+    Stray,
+    Wire,
+)
+from switch.runtime.links import CardLink, MarketingLink
+from switch.runtime.terminals import TerminalSession, TerminalSessions
+from switch.runtime.timers import Timer, Timers
+
+Sending = SendPurchase | SendReversal | SendPost | SendStatus | SendCancel
+_TO_MARKETING = (SendPost, SendStatus, SendCancel)
+# Sent but not answered, or never left: the same input, because neither proves anything; only a purchase can prove that
+# it never left, and is then declined instead of reversed.
+_SILENT: dict[type, Input] = {
+    SendPurchase: Input.CARD_SILENT,
+    SendReversal: Input.REVERSAL_UNCLEAR,
+    SendPost: Input.BILL_UNCLEAR,
+    SendStatus: Input.BILL_UNCLEAR,
+    SendCancel: Input.CANCEL_UNCLEAR,
+}
+
+
+@dataclass(slots=True)
+class Ready:
+    """A frame waiting for its record."""
+
+    frame: bytes
+    request_id: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One payment and everything about it that is not durable."""
+
+    payment: Payment
+    session: TerminalSession | None
+    busy: bool = False
+    inbox: deque[tuple[Input, Facts]] = field(default_factory=deque)
+    waiters: list[Callable[[Payment], None]] = field(default_factory=list)  # kiosks that stand there
+    sealed: bytes | None = None  # card data for a reversal, as the journal keeps it
+    ready: Ready | None = None
+    request_id: int = 0  # of the outstanding marketing request
+    outstanding: Sending | None = None
+    timer: Timer | None = None
+    timer_at: float = NEVER
+    refused: Callable[[Claim | str], None] | None = None  # who hears that a claim stood in the way, or another reason
+    leg_started_at: float = 0.0
+
+
+class Payments:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        security: SecurityModule,
+        sessions: TerminalSessions,
+        card_link: CardLink,
+        marketing_link: MarketingLink,
+        card_dialect: UnionPayDialect,
+        marketing_dialect: MarketingDialect,
+        codes: CardCodes,
+        times: TimeProfile,
+        profile: HostProfile,
+        mac_algorithm: str,
+        unmacced_decline_reverses: bool,
+        clock: Clock,
+        timers: Timers,
+        observer: Observer,
+    ) -> None:
+        self._journal = journal
+        self._security = security
+        self._sessions = sessions
+        self._card_link = card_link
+        self._marketing_link = marketing_link
+        self._card_dialect = card_dialect
+        self._marketing_dialect = marketing_dialect
+        self._codes = codes
+        self._times = times
+        self._profile = profile
+        self._mac_algorithm = mac_algorithm
+        self._unmacced_decline_reverses = unmacced_decline_reverses
+        self._clock = clock
+        self._timers = timers
+        self._observer = observer
+        self._open: dict[int, Slot] = {}
+        self._by_kiosk_key: dict[str, Slot] = {}
+        self._by_stan: dict[str, Slot] = {}
+        self._finished: OrderedDict[int, Slot] = OrderedDict()
+        card_link.on_answer = self.card_answered
+        card_link.on_lost = self._card_link_lost
+        marketing_link.on_lost = lambda wire: None  # its pending calls are told one by one
+
+    # -------------------------------------------------------------------------------------------- what is here
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    @property
+    def driven_count(self) -> int:
+        """Open payments that the switch itself still has to bring to an end."""
+        return sum(slot.payment.is_driven or slot.busy for slot in self._open.values())
+
+    def by_kiosk_key(self, key: str) -> Slot | None:
+        return self._by_kiosk_key.get(key)
+
+    # -------------------------------------------------------------------------------------------- in
+    def start(self, slot: Slot) -> None:
+        """A payment whose quote, amount and keys are checked. Its claims decide whether it really is new."""
+        payment = slot.payment
+        self._keep(slot)
+        assert payment.card is not None
+        clear = orjson.dumps(payment.card.kept())
+
+        def sealed(result: bytes | SecurityError) -> None:
+            if isinstance(result, SecurityError):
+                self._observer.event("card_data.unsealable", error=result.detail)
+                self._give_up(slot, "internal")
+                return
+            slot.sealed = result
+            self._step(slot, Input.START, Facts())
+
+        self._security.seal(_context(payment.payment_id), clear, sealed)
+
+    def adopt(self, stored: StoredPayment, *, cut_over_at: float) -> None:
+        """An open payment of a worker that is gone. The normal machine drives it on."""
+        now = self._clock.now()
+        payment = Payment.from_stored(
+            stored, times=self._times, profile=self._profile, now=now, cut_over_at=cut_over_at
+        )
+        slot = Slot(payment, None, sealed=stored.sealed)
+        self._keep(slot)
+        self._observer.event("payment.adopted", payment=payment.payment_id, state=payment.state)
+        slot.busy = True  # until its terminal is here
+
+        def go() -> None:
+            slot.busy = False
+            if (payment.state, Input.RECOVER) in INDEX:
+                self._give(slot, Input.RECOVER, Facts(reason="recovered"))
+
+        self._with_session(slot, go)
+
+    def _with_session(self, slot: Slot, then: Callable[[], None]) -> None:
+        def got(session: TerminalSession | SwitchError | None) -> None:
+            if isinstance(session, TerminalSession):
+                slot.session = session
+            else:
+                self._observer.event("payment.without_terminal", payment=slot.payment.payment_id)
+            then()
+
+        self._sessions.get(slot.payment.terminal_id, got)
+
+    def stored(self, stored: StoredPayment) -> Payment:
+        """A finished payment as the journal has it, for a repeat or a result inquiry. Nothing drives it."""
+        return Payment.from_stored(stored, times=self._times, profile=self._profile, now=0.0, cut_over_at=NEVER)
+
+    def _keep(self, slot: Slot) -> None:
+        payment = slot.payment
+        self._open[payment.payment_id] = slot
+        self._by_kiosk_key[_kiosk_key(payment)] = slot
+        self._by_stan[_stan_key(payment)] = slot
+
+    def _drop(self, slot: Slot) -> None:
+        payment = slot.payment
+        self._open.pop(payment.payment_id, None)
+        self._finished.pop(payment.payment_id, None)
+        for index, key in ((self._by_kiosk_key, _kiosk_key(payment)), (self._by_stan, _stan_key(payment))):
+            if index.get(key) is slot:
+                del index[key]
+        if slot.timer is not None:
+            slot.timer.cancel()
+
+    def _give_up(self, slot: Slot, code: str) -> None:
+        """Before anything durable: nothing happened, and the kiosk hears why."""
+        self._drop(slot)
+        self._observer.count("switch_admission_rejects_total", (code,))
+        if slot.refused is not None:
+            slot.refused(code)
+
+    # -------------------------------------------------------------------------------------------- the step
+    def _give(self, slot: Slot, given: Input, facts: Facts) -> None:
+        if slot.busy:
+            if len(slot.inbox) < limits.INBOX_MAX:
+                slot.inbox.append((given, facts))
+            else:
+                self._observer.event("payment.inbox_full", payment=slot.payment.payment_id, given=given)
+            return
+        self._step(slot, given, facts)
+
+    def _step(self, slot: Slot, given: Input, facts: Facts) -> None:
+        effects = slot.payment.step(given, facts, self._clock.now())
+        self._run(slot, effects, 0)
+
+    def _run(self, slot: Slot, effects: list[Effect], index: int) -> None:
+        for at in range(index, len(effects)):
+            effect = effects[at]
+            if isinstance(effect, Record):
+                slot.busy = True
+                sending = next((each for each in effects[at + 1 :] if isinstance(each, Sending)), None)
+                self._prepare(slot, sending, partial(self._commit, slot, effect, effects, at + 1))
+                return
+            self._carry_out(slot, effect)
+        slot.busy = False
+        while slot.inbox and not slot.busy:
+            given, facts = slot.inbox.popleft()
+            self._step(slot, given, facts)
+        if not slot.busy:
+            self._schedule(slot)
+
+    def _commit(self, slot: Slot, record: Record, effects: list[Effect], following: int, attempt: bytes | None) -> None:
+        payment = slot.payment
+        body = orjson.dumps(record.changes)
+        ledger = orjson.dumps(record.ledger) if record.ledger else None
+        claims: tuple[Claim, ...] = ()
+        releases: tuple[Claim, ...] = ()
+        if record.claim:
+            claims = (
+                Claim(ClaimKind.KIOSK, _kiosk_key(payment)),
+                Claim(ClaimKind.STAN, _stan_key(payment)),
+                Claim(ClaimKind.OPEN, str(payment.payment_id), slot.sealed),
+                *(Claim(ClaimKind.BILL, key) for key in _bill_keys(payment)),
+            )
+        if record.release_bills:
+            releases = tuple(Claim(ClaimKind.BILL, key) for key in _bill_keys(payment))
+        if record.release_open:
+            releases = (Claim(ClaimKind.OPEN, str(payment.payment_id)), *releases)
+        wall_us = self._clock.wall_us()
+        payment.link = event_link(payment.link, payment.payment_id, payment.ver, record.state, record.row, body, ledger)
+        entry = JournalEntry(
+            opened_on=payment.opened_on,
+            payment_id=payment.payment_id,
+            ver=payment.ver,
+            state=record.state,
+            row=record.row,
+            wall_us=wall_us,
+            amount=payment.amount,
+            body=body,
+            link=payment.link,
+            attempt=attempt,
+            ledger=ledger,
+            claims=claims,
+            releases=releases,
+        )
+        self._journal.append(entry, partial(self._committed, slot, effects, following))
+
+    def _committed(self, slot: Slot, effects: list[Effect], following: int, appended: Appended) -> None:
+        if appended.result is Append.COMMITTED:
+            payment = slot.payment
+            if payment.is_final:
+                self._finish(slot)
+            self._run(slot, effects, following)
+            return
+        self._drop(slot)
+        if appended.result is Append.CLAIMED and slot.refused is not None and appended.claim is not None:
+            slot.refused(appended.claim)
+            return
+        # Another worker decided: the payment is theirs now, and so is every answer to it.
+        self._observer.event("payment.lost", payment=slot.payment.payment_id, ver=slot.payment.ver)
+        slot.waiters.clear()
+
+    def _finish(self, slot: Slot) -> None:
+        payment = slot.payment
+        self._open.pop(payment.payment_id, None)
+        self._finished[payment.payment_id] = slot
+        slot.sealed = None
+        if slot.timer is not None:
+            slot.timer.cancel()
+            slot.timer, slot.timer_at = None, NEVER
+        if len(self._finished) > limits.PAYMENTS_REMEMBERED_MAX:
+            self._drop(next(iter(self._finished.values())))
+        self._observer.count("switch_payments_total", (payment.answer,))
+        self._observer.observe("switch_leg_seconds", self._clock.now() - payment.started_at, ("total",))
+
+    # -------------------------------------------------------------------------------------------- effects
+    def _prepare(self, slot: Slot, sending: Sending | None, then: Callable[[bytes | None], None]) -> None:
+        """Build the frame that the record protects; ``then`` gets the journal's copy, None if nothing can be sent."""
+        slot.ready = None
+        payment = slot.payment
+        if sending is None:
+            then(None)
+        elif isinstance(sending, SendPurchase):
+            assert payment.card is not None
+            frame, safe = self._card_dialect.purchase(payment, payment.card)
+            self._add_mac(slot, frame, partial(then, safe))
+        elif isinstance(sending, SendReversal):
+            self._card_data(slot, partial(self._prepare_reversal, slot, sending, then))
+        else:
+            request_id = self._marketing_link.next_id()
+            dialect = self._marketing_dialect
+            if isinstance(sending, SendPost):
+                frame = dialect.post(
+                    request_id,
+                    sending.posting,
+                    account=payment.account,
+                    day=payment.marketing_day,
+                    reference=str(payment.payment_id),
+                )
+            elif isinstance(sending, SendStatus):
+                frame = dialect.status(request_id, sending.posting)
+            else:
+                frame = dialect.cancel(request_id, sending.posting, undo=sending.undo)
+            slot.ready = Ready(frame, request_id)
+            then(frame)
+
+    def _prepare_reversal(
+        self,
+        slot: Slot,
+        sending: SendReversal,
+        then: Callable[[bytes | None], None],
+        kept: dict[str, str] | None,
+    ) -> None:
+        if kept is None:
+            then(None)
+            return
+        frame, safe = self._card_dialect.reversal(slot.payment, kept, sending.reason)
+        self._add_mac(slot, frame, partial(then, safe))
+
+    def _card_data(self, slot: Slot, then: Callable[[dict[str, str] | None], None]) -> None:
+        if slot.payment.card is not None:
+            then(slot.payment.card.kept())
+            return
+        if slot.sealed is None:
+            self._observer.event("card_data.missing", payment=slot.payment.payment_id)
+            then(None)
+            return
+
+        def opened(result: bytes | SecurityError) -> None:
+            if isinstance(result, SecurityError):
+                self._observer.event("card_data.unreadable", payment=slot.payment.payment_id, error=result.detail)
+                then(None)
+            else:
+                then(orjson.loads(result))
+
+        self._security.open_sealed(_context(slot.payment.payment_id), slot.sealed, opened)
+
+    def _add_mac(self, slot: Slot, frame: bytes, then: Callable[[], None]) -> None:
+        session = slot.session
+        if session is None:
+            self._with_session(slot, then)  # this attempt is not sent; the next one has its terminal
+            return
+        if session.mac_key is None or session.must_sign_on:
+            # A reversal cannot wait for the kiosk to sign on. The kiosk hears A0 next and asks for these keys.
+            self._sessions.sign_on(session, lambda error: None)
+        if session.mac_key is None:
+            then()
+            return
+
+        def made(mac: bytes | SecurityError) -> None:
+            if isinstance(mac, SecurityError):
+                self._observer.event("mac.failed", error=mac.detail)
+            else:
+                slot.ready = Ready(with_mac(frame, mac))
+            then()
+
+        self._security.make_mac(session.mac_key, self._mac_algorithm, mab(frame), made)
+
+    def _carry_out(self, slot: Slot, effect: Effect) -> None:
+        if isinstance(effect, Sending):
+            self._send(slot, effect)
+        elif isinstance(effect, Note):
+            self._note(slot, effect.kind)
+        elif isinstance(effect, SignOnAgain):
+            if slot.session is not None:
+                slot.session.must_sign_on = True
+        else:
+            waiters, slot.waiters = slot.waiters, []
+            for tell in waiters:
+                tell(slot.payment)
+
+    def _send(self, slot: Slot, effect: Sending) -> None:
+        payment = slot.payment
+        now = self._clock.now()
+        ready, slot.ready = slot.ready, None
+        sent = False
+        if ready is not None:
+            if isinstance(effect, _TO_MARKETING):
+                slot.request_id = ready.request_id
+                sent = self._marketing_link.call(
+                    ready.request_id, ready.frame, partial(self._bill_answered, slot, effect, ready.request_id), slot
+                )
+            elif isinstance(effect, SendPurchase) and now > payment.started_at + self._times.card_s:
+                # The commit took so long that the customer has given up (row 7): not one byte has left.
+                sent = False
+            else:
+                sent = self._card_link.send(ready.frame, slot)
+                if sent:
+                    self._observer.count("switch_frames_total", (self._card_link.name, "out"))
+        if sent:
+            slot.outstanding = effect
+            slot.leg_started_at = now
+            payment.written(effect, now)
+            if isinstance(effect, SendPurchase) and payment.card is not None:
+                payment.card = _slim(payment.card)
+            return
+        slot.request_id = 0
+        given = Input.CARD_UNSENT if isinstance(effect, SendPurchase) else _SILENT[type(effect)]
+        # Behind whatever waits already, and never in the middle of this list of effects.
+        slot.inbox.appendleft((given, Facts(reason="not_sent")))
+
+    def _note(self, slot: Slot, kind: str) -> None:
+        payment = slot.payment
+        if kind == "late":
+            self._observer.count("switch_late_responses_total")
+        elif kind == "late_after_final":
+            self._observer.count("switch_late_after_final_total")
+            self._observer.event("payment.late_after_final", payment=payment.payment_id, state=payment.state)
+        else:
+            self._observer.count("switch_duplicates_total", ("host",))
+        detail = f"payment {payment.payment_id} in {payment.state}"
+        self._journal.note(Stray(self._card_link.name, kind, _stan_key(payment), detail, self._clock.wall_us()))
+
+    # -------------------------------------------------------------------------------------------- time
+    def _schedule(self, slot: Slot) -> None:
+        deadline = slot.payment.deadline
+        if deadline >= slot.timer_at:
+            return  # the timer that is set comes first and will look again
+        if slot.timer is not None:
+            slot.timer.cancel()
+        slot.timer_at = deadline
+        slot.timer = self._timers.at(deadline, partial(self._due, slot))
+
+    def _due(self, slot: Slot) -> None:
+        slot.timer, slot.timer_at = None, NEVER
+        if slot.busy:
+            return  # the end of the running step schedules again
+        payment = slot.payment
+        now = self._clock.now()
+        given = payment.due(now)
+        if given is None:
+            self._schedule(slot)
+            return
+        if given is Input.RETRY_DUE and not self._leg_is_up(payment):
+            # Not a step: it would only fill the journal while the link is away.
+            payment.leg_deadline, payment.leg_input = now + self._times.bill_backoff_s[-1], Input.RETRY_DUE
+            self._schedule(slot)
+            return
+        if given in (Input.CARD_SILENT, Input.REVERSAL_UNCLEAR, Input.BILL_UNCLEAR, Input.CANCEL_UNCLEAR):
+            self._marketing_link.forget(slot.request_id)
+            slot.request_id = 0
+            slot.outstanding = None
+        self._step(slot, given, Facts(reason="silent"))
+
+    def _leg_is_up(self, payment: Payment) -> bool:
+        if payment.state is State.REVERSAL_PENDING:
+            return self._card_link.is_up
+        return self._marketing_link.is_up
+
+    # -------------------------------------------------------------------------------------------- answers: card
+    def card_answered(self, answer: CardAnswer) -> None:
+        slot = self._by_stan.get(f"{answer.terminal_id}|{answer.batch_number}|{answer.stan}")
+        if slot is None or slot.session is None:
+            self._card_link.stray("foreign", answer.key, f"no payment in memory waits for {answer.kind}")
+            self._observer.count("switch_strays_total")
+            return
+        session = slot.session
+        if answer.mac is None or session.mac_key is None:
+            self._card_checked(slot, answer, None)
+            return
+        mac = answer.mac
+
+        def checked(good: bool | SecurityError) -> None:
+            if good is True:
+                self._card_checked(slot, answer, True)
+            elif session.old_mac_key is not None and self._clock.now() < session.old_until:
+                # Keys rolled over while this answer was under way.
+                self._security.verify_mac(
+                    session.old_mac_key,
+                    self._mac_algorithm,
+                    answer.mab,
+                    mac,
+                    lambda old: self._card_checked(slot, answer, old is True),
+                )
+            else:
+                self._card_checked(slot, answer, False)
+
+        self._security.verify_mac(session.mac_key, self._mac_algorithm, answer.mab, mac, checked)
+
+    def _card_checked(self, slot: Slot, answer: CardAnswer, mac_good: bool | None) -> None:
+        payment = slot.payment
+        code = answer.response_code
+        if mac_good is False:
+            self._observer.count("switch_mac_failures_total", (self._card_link.name,))
+        facts = Facts(
+            response_code=code,
+            rrn=answer.rrn,
+            settlement_date=answer.settlement_date,
+            authorization_code=answer.authorization_code,
+        )
+        if isinstance(slot.outstanding, SendPurchase if answer.kind == "purchase" else SendReversal):
+            slot.outstanding = None
+            self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("card",))
+        if answer.kind == "reversal":
+            given = self._codes.reversal(code) if mac_good else Input.REVERSAL_UNCLEAR
+            self._observer.count("switch_reversals_total", (payment.reversal_reason, code if mac_good else "mac"))
+            if code in self._codes.stop_lane:
+                self._observer.event("reversal.refused", response_code=code, payment=payment.payment_id)
+                if slot.session is not None:
+                    slot.session.must_sign_on = True
+            self._give(slot, given, facts)
+            return
+        given = self._codes.purchase(code)
+        charged = given in (Input.CARD_APPROVED, Input.CARD_PARTIAL)
+        facts.approved = charged
+        facts.flagged = code in self._codes.flagged
+        if code in self._codes.sign_on_again and slot.session is not None:
+            slot.session.must_sign_on = True
+        if (mac_good is None and charged) or mac_good is False:
+            given = Input.CARD_BAD_MAC
+        elif mac_good is None and given is Input.CARD_DECLINED and self._unmacced_decline_reverses:
+            given = Input.CARD_AMBIGUOUS
+        elif given is Input.CARD_APPROVED and answer.amount != payment.amount:
+            given = Input.CARD_PARTIAL
+        self._give(slot, given, facts)
+
+    def _card_link_lost(self, wire: Wire) -> None:
+        unsent = {id(token) for token in wire.unflushed}
+        for slot in list(self._open.values()):
+            state = slot.payment.state
+            if slot.busy and slot.outstanding is None:
+                continue  # its frame waits for a commit and will find the link down
+            if state is State.CARD_PENDING and isinstance(slot.outstanding, SendPurchase):
+                slot.outstanding = None
+                given = Input.CARD_UNSENT if id(slot) in unsent else Input.CARD_SILENT
+                self._give(slot, given, Facts(reason="link_lost"))
+            elif state is State.REVERSAL_PENDING and isinstance(slot.outstanding, SendReversal):
+                slot.outstanding = None
+                self._give(slot, Input.REVERSAL_UNCLEAR, Facts(reason="link_lost"))
+
+    # -------------------------------------------------------------------------------------------- answers: bill
+    def _bill_answered(
+        self, slot: Slot, effect: SendPost | SendStatus | SendCancel, request_id: int, answer: MarketingAnswer | None
+    ) -> None:
+        if slot.request_id != request_id:
+            return  # given up meanwhile
+        slot.request_id = 0
+        slot.outstanding = None
+        facts = Facts(reason="" if answer is not None else "link_lost")
+        given = _SILENT[type(effect)]
+        if answer is not None:
+            self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("bill",))
+            facts.response_code = answer.code
+            try:
+                given = self._bill_meaning(effect, answer, effect.posting, slot.payment.account)
+            except BadRequestError as error:
+                self._observer.count("switch_bad_frames_total", (self._marketing_link.name, error.code))
+                self._observer.event("answer.bad_record", link=self._marketing_link.name, error=error.detail)
+        self._give(slot, given, facts)
+
+    def _bill_meaning(self, effect: Effect, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
+        if isinstance(effect, SendPost):
+            return self._marketing_dialect.posted(answer, posting, account)
+        if isinstance(effect, SendStatus):
+            return self._marketing_dialect.stated(answer, posting)
+        return self._marketing_dialect.cancelled(answer, posting)
+
+
+def event_link(
+    previous: bytes, payment_id: int, ver: int, state: str, row: str, body: bytes, ledger: bytes | None
+) -> bytes:
+    """The hash that ties an event to the one before it: whoever changes an old event breaks all later ones."""
+    head = f"{payment_id}|{ver}|{state}|{row}|".encode()
+    return hashlib.sha256(b"".join((previous, head, body, b"|", ledger or b""))).digest()
+
+
+def request_digest(account: str, receivables: tuple[str, ...], amount: int, card_token: str) -> str:
+    """What makes a repeat the same request: equal key and equal digest, or it is refused."""
+    content = orjson.dumps([account, sorted(receivables), amount, card_token])
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _context(payment_id: int) -> bytes:
+    return payment_id.to_bytes(8, "big")
+
+
+def _kiosk_key(payment: Payment) -> str:
+    return f"{payment.terminal_id}|{payment.kiosk_date}|{payment.kiosk_serial}"
+
+
+def _stan_key(payment: Payment) -> str:
+    return f"{payment.terminal_id}|{payment.batch_number}|{payment.stan}"
+
+
+def _bill_keys(payment: Payment) -> list[str]:
+    return [f"{payment.account}|{posting.receivable}" for posting in payment.postings]
+
+
+def _slim(card: Card) -> Card:
+    """The purchase has left: tracks, PIN block and chip data are needed no more, not even in memory."""
+    kept: dict[str, Any] = card.kept()
+    return Card(
+        pan=card.pan,
+        expiry=kept.get("expiry"),
+        sequence_number=kept.get("sequence_number"),
+        entry_mode=card.entry_mode,
+        pin_capture_code=None,
+        track2=None,
+        pin_block=None,
+        security_control=None,
+        icc_data=None,
+    )

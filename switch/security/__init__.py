@@ -1,0 +1,1 @@
+"""Keys, MACs, PIN blocks and sealed card data. Primitives come from OpenSSL; none are our own."""

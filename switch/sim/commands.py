@@ -1,0 +1,243 @@
+"""The commands ``host`` and ``fleet``: simulators that a person or a drill starts from the shell.
+
+``python -m switch.sim.commands`` runs them alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import uvloop
+
+from switch import limits
+from switch.errors import ConfigError, StartError, SwitchError
+from switch.sim.fleet import SETTLE_S, FleetResult, run_fleet
+from switch.sim.marketing_host import MarketingHost
+from switch.sim.scenario import BUNDLED, Scenario, load_scenario
+from switch.sim.unionpay_host import UnionPayHost
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1  # the run ended, and something is wrong: payments without a final word
+EXIT_USAGE: Final = 2  # it never started
+
+Subparsers = Any  # argparse gives the type no public name
+
+_HOST_EXAMPLE: Final = """example:
+  gridswitch host unionpay --listen 127.0.0.1:9001 --ledger run/unionpay.jsonl --scenario demo
+"""
+_FLEET_EXAMPLE: Final = """example:
+  gridswitch fleet --connect 127.0.0.1:9000 --count 50 --seconds 20 --scenario demo --book run/book.jsonl
+"""
+
+
+def add_host_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Register ``host``; the parsed arguments go to ``host_command``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "host",
+        help="run a simulated card host or marketing system",
+        description="Run a simulated upstream on a loopback address until SIGTERM or SIGINT. Its ledger is its memory: "
+        "started again with the same file, it goes on where it was.",
+        epilog=_HOST_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=("unionpay", "marketing"), help="which upstream")
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="loopback; port 0 takes a free one")
+    parser.add_argument("--ledger", required=True, type=Path, metavar="FILE", help="its truth, JSON lines; appended to")
+    _add_scenario(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's seed")
+    parser.add_argument(
+        "--cut-over-in",
+        type=float,
+        metavar="SECONDS",
+        help="when its business day ends (default: 12 hours after the ledger began)",
+    )
+    parser.set_defaults(run=host_command)
+    return parser
+
+
+def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Register ``fleet``; the parsed arguments go to ``fleet_command``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "fleet",
+        help="run simulated kiosks against a switch",
+        description="Let simulated kiosks pay bills, one customer after the other, and report what they were told. "
+        "Exit code 1 when a payment has no final word at the end.",
+        epilog=_FLEET_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="kiosk port of the switch")
+    parser.add_argument("--count", type=_at_least_one, default=10, metavar="N", help="kiosks (default 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="length of the load (default 10)")
+    parser.add_argument("--rate", type=_above_zero, metavar="R", help="payments a second of all kiosks, at most")
+    _add_scenario(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's seed")
+    parser.add_argument("--book", type=Path, metavar="FILE", help="where the kiosks keep their book, JSON lines")
+    parser.add_argument(
+        "--profile", choices=tuple(limits.PROFILES), default="short", help="times of the kiosk (default short)"
+    )
+    settle_help = f"how long unclear payments are asked for at the end (default {SETTLE_S:g})"
+    parser.add_argument("--settle", type=float, default=SETTLE_S, metavar="S", help=settle_help)
+    parser.add_argument("--first-terminal", type=_at_least_one, default=1, metavar="N", help="first kiosk's number")
+    parser.add_argument("--first-account", type=int, default=0, metavar="N", help="number of the first customer")
+    parser.add_argument("--json", action="store_true", help="report as one JSON object")
+    parser.set_defaults(run=fleet_command)
+    return parser
+
+
+def host_command(args: argparse.Namespace) -> int:
+    """Run one host; gives the exit code. Prints one line when it is ready."""
+    return _guarded(_run_host, args)
+
+
+def fleet_command(args: argparse.Namespace) -> int:
+    """Run a fleet and report; gives the exit code."""
+    return _guarded(_run_fleet, args)
+
+
+async def _run_host(args: argparse.Namespace) -> int:
+    address, port = _address(args.listen, "--listen")
+    scenario = _scenario(args)
+    host: UnionPayHost | MarketingHost
+    if args.kind == "unionpay":
+        host = UnionPayHost(address, port, args.ledger, scenario, cut_over_in_s=args.cut_over_in)
+    else:
+        host = MarketingHost(address, port, args.ledger, scenario, cut_over_in_s=args.cut_over_in)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await host.start()
+    _say(
+        f"{args.kind} host listening on {address}:{host.port}, ledger {args.ledger}, scenario {scenario.name}, "
+        f"seed {scenario.seed}"
+    )
+    await stopped.wait()
+    await host.stop()
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(host.counts.items())) or "no requests"
+    _say(f"{args.kind} host stopped: {counts}")
+    return EXIT_OK
+
+
+async def _run_fleet(args: argparse.Namespace) -> int:
+    address, port = _address(args.connect, "--connect")
+    result = await run_fleet(
+        address,
+        port,
+        args.count,
+        args.seconds,
+        args.rate,
+        _scenario(args),
+        args.book,
+        profile=limits.PROFILES[args.profile],
+        settle_s=args.settle,
+        first_terminal=args.first_terminal,
+        first_account=args.first_account,
+        progress=None if args.json else _show_progress,
+    )
+    if args.json:
+        _say(orjson.dumps(result.to_dict()).decode())
+    else:
+        _say(_report(result))
+    return EXIT_FAILED if result.unknown or result.events["contradiction"] else EXIT_OK
+
+
+def _report(result: FleetResult) -> str:
+    yuan = result.fen_completed / 100
+    lines = [
+        f"{result.payments} payments of {result.kiosks} kiosks in {result.seconds:.1f} s: "
+        f"{result.payments_per_s:.1f} a second, first word after {result.latency_ms(0.5):.1f} ms (p50), "
+        f"{result.latency_ms(0.99):.1f} ms (p99)",
+        f"  completed {result.completed} ({yuan:,.2f} yuan), declined {result.declined}, refused {result.refused}, "
+        f"not charged {result.not_charged}, returned {result.returned}, unproven {result.unproven}, "
+        f"suspense {result.suspense}",
+        f"  {result.in_doubt} were in doubt on the way; {result.unknown} have no final word",
+    ]
+    if result.bills_refused:
+        lines.append(f"  {result.bills_refused} bill inquiries gave no bill")
+    if result.events:
+        lines.append("  events: " + ", ".join(f"{name} {count}" for name, count in sorted(result.events.items())))
+    return "\n".join(lines)
+
+
+def _show_progress(result: FleetResult) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(
+            f"\r{result.seconds:5.1f} s  {result.payments} payments, {result.completed} completed, "
+            f"{result.declined} declined, {result.in_doubt} in doubt "
+        )
+        sys.stderr.flush()
+
+
+def _guarded(run: Any, args: argparse.Namespace) -> int:
+    try:
+        code: int = uvloop.run(run(args))
+    except (StartError, ConfigError) as error:
+        sys.stderr.write(f"gridswitch: {error}\n")
+        return EXIT_USAGE
+    except SwitchError as error:
+        sys.stderr.write(f"gridswitch: {error}\n")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _scenario(args: argparse.Namespace) -> Scenario:
+    scenario = load_scenario(args.scenario)
+    return scenario if args.seed is None else scenario.with_seed(args.seed)
+
+
+def _address(text: str, option: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(option, f"expected HOST:PORT, e.g. 127.0.0.1:9001, not {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _add_scenario(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--scenario",
+        default="calm",
+        metavar="NAME|FILE",
+        help=f"how it behaves: {', '.join(BUNDLED)}, or a TOML file (default calm)",
+    )
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("expected at least 1")
+    return value
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("expected more than 0")
+    return value
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="gridswitch", description="Simulators of the switch's neighbours.")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_host_parser(subparsers)
+    add_fleet_parser(subparsers)
+    args = parser.parse_args(arguments)
+    code: int = args.run(args)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

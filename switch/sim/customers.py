@@ -1,0 +1,164 @@
+"""Customers and bills of the simulated utility, computed from the account number: no file, no memory.
+
+The same seed and day always give the same world; another seed gives other customers behind the same accounts.
+
+    account   10 digits: 2 for the region, 7 counting, 1 check digit (weighted sum modulo 10). A number whose check
+              digit does not fit belongs to nobody.
+    bills     1 to 4 months, the newest is last month; each month's principal follows from its kWh by three tiers.
+    penalty   违约金: 0.1 % of the principal a day from the 21st of the month after, never above the principal.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+ACCOUNTS_MAX: Final = 10_000_000
+_REGION: Final = "03"
+_WEIGHTS: Final = (7, 3, 1, 7, 3, 1, 7, 3, 1)
+
+# 阶梯: kWh of a month up to which the price holds, and the price in 1/100 fen per kWh.
+_TIERS: Final = ((260, 5_889), (600, 6_389), (None, 8_889))
+_PENALTY_PER_MILLE_A_DAY: Final = 1
+_DUE_DAY: Final = 20
+
+# Months owed, in percent: 25 one, 25 two, 30 three, 20 four.
+_MONTHS_OWED: Final = ((25, 1), (50, 2), (80, 3), (100, 4))
+_ADVANCE_PERCENT: Final = 15  # customers with an advance balance 预收
+_ALL_OR_NONE_PERCENT: Final = 5  # customers who must pay all arrears at once
+_SHOP_PERCENT: Final = 8
+
+_SURNAMES: Final = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许韩冯邓曹彭曾肖田董袁潘于蒋蔡余杜叶程苏魏吕"
+_GIVEN: Final = "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超兰霞平刚桂英华玉梅文建国红志海燕春生辉鹏飞晓宇婷雪琳浩然子轩思佳欣怡"
+_SHOPS: Final = ("便利店", "五金店", "早餐店", "理发店", "水果店", "文具店", "药房", "茶叶店", "服装店", "修理部")
+_SHOP_WORDS: Final = ("顺发", "惠民", "鑫源", "佳和", "永盛", "华联", "新世纪", "百汇", "东升", "福满")
+_DISTRICTS: Final = ("越秀区", "海珠区", "天河区", "白云区", "荔湾区", "番禺区", "黄埔区", "南沙区")
+_ROADS: Final = ("中山路", "解放路", "人民路", "建设路", "和平路", "文化路", "新华路", "东风路", "江南大道", "滨江路")
+_ESTATES: Final = ("翠园小区", "东湖花园", "金桂苑", "阳光家园", "丽景新村", "河畔居", "锦绣华庭", "和谐里", "名雅居")
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """One receivable 应收. Amounts are fen."""
+
+    receivable: str  # account and month
+    period: str  # YYYYMM
+    energy_kwh: int
+    tier: int  # highest tier the month reached
+    principal: int
+    penalty: int
+
+    @property
+    def amount(self) -> int:
+        return self.principal + self.penalty
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    account: str
+    name: str  # 户名
+    address: str  # 用电地址
+    advance_balance: int  # fen
+    partial_allowed: bool
+    bills: tuple[Bill, ...]  # oldest first
+
+
+def account(n: int) -> str:
+    """The account number of customer ``n``, from 0.
+
+    >>> account(0), account(17)
+    ('0300000009', '0300000178')
+    """
+    if not 0 <= n < ACCOUNTS_MAX:
+        raise ValueError(f"n: {n} is outside 0 to {ACCOUNTS_MAX - 1}")
+    body = f"{_REGION}{n:07d}"
+    return body + _check_digit(body)
+
+
+def account_is_valid(number: str) -> bool:
+    return (
+        len(number) == 10
+        and number.isascii()
+        and number.isdigit()
+        and number.startswith(_REGION)
+        and _check_digit(number[:9]) == number[9]
+    )
+
+
+@functools.lru_cache(maxsize=65_536)
+def customer(number: str, seed: int = 1, day: datetime.date = datetime.date(2026, 1, 15)) -> Customer | None:
+    """Who lives behind an account and owes what on ``day``, before anything was paid. None: nobody."""
+    if not account_is_valid(number):
+        return None
+    draw = _Draw(seed, number)
+    if draw.percent() < _SHOP_PERCENT:
+        name = draw.pick(_SHOP_WORDS) + draw.pick(_SHOPS)
+    else:
+        given = draw.pick(_GIVEN) + (draw.pick(_GIVEN) if draw.percent() < 75 else "")
+        name = draw.pick(_SURNAMES) + given
+    address = (
+        f"广州市{draw.pick(_DISTRICTS)}{draw.pick(_ROADS)}{draw.below(400) + 1}号{draw.pick(_ESTATES)}"
+        f"{draw.below(30) + 1}栋{draw.below(32) + 1}{draw.below(8) + 1:02d}房"
+    )
+    advance_balance = (draw.below(200) + 1) * 100 if draw.percent() < _ADVANCE_PERCENT else 0
+    partial_allowed = draw.percent() >= _ALL_OR_NONE_PERCENT
+    roll = draw.percent()
+    months = next(count for below, count in _MONTHS_OWED if roll < below)
+    bills = tuple(_bill(number, _months_before(day, back), draw, day) for back in range(months, 0, -1))
+    return Customer(number, name, address, advance_balance, partial_allowed, bills)
+
+
+def principal_of(energy_kwh: int) -> tuple[int, int]:
+    """Principal in fen and the highest tier reached, for the energy of one month."""
+    hundredths, below, tier = 0, 0, 0
+    for limit, price in _TIERS:
+        tier += 1
+        upper = energy_kwh if limit is None else min(energy_kwh, limit)
+        hundredths += (upper - below) * price
+        below = upper
+        if energy_kwh == upper:
+            break
+    return (hundredths + 50) // 100, tier
+
+
+def _bill(number: str, month: datetime.date, draw: _Draw, day: datetime.date) -> Bill:
+    energy_kwh = 60 + draw.below(340) + (draw.below(600) if draw.percent() < 15 else 0)
+    principal, tier = principal_of(energy_kwh)
+    due = (month.replace(day=28) + datetime.timedelta(days=7)).replace(day=_DUE_DAY)
+    days_late = max(0, (day - due).days)
+    penalty = min(principal, (principal * days_late * _PENALTY_PER_MILLE_A_DAY + 500) // 1000)
+    period = f"{month:%Y%m}"
+    return Bill(f"{number}{period}", period, energy_kwh, tier, principal, penalty)
+
+
+def _months_before(day: datetime.date, back: int) -> datetime.date:
+    months = day.year * 12 + day.month - 1 - back
+    return datetime.date(months // 12, months % 12 + 1, 1)
+
+
+def _check_digit(body: str) -> str:
+    return str(sum(weight * int(digit) for weight, digit in zip(_WEIGHTS, body, strict=True)) % 10)
+
+
+class _Draw:
+    """Numbers from a hash of seed and account: cheap, and the same on every machine."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, seed: int, number: str) -> None:
+        material = b"".join(
+            hashlib.blake2b(f"{seed}|{number}|{block}".encode(), digest_size=64).digest() for block in range(2)
+        )
+        self._numbers = iter([int.from_bytes(material[at : at + 3], "big") for at in range(0, len(material) - 2, 3)])
+
+    def below(self, bound: int) -> int:
+        return next(self._numbers) % bound
+
+    def percent(self) -> int:
+        return self.below(100)
+
+    def pick(self, choices: str | tuple[str, ...]) -> str:
+        return choices[self.below(len(choices))]

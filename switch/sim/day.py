@@ -1,0 +1,57 @@
+"""The business day of a simulated host: its own, with a cut-over that comes when the drill wants it."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Final
+
+CUT_OVER_DEFAULT_S: Final = 12 * 3_600.0  # far from every ordinary run
+_CHINA: Final = datetime.timezone(datetime.timedelta(hours=8))
+
+
+def china_now() -> datetime.datetime:
+    return datetime.datetime.now(_CHINA)
+
+
+class BusinessDay:
+    """The date on which things count, moving to the next one at each cut-over.
+
+    Args:
+        first: Date at the start of the host's ledger.
+        cut_over_at: Unix seconds of the first cut-over; the following ones come every 24 hours after it.
+    """
+
+    def __init__(self, first: datetime.date, cut_over_at: float) -> None:
+        self._first = first
+        self._cut_over_at = cut_over_at
+        self._next_at = 0.0
+        self._date = first
+        self._advance(time.time())
+
+    def date(self) -> datetime.date:
+        now = time.time()
+        if now >= self._next_at:
+            self._advance(now)
+        return self._date
+
+    def facts(self) -> dict[str, object]:
+        """What a ledger keeps of it, and ``from_facts`` reads."""
+        return {"first_day": self._first.isoformat(), "cut_over_at": self._cut_over_at}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, object]) -> BusinessDay:
+        return cls(datetime.date.fromisoformat(str(facts["first_day"])), float(str(facts["cut_over_at"])))
+
+    @classmethod
+    def starting_now(cls, cut_over_in_s: float) -> BusinessDay:
+        return cls(china_now().date(), time.time() + cut_over_in_s)
+
+    def moved(self, cut_over_in_s: float) -> BusinessDay:
+        """The same day with its next cut-over so many seconds from now."""
+        return BusinessDay(self.date(), time.time() + cut_over_in_s)
+
+    def _advance(self, now: float) -> None:
+        passed = 0 if now < self._cut_over_at else int((now - self._cut_over_at) // 86_400) + 1
+        self._date = self._first + datetime.timedelta(days=passed)
+        self._next_at = self._cut_over_at + passed * 86_400

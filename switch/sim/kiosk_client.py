@@ -1,0 +1,470 @@
+"""A kiosk, simulated: speaks the kiosk interface over TCP with real MACs, PIN blocks and cards of the test range.
+
+Written from the kiosk interface document. It keeps its rules: the key and the amount are in its book before the
+request leaves; a payment is never sent again under a new serial unless the answer says so; what stays unclear is
+asked for with result inquiries until there is a final word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import iso8583
+from iso8583 import tlv
+from switch import limits
+from switch.errors import SecurityError
+from switch.ports import KeyUsage
+from switch.security import mac, pinblock, primitives, workingkeys
+from switch.sim import testkeys
+from switch.sim.day import china_now
+from switch.sim.wire import FrameConnection, Turn
+
+NOT_FINAL: Final = frozenset({"U1", "B1", "R1", "09"})
+_WITHOUT_MAC: Final = frozenset({"77", "97", "A0"})  # answers to a kiosk whose keys are missing or in doubt
+_MAY_MOVE: Final = frozenset({"U2", "C1"})  # final for the customer; files or a person decide the rest
+_HEADER: Final = bytes.fromhex("6000030000603100000000")
+_HEADER_SIZE: Final = 11
+_MAC_SIZE: Final = 8
+_PIN: Final = "123456"
+_WRONG_PIN: Final = "000000"
+_RECENT_MAX: Final = 64  # payments remembered to compare what is told twice
+_SERIAL_MAX: Final = 999_999
+
+Values = dict[int | str, Any]
+
+
+@dataclass(slots=True)
+class Answer:
+    """One response, its MAC checked. ``code`` is field 39; "" stands for none in time, or a lost connection."""
+
+    code: str
+    stable: str = ""  # DF0A
+    reference: str = ""
+    case: str = ""
+    asked_serial: str = ""  # DF0C: the answer is about that payment
+    amount: int = 0
+    bills: Bills | None = None
+    message: iso8583.Message | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True, frozen=True)
+class Bills:
+    account: str
+    quote: str
+    name: str
+    partial_allowed: bool
+    rows: tuple[tuple[str, int], ...]  # receivable, amount
+
+
+@dataclass(slots=True)
+class Payment:
+    """One payment in the kiosk's own eyes."""
+
+    serial: str
+    date: str  # MMDD
+    account: str
+    amount: int
+    receivables: tuple[str, ...]
+    sent_at: float  # perf_counter seconds
+    final: str = ""  # the code of its final word
+    stable: str = ""
+    words: int = 0  # answers about it
+    first_word_s: float = -1.0  # from sending to the first of them
+
+
+@dataclass(frozen=True, slots=True)
+class CardChoice:
+    """How the customer's card is read."""
+
+    number: int
+    entry: str = "track"  # track, chip, keyed
+    wrong_pin: bool = False
+
+
+class Kiosk:
+    """One kiosk with one kept connection.
+
+    Args:
+        number: Test terminal number, from 1.
+        turn: Writes what the kiosks of one fleet send, once per loop turn; its ``before`` flushes the book.
+        heard: Called with every word about a payment: (payment, answer, how, became_final), how being "answer" or
+            "inquiry".
+        first_serial: Serials start here; the switch must not have seen them today.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        host: str,
+        port: int,
+        *,
+        turn: Turn,
+        profile: limits.TimeProfile = limits.SHORT,
+        heard: Callable[[Payment, Answer, str, bool], None] | None = None,
+        first_serial: int = 1,
+    ) -> None:
+        self.number = number
+        self.terminal_id, self.merchant_id = testkeys.test_terminal(number)
+        self.unfinished: dict[tuple[str, str], Payment] = {}  # by date and serial
+        self.signed_on = False
+        self.counts: dict[str, int] = {}
+        self._host = host
+        self._port = port
+        self._profile = profile
+        self._turn = turn
+        self._heard = heard
+        self._serial = first_serial - 1
+        self._batch = "000000"
+        self._spec = iso8583.load("kiosk", header="tpdu+pos6")
+        self._tmk = primitives.des(testkeys.test_tmk(self.terminal_id))
+        self._mac: mac.Mac | None = None
+        self._mac_before: mac.Mac | None = None  # answers under way during a sign-on
+        self._pin: primitives.BlockCipher | None = None
+        self._connection: FrameConnection | None = None
+        self._waiting: dict[tuple[str, str, str], asyncio.Future[Answer]] = {}  # response MTI, serial, date
+        self._recent: dict[tuple[str, str], Payment] = {}
+
+    # ---- connection
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    async def connect(self) -> None:
+        """Raises OSError when the switch cannot be reached."""
+
+        def made() -> FrameConnection:
+            return FrameConnection(2, limits.FRAME_SIZE_MAX, self._turn, self._frame_received, None, self._lost)
+
+        async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
+            _, self._connection = await asyncio.get_running_loop().create_connection(made, self._host, self._port)
+
+    async def connect_again(self, until: float) -> bool:
+        """Connect with growing pauses until the loop's time ``until``; False when that has passed."""
+        loop = asyncio.get_running_loop()
+        pause_s = limits.BACKOFF_FIRST_S
+        while not self.is_connected:
+            try:
+                await self.connect()
+            except (OSError, TimeoutError):
+                self._count("connect_failed")
+                if loop.time() + pause_s >= until:
+                    return False
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(2 * pause_s, limits.BACKOFF_MAX_S)
+        return True
+
+    def hang_up(self) -> None:
+        """Cut the connection, as a modem does."""
+        if self._connection is not None:
+            self._connection.write_out()
+            self._connection.drop()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _lost(self, connection: FrameConnection) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._count("connection_lost")
+            waiting = list(self._waiting.values())
+            self._waiting.clear()
+            for future in waiting:
+                if not future.done():
+                    future.set_result(Answer(""))
+
+    # ---- messages
+    async def sign_on(self) -> str:
+        """Fetch working keys; gives field 39, "" for no answer, "kcv" when the keys do not fit the check values."""
+        values: Values = {0: "0800", 41: self.terminal_id, 42: self.merchant_id, 60: "00000000003", 63: "001"}
+        answer = await self._ask(values, "0810", with_mac=False, wait_s=self._profile.kiosk_s)
+        if answer.code != "00" or answer.message is None:
+            return answer.code
+        business, keys = str(answer.message.get(60, "")), answer.message.get(62)
+        if not isinstance(keys, bytes) or len(business) < 8:
+            return "30"
+        try:
+            parts = workingkeys.parse(keys)
+            mac_key = workingkeys.decrypt_key(parts.mac.cryptogram, parts.mac.kcv, self._tmk, KeyUsage.MAC)
+            self._pin = workingkeys.decrypt_key(parts.pin.cryptogram, parts.pin.kcv, self._tmk, KeyUsage.PIN)
+        except SecurityError:
+            self._count("key_error")
+            return "kcv"
+        self._mac_before, self._mac = self._mac, mac.prepare("unionpay_ecb", mac_key)
+        self._batch = business[2:8]
+        self.signed_on = True
+        return "00"
+
+    async def echo(self) -> str:
+        """Field 39, "" for no answer."""
+        values: Values = {0: "0820", 41: self.terminal_id, 42: self.merchant_id, 60: f"00{self._batch}301"}
+        answer = await self._ask(values, "0830", with_mac=False, wait_s=self._profile.kiosk_s)
+        return answer.code
+
+    async def inquire(self, account: str) -> Answer:
+        """What an account owes; ``bills`` is set when the code is 00."""
+        values: Values = {
+            0: "0200",
+            3: "310000",
+            25: "00",
+            48: tlv.encode([("DF01", account.encode())]),
+            60: f"71{self._batch}000",
+        }
+        return await self._ask(self._financial(values), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+
+    async def pay(
+        self,
+        bills: Bills,
+        receivables: tuple[str, ...],
+        card: CardChoice,
+        *,
+        before_sending: Callable[[Payment], None] | None = None,
+        repeat: bool = False,
+        hang_up_after_s: float | None = None,
+    ) -> Payment:
+        """Pay the chosen receivables. Gives the payment with its final word, or in ``unfinished`` without one.
+
+        Args:
+            before_sending: Stores the key and the amount; called before the request leaves.
+            repeat: The request leaves twice at once.
+            hang_up_after_s: Cut the connection so long after sending.
+        """
+        chosen = [row for row in bills.rows if row[0] in receivables]
+        assert chosen
+        loop = asyncio.get_running_loop()
+        payment = Payment(
+            self._next_serial(), _today(), bills.account, sum(amount for _, amount in chosen), receivables, 0.0
+        )
+        values = self._financial(
+            {
+                0: "0200",
+                3: "000000",
+                4: f"{payment.amount:012d}",
+                25: "00",
+                48: tlv.encode(
+                    [
+                        ("DF01", bills.account.encode()),
+                        ("DF02", bills.quote.encode()),
+                        *(("DF11", receivable.encode()) for receivable, _ in chosen),
+                    ]
+                ),
+                60: f"72{self._batch}000",
+                **self._card_fields(card, payment.amount),
+            }
+        )
+        frame = self._encode({**values, 11: payment.serial, 13: payment.date}, with_mac=True)
+        key = payment.date, payment.serial
+        self.unfinished[key] = self._recent[key] = payment
+        if len(self._recent) > _RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+        if before_sending is not None:
+            before_sending(payment)
+        payment.sent_at = time.perf_counter()
+        hang_up = None if hang_up_after_s is None else loop.call_later(hang_up_after_s, self.hang_up)
+        answer = await self._exchange(
+            frame, ("0210", payment.serial, payment.date), self._profile.kiosk_s, copies=2 if repeat else 1
+        )
+        if hang_up is not None:
+            hang_up.cancel()
+        if not answer.code:
+            self._count("no_answer" if self.is_connected else "lost_answer")
+        elif answer.code in _WITHOUT_MAC:
+            self._told(payment, answer, "answer", final=False)
+        else:
+            self._told(payment, answer, "answer")
+        return payment
+
+    async def ask_result(self, payment: Payment) -> Answer:
+        """One result inquiry; what it says about the payment has been taken note of when this returns."""
+        values = self._financial(
+            {
+                0: "0200",
+                3: "310000",
+                25: "00",
+                48: tlv.encode([("DF0C", payment.serial.encode()), ("DF0D", payment.date.encode())]),
+                60: f"75{self._batch}000",
+            }
+        )
+        answer = await self._ask(values, "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+        if answer.code == "25" or (answer.code and answer.asked_serial == payment.serial):
+            self._told(payment, answer, "inquiry")
+        return answer
+
+    def skip_serials(self, count: int) -> None:
+        """After "key conflict": somebody used these serials today."""
+        self._serial = (self._serial + count) % _SERIAL_MAX
+
+    # ---- inside
+    def _told(self, payment: Payment, answer: Answer, how: str, *, final: bool = True) -> None:
+        payment.words += 1
+        if payment.words == 1:
+            payment.first_word_s = time.perf_counter() - payment.sent_at
+        became_final = False
+        if final and answer.code not in NOT_FINAL:
+            if not payment.final:
+                became_final = True
+                payment.final, payment.stable = answer.code, answer.stable
+                self.unfinished.pop((payment.date, payment.serial), None)
+            elif payment.final != answer.code and payment.final not in _MAY_MOVE:
+                self._count("contradiction")
+        if self._heard is not None:
+            self._heard(payment, answer, how, became_final)
+
+    def _financial(self, values: Values) -> Values:
+        return {41: self.terminal_id, 42: self.merchant_id, 49: "156", **values}
+
+    def _card_fields(self, card: CardChoice, amount: int) -> Values:
+        pan = testkeys.test_pan(card.number)
+        if card.entry == "keyed":
+            return {2: pan, 14: testkeys.test_expiry(card.number), 22: "012"}
+        assert self._pin is not None
+        clear = pinblock.encode_format0(_WRONG_PIN if card.wrong_pin else _PIN, pan)
+        values: Values = {
+            22: "021",
+            26: "06",
+            35: testkeys.test_track2(card.number),
+            52: self._pin.encrypt(clear),
+            53: "2600000000000000",
+        }
+        if card.entry == "chip":
+            values |= {2: pan, 14: testkeys.test_expiry(card.number), 22: "051", 23: "001", 55: _chip_data(amount)}
+        elif card.number % 2:
+            values[2] = pan  # a swipe may send the number or leave it to the track
+        return values
+
+    def _next_serial(self) -> str:
+        self._serial = self._serial % _SERIAL_MAX + 1
+        return f"{self._serial:06d}"
+
+    def _encode(self, values: Values, *, with_mac: bool) -> bytes:
+        if not with_mac:
+            return self._spec.encode(values, header=_HEADER)
+        frame = self._spec.encode({**values, 64: bytes(_MAC_SIZE)}, header=_HEADER)[:-_MAC_SIZE]
+        if self._mac is None:
+            return frame + b"00000000"  # never signed on: the switch says so
+        return frame + self._mac.make(frame[_HEADER_SIZE:])
+
+    async def _ask(self, values: Values, response_mti: str, *, with_mac: bool, wait_s: float) -> Answer:
+        serial, date = self._next_serial(), _today()
+        frame = self._encode({**values, 11: serial, 13: date}, with_mac=with_mac)
+        return await self._exchange(frame, (response_mti, serial, date), wait_s)
+
+    async def _exchange(self, frame: bytes, key: tuple[str, str, str], wait_s: float, copies: int = 1) -> Answer:
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            return Answer("")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting[key] = future
+        for _ in range(copies):
+            connection.send(frame)
+        timer = loop.call_later(wait_s, self._give_up, key)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            self._waiting.pop(key, None)
+
+    def _give_up(self, key: tuple[str, str, str]) -> None:
+        future = self._waiting.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result(Answer(""))
+
+    def _frame_received(self, _connection: FrameConnection, frame: bytes) -> None:
+        try:
+            message = self._spec.decode(frame)
+            answer = self._read(message, frame)
+        except (iso8583.DecodeError, KeyError, ValueError):
+            self._count("unreadable")
+            return
+        if answer is None:
+            return
+        serial, date = str(message.get(11, "")), str(message.get(13, ""))
+        key = (message.mti, serial, date)
+        future = self._waiting.get(key)
+        if future is None and message.mti in ("0810", "0830"):
+            # Their date may be the switch's.
+            key = next((key for key in self._waiting if key[:2] == (message.mti, serial)), key)
+            future = self._waiting.get(key)
+        if future is not None:
+            if answer.code == "09" and (date, serial) in self.unfinished:
+                self._told(self.unfinished[date, serial], answer, "answer")
+                return  # our repeat came too early; the first one is still being answered
+            self._waiting.pop(key, None)
+            if not future.done():
+                future.set_result(answer)
+            return
+        payment = self._recent.get((date, serial))
+        if payment is not None and message.mti == "0210" and answer.code != "09":
+            self._count("late_answer")
+            self._told(payment, answer, "answer", final=answer.code not in _WITHOUT_MAC)
+
+    def _read(self, message: iso8583.Message, frame: bytes) -> Answer | None:
+        """The response, if its MAC is right or not due; else None, as if it had never come."""
+        code = str(message[39])
+        if message.mti == "0210" and code not in _WITHOUT_MAC:
+            covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
+            keys = [key for key in (self._mac, self._mac_before) if key is not None]
+            if 64 not in message or not any(key.verify(covered, found) for key in keys):
+                self._count("mac_error")
+                return None
+        answer = Answer(code, amount=int(str(message.get(4, "0"))), message=message)
+        private = message.get(48)
+        if isinstance(private, bytes):
+            _read_private(answer, private)
+        return answer
+
+    def _count(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+
+def _read_private(answer: Answer, private: bytes) -> None:
+    objects = dict(reversed(tlv.decode(private)))
+    answer.stable = objects.get("DF0A", b"").decode("ascii")
+    answer.reference = objects.get("DF0F", b"").decode("ascii")
+    answer.case = objects.get("DF0B", b"").decode("ascii")
+    answer.asked_serial = objects.get("DF0C", b"").decode("ascii")
+    if answer.code == "00" and "DF02" in objects:
+        rows = []
+        for month in tlv.every(tlv.decode(private), "E1"):
+            row = dict(tlv.decode(month))
+            rows.append((row["DF11"].decode("ascii"), int(row["DF15"])))
+        answer.bills = Bills(
+            objects["DF01"].decode("ascii"),
+            objects["DF02"].decode("ascii"),
+            objects["DF03"].decode("gbk"),
+            objects["DF09"] == b"1",
+            tuple(rows),
+        )
+
+
+def _chip_data(amount: int) -> bytes:
+    """Field 55 of a purchase: the mandatory tags, with a random number and cryptogram."""
+    now = china_now()
+    return tlv.encode(
+        [
+            ("9F26", random.randbytes(8)),
+            ("9F27", b"\x80"),
+            ("9F10", bytes.fromhex("07010103A02000010A010000000000")),
+            ("9F37", random.randbytes(4)),
+            ("9F36", random.randbytes(2)),
+            ("95", bytes.fromhex("0000048000")),
+            ("9A", bytes.fromhex(f"{now:%y%m%d}")),
+            ("9C", b"\x00"),
+            ("9F02", bytes.fromhex(f"{amount:012d}")),
+            ("5F2A", bytes.fromhex("0156")),
+            ("82", bytes.fromhex("7C00")),
+            ("9F1A", bytes.fromhex("0156")),
+            ("9F03", bytes(6)),
+            ("9F33", bytes.fromhex("E0F0C8")),
+        ]
+    )
+
+
+def _today() -> str:
+    return f"{china_now():%m%d}"

@@ -1,0 +1,473 @@
+"""The utility's marketing system, simulated: who owes what, postings by serial, cancels with tombstones.
+
+Written from the wire format ``marketing_json`` (frames of a 4-byte length and a JSON object). What it promises, and
+its ledger proves:
+
+    - a serial is posted at most once, and the same serial is answered as the first time;
+    - a cancelled serial is dead: a later post with it is refused with 15;
+    - a receivable is paid by one serial at a time; once paid it is owed no more.
+
+A posting it knows is in one of four states, and only these moves exist:
+
+    unknown -> posted            post
+    unknown -> rejected          post refused; sticky
+    unknown -> cancelled         cancel, either kind
+    posted  -> cancelled         cancel with if_posted = "undo", on the same day
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from switch import limits
+from switch.sim import customers
+from switch.sim.day import CUT_OVER_DEFAULT_S, BusinessDay
+from switch.sim.scenario import APPROVE, MARKETING_LATE_MAX_S, Action, Dice, Rules, Scenario, marketing_chances
+from switch.sim.truth import Fact, TruthLedger
+from switch.sim.wire import FrameConnection, Turn, listen
+
+Json = dict[str, Any]
+
+_TEXTS: Final = {
+    "00": "成功",
+    "01": "对方处理程序异常",
+    "03": "无此用户",
+    "06": "该用户无欠费",
+    "09": "请到营业厅办理",
+    "13": "报文内容错误",
+    "14": "已销账, 不能撤销",
+    "15": "该流水已撤销",
+    "16": "已日结, 不能撤销",
+    "18": "批扣在途",
+    "27": "欠费必须全交",
+    "29": "销账失败",
+    "50": "数据库错误",
+    "59": "交易码未知",
+    "73": "金额已变更",
+    "78": "报文格式错误",
+    "84": "日终处理中",
+    "99": "未签到",
+    "100": "账户已锁定",
+}
+
+
+@dataclass(slots=True)
+class _Serial:
+    """What the host knows of one serial."""
+
+    state: str  # posted, rejected, cancelled
+    code: str  # what a post with it is answered
+    account: str = ""
+    receivable: str = ""
+    period: str = ""
+    amount: int = 0
+    day: str = ""
+
+
+class MarketingHost:
+    """Listens on a loopback address until ``stop``.
+
+    Args:
+        ledger_path: Its truth. An existing file is replayed: the host comes back as it was.
+        seed: Of the world of customers; the scenario's seed is for its moods.
+        cut_over_in_s: When its accounting day ends. None: 12 hours after the ledger began.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        ledger_path: str | Path,
+        scenario: Scenario,
+        *,
+        seed: int | None = None,
+        cut_over_in_s: float | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.counts: Counter[str] = Counter()
+        self.scenario = scenario
+        self._mood = scenario.marketing
+        self._seed = scenario.seed if seed is None else seed
+        self._chances = marketing_chances(self._mood)
+        self._dice = Dice(scenario.seed, "marketing")
+        self._rules = Rules(self._mood.script, MARKETING_LATE_MAX_S)
+        self._ledger_path = ledger_path
+        self._cut_over_in_s = cut_over_in_s
+        self._server: asyncio.Server | None = None
+        self._connections: set[FrameConnection] = set()
+        self._serials: dict[str, _Serial] = {}
+        self._paid: dict[str, str] = {}  # receivable -> serial that paid it
+        self._channels: set[tuple[str, str]] = set()  # (channel, day) signed on
+
+    async def start(self) -> None:
+        """Open the ledger, replay it, listen.
+
+        Raises:
+            StartError: The ledger or the port is taken.
+        """
+        self._ledger = TruthLedger(self._ledger_path)
+        self._turn = Turn(self._ledger.flush)
+        try:
+            self._day = self._replay()
+            self._server = await listen(self.host, self.port, self._connection)
+        except BaseException:
+            self._ledger.close()
+            raise
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening, cut every connection, close the ledger. What was delayed and not acted on is lost."""
+        if self._server is not None:
+            self._server.close()
+            for connection in list(self._connections):
+                connection.close()
+            await self._server.wait_closed()
+            self._server = None
+        self._ledger.close()
+
+    @property
+    def day(self) -> str:
+        return f"{self._day.date():%Y%m%d}"
+
+    # ---- ledger
+    def _replay(self) -> BusinessDay:
+        day: BusinessDay | None = None
+        for fact in self._ledger.replay():
+            if fact["fact"] == "opened":
+                day = BusinessDay.from_facts(fact)
+                self._seed = fact["seed"]  # amounts in the ledger are of that world
+            else:
+                self._recall(fact)
+        if day is None:
+            day = BusinessDay.starting_now(CUT_OVER_DEFAULT_S if self._cut_over_in_s is None else self._cut_over_in_s)
+            self._write("opened", host="marketing", seed=self._seed, **day.facts())
+        elif self._cut_over_in_s is not None:
+            day = day.moved(self._cut_over_in_s)
+            self._write("opened", host="marketing", seed=self._seed, **day.facts())
+        self._ledger.flush()
+        return day
+
+    def _recall(self, fact: Fact) -> None:
+        match fact["fact"]:
+            case "sign_on":
+                self._channels.add((fact["channel"], fact["day"]))
+            case "posting":
+                entry = _Serial(
+                    "posted", "00", fact["account"], fact["receivable"], fact["period"], fact["fen"], fact["day"]
+                )
+                self._serials[fact["serial"]] = entry
+                self._paid[fact["receivable"]] = fact["serial"]
+            case "rejected":
+                self._serials[fact["serial"]] = _Serial("rejected", fact["code"], fact["account"])
+            case "cancel":
+                self._serials[fact["serial"]] = _Serial("cancelled", "15")
+            case "undo":
+                entry = self._serials[fact["serial"]]
+                entry.state, entry.code = "cancelled", "15"
+                self._paid.pop(entry.receivable, None)
+
+    def _write(self, fact: str, **facts: Any) -> None:
+        self._ledger.write(fact, **facts)
+        self._turn.schedule()
+
+    # ---- wire
+    def _connection(self) -> FrameConnection:
+        return FrameConnection(
+            4,
+            limits.MARKETING_FRAME_SIZE_MAX,
+            self._turn,
+            self._frame_received,
+            self._connections.add,
+            self._connections.discard,
+        )
+
+    def _frame_received(self, connection: FrameConnection, frame: bytes) -> None:
+        try:
+            request = orjson.loads(frame)
+            if not isinstance(request, dict):
+                raise ValueError("not an object")
+        except ValueError:
+            self.counts["unreadable"] += 1
+            self._reply(connection, {}, {"code": "78"})
+            return
+        message = request.get("op")
+        handler = _HANDLERS.get(message) if isinstance(message, str) else None
+        if handler is None:
+            self.counts["unknown_operation"] += 1
+            self._reply(connection, request, {"code": "59"})
+            return
+        assert isinstance(message, str)
+        self.counts[message] += 1
+        if not _well_formed(message, request):
+            self._reply(connection, request, {"code": "13"})
+            return
+        if message not in ("sign_on", "echo") and (str(request.get("channel")), self.day) not in self._channels:
+            self._reply(connection, request, {"code": "99"})
+            return
+        self._obey(self._choose(message, request), connection, request, handler)
+
+    def _choose(self, message: str, request: Json) -> Action:
+        mood, dice = self._mood, self._dice
+        action = self._rules.choose(
+            message,
+            amount=request.get("amount"),
+            account=request.get("account"),
+            receivable=request.get("receivable"),
+            serial=request.get("serial"),
+            month=self._month_position(request) if message == "post" else None,
+        )
+        if action is not None:
+            return action
+        if message == "post":
+            if (
+                mood.refuse_nth_rate
+                and self._month_position(request) == mood.refuse_nth
+                and dice.chance(mood.refuse_nth_rate)
+            ):
+                return Action("decline", code=dice.random.choice(mood.refuse_codes), acted=False)
+            kind = dice.kind(self._chances)
+            return dice.action(
+                kind,
+                decline_codes=mood.refuse_codes,
+                ambiguous_codes=mood.ambiguous_codes,
+                late_s=mood.late_s,
+                late_act_share=mood.late_post_share,
+                acted_share={
+                    "silence": mood.silence_posted_share,
+                    "drop": mood.drop_posted_share,
+                    "ambiguous": mood.ambiguous_posted_share,
+                }.get(kind, 1.0),
+            )
+        if message == "cancel" and dice.chance(mood.cancel_silence_rate):
+            return Action("silence", acted=dice.chance(mood.cancel_silence_done_share))
+        if message in ("status", "inquiry") and dice.chance(mood.query_silence_rate):
+            return Action("silence", acted=False)
+        return APPROVE
+
+    def _obey(self, action: Action, connection: FrameConnection, request: Json, handler: Any) -> None:
+        """Act on one request as the dice or a rule said, and answer or not."""
+        delay_s = self._dice.between(self._mood.delay_ms) / 1000
+        if action.kind != "approve":
+            self.counts[f"{request['op']}_{action.kind}"] += 1
+        match action.kind:
+            case "late_act":
+                due = asyncio.get_running_loop().time() + action.delay_s
+                self._later(action.delay_s, self._act_late, due, connection, request, handler)
+                return
+            case "decline":
+                answer = self._refuse(request, action.code)
+            case _:
+                answer = handler(self, request) if action.acted else {}
+        match action.kind:
+            case "silence":
+                return
+            case "drop":
+                self._ledger.flush()
+                connection.drop()
+                return
+            case "ambiguous":
+                answer = {"code": action.code}
+            case "late":
+                delay_s = action.delay_s
+            case "duplicate":
+                self._later(delay_s, self._reply, connection, request, answer)
+        self._later(delay_s, self._reply, connection, request, answer)
+
+    def _act_late(self, due: float, connection: FrameConnection, request: Json, handler: Any) -> None:
+        # On a stalled machine the timer may fire beyond the time until which a host may act: then it never acts.
+        if asyncio.get_running_loop().time() - due > limits.SHORT.marketing_quiet_s - MARKETING_LATE_MAX_S:
+            self.counts["late_given_up"] += 1
+            return
+        self._reply(connection, request, handler(self, request))
+
+    def _later(self, delay_s: float, call: Any, *arguments: Any) -> None:
+        if delay_s <= 0.0:
+            call(*arguments)
+        else:
+            asyncio.get_running_loop().call_later(delay_s, self._unless_stopped, call, arguments)
+
+    def _unless_stopped(self, call: Any, arguments: tuple[Any, ...]) -> None:
+        if self._server is not None:
+            call(*arguments)
+
+    def _reply(self, connection: FrameConnection, request: Json, answer: Json) -> None:
+        text = _TEXTS.get(answer["code"], "处理失败")
+        connection.send(orjson.dumps({"id": request.get("id"), "text": text, **answer}))
+
+    # ---- operations: each gives the answer and has done what it says
+    def _sign_on(self, request: Json) -> Json:
+        channel, day = str(request.get("channel")), self.day
+        if (channel, day) not in self._channels:
+            self._channels.add((channel, day))
+            self._write("sign_on", channel=channel, day=day)
+        return {"code": "00", "day": day}
+
+    def _echo(self, _request: Json) -> Json:
+        return {"code": "00", "day": self.day}
+
+    def _inquiry(self, request: Json) -> Json:
+        customer = self._customer(request["account"])
+        if customer is None:
+            return {"code": "03"}
+        bills = [bill for bill in customer.bills if bill.receivable not in self._paid]
+        if not bills:
+            return {"code": "06"}
+        return {
+            "code": "00",
+            "account": customer.account,
+            "name": customer.name,
+            "address": customer.address,
+            "day": self.day,
+            "total": sum(bill.amount for bill in bills),
+            "advance_balance": customer.advance_balance,
+            "partial_allowed": customer.partial_allowed,
+            "rows": [
+                {
+                    "receivable": bill.receivable,
+                    "period": bill.period,
+                    "principal": bill.principal,
+                    "penalty": bill.penalty,
+                    "amount": bill.amount,
+                    "energy_kwh": bill.energy_kwh,
+                    "tier": bill.tier,
+                }
+                for bill in bills
+            ],
+        }
+
+    def _post(self, request: Json) -> Json:
+        known = self._serials.get(request["serial"])
+        if known is not None:
+            return self._post_again(known, request)
+        customer = self._customer(request["account"])
+        if customer is None:
+            return self._refuse(request, "03")
+        bill = next((bill for bill in customer.bills if bill.receivable == request["receivable"]), None)
+        if bill is None or bill.receivable in self._paid:
+            return self._refuse(request, "06")
+        if request["day"] != self.day:
+            return self._refuse(request, "84")
+        if request["amount"] != bill.amount or request["period"] != bill.period:
+            return self._refuse(request, "73")
+        entry = _Serial("posted", "00", customer.account, bill.receivable, bill.period, bill.amount, request["day"])
+        self._serials[request["serial"]] = entry
+        self._paid[bill.receivable] = request["serial"]
+        self._write(
+            "posting",
+            serial=request["serial"],
+            account=customer.account,
+            receivable=bill.receivable,
+            period=bill.period,
+            fen=bill.amount,
+            reference=request["reference"],
+            day=request["day"],
+            after="posted",
+        )
+        return _posted_answer(request["serial"], entry)
+
+    def _post_again(self, known: _Serial, request: Json) -> Json:
+        self.counts["post_again"] += 1
+        if known.state != "posted":
+            return {"code": known.code}
+        asked = (request["account"], request["receivable"], request["period"], request["amount"])
+        if asked != (known.account, known.receivable, known.period, known.amount):
+            self.counts["post_changed"] += 1
+            return {"code": "13"}  # one serial, two contents: proves nothing, a person must look
+        return _posted_answer(request["serial"], known)
+
+    def _refuse(self, request: Json, code: str) -> Json:
+        """Refuse; for a post the serial remembers it, unless it has a fate already."""
+        if request["op"] == "post":
+            known = self._serials.get(request["serial"])
+            if known is not None:
+                return self._post_again(known, request)
+            self._serials[request["serial"]] = _Serial("rejected", code, request["account"])
+            self._write("rejected", serial=request["serial"], account=request["account"], code=code, after="rejected")
+        return {"code": code}
+
+    def _status(self, request: Json) -> Json:
+        known = self._serials.get(request["serial"])
+        return {"code": "00", "serial": request["serial"], "state": "unknown" if known is None else known.state}
+
+    def _cancel(self, request: Json) -> Json:
+        serial = request["serial"]
+        known = self._serials.get(serial)
+        if known is None or known.state == "rejected":
+            # A tombstone also for a refused serial: it must not be accepted later either.
+            self._serials[serial] = _Serial("cancelled", "15")
+            self._write("cancel", serial=serial, kind=request["if_posted"], after="cancelled")
+        elif known.state == "posted":
+            if request["if_posted"] == "refuse":
+                self._write("cancel_refused", serial=serial, code="14", after="posted")
+                return {"code": "14"}
+            if known.day != self.day:
+                self._write("cancel_refused", serial=serial, code="16", after="posted")
+                return {"code": "16"}
+            known.state, known.code = "cancelled", "15"
+            self._paid.pop(known.receivable, None)
+            self._write("undo", serial=serial, receivable=known.receivable, fen=known.amount, after="cancelled")
+        return {"code": "00", "serial": serial}
+
+    # ---- world
+    def _customer(self, account: str) -> customers.Customer | None:
+        return customers.customer(account, self._seed, self._day.date())
+
+    def _month_position(self, request: Json) -> int | None:
+        customer = self._customer(request["account"])
+        if customer is None:
+            return None
+        receivables = [bill.receivable for bill in customer.bills]
+        receivable = request["receivable"]
+        return receivables.index(receivable) + 1 if receivable in receivables else None
+
+    @property
+    def date(self) -> datetime.date:
+        return self._day.date()
+
+
+def _posted_answer(serial: str, entry: _Serial) -> Json:
+    return {"code": "00", "serial": serial, "account": entry.account, "period": entry.period, "amount": entry.amount}
+
+
+def _well_formed(message: str, request: Json) -> bool:
+    for name, kind, size_max in _FIELDS[message]:
+        value = request.get(name)
+        if type(value) is not kind:
+            return False
+        if isinstance(value, str) and not 0 < len(value) <= size_max:
+            return False
+    return message != "cancel" or request["if_posted"] in ("refuse", "undo")
+
+
+_FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
+    "sign_on": (),
+    "echo": (),
+    "inquiry": (("account", str, 20),),
+    "post": (
+        ("serial", str, 24),
+        ("account", str, 20),
+        ("receivable", str, 24),
+        ("period", str, 6),
+        ("amount", int, 0),
+        ("day", str, 8),
+        ("reference", str, 20),
+    ),
+    "status": (("serial", str, 24),),
+    "cancel": (("serial", str, 24), ("if_posted", str, 8)),
+}
+_HANDLERS: Final = {
+    "sign_on": MarketingHost._sign_on,
+    "echo": MarketingHost._echo,
+    "inquiry": MarketingHost._inquiry,
+    "post": MarketingHost._post,
+    "status": MarketingHost._status,
+    "cancel": MarketingHost._cancel,
+}

@@ -1,0 +1,163 @@
+"""What really happened at a simulated host: an append-only file of facts, one JSON object a line.
+
+A host writes a fact before the answer that tells of it leaves, so the file knows at least what any peer knows. Its
+state is nothing but this file: a host that is killed and started again replays it and comes back knowing. The same
+file, read by ``read_charges`` or ``read_postings``, is what checkers compare the switch against.
+
+    card host     opened, sign_on, sign_off, charge, decline, reversal, reversal_refused
+    marketing     opened, sign_on, posting, rejected, cancel, undo, cancel_refused
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from switch.errors import StartError
+
+Fact = dict[str, Any]
+
+_READ_SIZE: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class Charge:
+    """One purchase at the card host, net of its reversal. Amounts are fen."""
+
+    charged: int
+    reversed: int
+    rrn: str
+    settlement_date: str  # MMDD
+
+    @property
+    def net(self) -> int:
+        return self.charged - self.reversed
+
+
+@dataclass(slots=True)
+class Posted:
+    """One serial at the marketing system, net of its undoing. ``posted`` is fen and 0 once it was undone."""
+
+    posted: int
+    cancelled: bool  # a tombstone stands
+    receivable: str
+    account: str
+    reference: str
+
+
+class TruthLedger:
+    """Appends facts. ``write`` only collects; ``flush`` writes everything collected with one system call.
+
+    The owner flushes before it lets answers go. There is no fsync: the file must survive a killed process, not a
+    power cut.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._pending: list[bytes] = []
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StartError("ledger", f"cannot open the ledger {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StartError(
+                "ledger", f"the ledger {self.path} belongs to another running host; give each its own file"
+            ) from error
+        self._cut_torn_line()
+
+    def replay(self) -> Iterator[Fact]:
+        """Every fact so far, oldest first."""
+        return read_facts(self.path)
+
+    def write(self, fact: str, **facts: Any) -> None:
+        self._pending.append(orjson.dumps({"at": time.time_ns() // 1000, "fact": fact, **facts}))
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        data = memoryview(b"\n".join(self._pending) + b"\n")
+        self._pending.clear()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            self.flush()
+            os.close(self._descriptor)  # releases the lock
+            self._descriptor = -1
+
+    def _cut_torn_line(self) -> None:
+        """A host killed while it wrote leaves half a line, whose answer never left: cut it off."""
+        size = os.fstat(self._descriptor).st_size
+        end = size
+        while end > 0:
+            start = max(0, end - _READ_SIZE)
+            newline = os.pread(self._descriptor, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            os.ftruncate(self._descriptor, end)
+
+
+def read_facts(path: str | Path) -> Iterator[Fact]:
+    """Facts of a ledger, also while its host still writes; a line that is not finished yet is left out.
+
+    Raises:
+        ValueError: A finished line is not a JSON object; names the file and the line.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                fact = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise ValueError(f"{path}: line {number} is not JSON; the ledger was damaged from outside") from error
+            yield fact
+
+
+def read_charges(path: str | Path) -> dict[tuple[str, str, str], Charge]:
+    """Net truth of the card host by (terminal, batch, stan). Purchases that charged nothing are not in it."""
+    charges: dict[tuple[str, str, str], Charge] = {}
+    for fact in read_facts(path):
+        match fact["fact"]:
+            case "charge":
+                key = (fact["terminal"], fact["batch"], fact["stan"])
+                assert key not in charges, "a host never charges one key twice"
+                charges[key] = Charge(fact["fen"], 0, fact["rrn"], fact["settlement_date"])
+            case "reversal":
+                charges[fact["terminal"], fact["batch"], fact["stan"]].reversed += fact["fen"]
+    return charges
+
+
+def read_postings(path: str | Path) -> dict[str, Posted]:
+    """Net truth of the marketing system by serial. Serials that were only refused are not in it."""
+    postings: dict[str, Posted] = {}
+    for fact in read_facts(path):
+        match fact["fact"]:
+            case "posting":
+                assert fact["serial"] not in postings, "a host never posts one serial twice"
+                postings[fact["serial"]] = Posted(
+                    fact["fen"], False, fact["receivable"], fact["account"], fact["reference"]
+                )
+            case "undo":
+                posting = postings[fact["serial"]]
+                posting.posted -= fact["fen"]
+                posting.cancelled = True
+            case "cancel":
+                postings[fact["serial"]] = Posted(0, True, "", "", "")
+    return postings

@@ -1,0 +1,631 @@
+"""The acquirer's card host, simulated: sign-on, echo, purchase and reversal of UnionPay POS terminals.
+
+Written from the UnionPay POS message tables. What it promises, and its ledger proves:
+
+    - one (terminal, batch, stan) is charged at most once; asked again it answers 94 and does nothing;
+    - a reversal takes back the whole charge or nothing: 00 undone (also when it was undone before), 64 another amount,
+      14 another card, 25 nothing to undo, also when the charge is of an earlier settlement day;
+    - a reversal that finds nothing leaves no trace: a purchase that is acted on later is charged all the same;
+    - it acts on a purchase ``LATE_MAX_S`` after it came, or never.
+
+Refusals of a purchase, in the order of the checks: 77 terminal not signed on, A0 MAC, 03 merchant, 30 a field is
+missing, 77 batch number, 94 duplicate, 14 card number, 13 amount, 99 PIN block, 55 PIN 000000; then the scenario.
+Every answer to a terminal with keys carries a MAC, refusals too; 77 without keys, 97 and A0 carry none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import iso8583
+from switch import limits
+from switch.errors import SecurityError
+from switch.security import mac, pinblock, primitives, workingkeys
+from switch.sim import testkeys
+from switch.sim.day import CUT_OVER_DEFAULT_S, BusinessDay, china_now
+from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Dice, Rules, Scenario, card_chances
+from switch.sim.truth import Fact, TruthLedger
+from switch.sim.wire import FrameConnection, Turn, listen
+
+_HEADER_SIZE: Final = 11  # TPDU and message header
+_MAC_SIZE: Final = 8
+_ACQUIRER: Final = "48984401"
+_ADDITIONAL: Final = f"{'01020000':<11}{_ACQUIRER:<11}"  # issuer and acquirer
+_RRN_BLOCK: Final = 10_000_000  # more answers than one run of a host gives
+_FIRST_BATCH: Final = "000001"
+_WRONG_PIN: Final = "000000"
+_REVERSAL_REASONS: Final = ("06", "96", "98", "A0")
+_PURCHASE_FIELDS: Final = (3, 4, 11, 22, 25, 41, 42, 49, 60)
+_REVERSAL_FIELDS: Final = (3, 4, 11, 22, 25, 39, 41, 42, 49, 60)
+
+Values = dict[int | str, Any]
+
+
+class _Terminal:
+    """What the host keeps of one terminal. Its keys follow from its id and the number of its sign-ons."""
+
+    __slots__ = ("batch", "epoch", "mac", "merchant_id", "pin", "signed_on", "terminal_id")
+
+    def __init__(self, terminal_id: str, merchant_id: str) -> None:
+        self.terminal_id = terminal_id
+        self.merchant_id = merchant_id
+        self.batch = _FIRST_BATCH
+        self.epoch = 0
+        self.signed_on = False
+        self.mac: mac.Mac | None = None
+        self.pin: primitives.BlockCipher | None = None
+
+    def key(self, usage: str, size: int = 16) -> bytes:
+        label = f"{self.terminal_id}|{self.epoch}|{usage}".encode()
+        return testkeys.with_odd_parity(hmac.digest(b"gridswitch test host", label, "sha256")[:size])
+
+
+@dataclass(slots=True)
+class _Purchase:
+    state: str  # charged, reversed, declined; pending: known, but not acted on yet
+    amount: int = 0
+    settlement_date: str = ""
+    rrn: str = ""
+    card: str = ""
+    authorization_code: str = ""
+
+
+class UnionPayHost:
+    """Listens on a loopback address until ``stop``.
+
+    Args:
+        ledger_path: Its truth. An existing file is replayed: the host comes back as it was, with the same keys.
+        mac_key_size: 16, or 8 for a single-length MAC key (field 62 then carries 8 zero bytes behind it).
+        cut_over_in_s: When its settlement day ends. None: 12 hours after the ledger began.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        ledger_path: str | Path,
+        scenario: Scenario,
+        *,
+        mac_key_size: int = 16,
+        cut_over_in_s: float | None = None,
+    ) -> None:
+        assert mac_key_size in (8, 16)
+        self.host = host
+        self.port = port
+        self.scenario = scenario
+        self.counts: Counter[str] = Counter()
+        self._mood = scenario.unionpay
+        self._chances = card_chances(self._mood)
+        self._dice = Dice(scenario.seed, "unionpay")
+        self._rules = Rules(self._mood.script, LATE_MAX_S)
+        self._ledger_path = ledger_path
+        self._mac_key_size = mac_key_size
+        self._cut_over_in_s = cut_over_in_s
+        self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
+        self._server: asyncio.Server | None = None
+        self._connections: set[FrameConnection] = set()
+        self._terminals: dict[str, _Terminal] = {}
+        self._purchases: dict[str, _Purchase] = {}
+        self._last_rrn = 0
+
+    async def start(self) -> None:
+        """Open the ledger, replay it, listen.
+
+        Raises:
+            StartError: The ledger or the port is taken.
+        """
+        self._ledger = TruthLedger(self._ledger_path)
+        self._turn = Turn(self._ledger.flush)
+        try:
+            self._day = self._replay()
+            self._server = await listen(self.host, self.port, self._connection)
+        except BaseException:
+            self._ledger.close()
+            raise
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening, cut every connection, close the ledger. What was delayed and not acted on is lost."""
+        if self._server is not None:
+            self._server.close()
+            for connection in list(self._connections):
+                connection.close()
+            await self._server.wait_closed()
+            self._server = None
+        self._ledger.close()
+
+    @property
+    def settlement_date(self) -> str:
+        """MMDD."""
+        return f"{self._day.date():%m%d}"
+
+    # ---- ledger
+    def _replay(self) -> BusinessDay:
+        day: BusinessDay | None = None
+        for fact in self._ledger.replay():
+            if fact["fact"] == "opened":
+                day = BusinessDay.from_facts(fact)
+            else:
+                self._recall(fact)
+        if day is None:
+            day = BusinessDay.starting_now(CUT_OVER_DEFAULT_S if self._cut_over_in_s is None else self._cut_over_in_s)
+            self._write("opened", host="unionpay", **day.facts())
+        elif self._cut_over_in_s is not None:
+            day = day.moved(self._cut_over_in_s)
+            self._write("opened", host="unionpay", **day.facts())
+        self._ledger.flush()
+        # Numbers given out in refusals are not in the ledger: each start counts in a block of its own.
+        self._last_rrn = (self._last_rrn // _RRN_BLOCK + 1) * _RRN_BLOCK
+        return day
+
+    def _recall(self, fact: Fact) -> None:
+        if "rrn" in fact:
+            self._last_rrn = max(self._last_rrn, int(fact["rrn"]))
+        match fact["fact"]:
+            case "sign_on":
+                terminal = self._terminal(fact["terminal"])
+                assert terminal is not None
+                self._install_keys(terminal, fact["epoch"])
+                terminal.batch = fact["batch"]
+            case "sign_off":
+                terminal = self._terminal(fact["terminal"])
+                assert terminal is not None
+                terminal.signed_on = False
+            case "charge":
+                self._purchases[_key_of(fact)] = _Purchase(
+                    "charged", fact["fen"], fact["settlement_date"], fact["rrn"], fact["card"], fact["authorization"]
+                )
+            case "decline":
+                self._purchases[_key_of(fact)] = _Purchase("declined")
+            case "reversal":
+                self._purchases[_key_of(fact)].state = "reversed"
+
+    def _write(self, fact: str, **facts: Any) -> None:
+        self._ledger.write(fact, **facts)
+        self._turn.schedule()
+
+    # ---- wire
+    def _connection(self) -> FrameConnection:
+        return FrameConnection(
+            2, limits.FRAME_SIZE_MAX, self._turn, self._frame_received, self._connections.add, self._connections.discard
+        )
+
+    def _frame_received(self, connection: FrameConnection, frame: bytes) -> None:
+        try:
+            message = self._spec.decode(frame)
+            request = _Request(message, frame)
+        except (iso8583.DecodeError, KeyError):
+            self.counts["unreadable"] += 1
+            return
+        match request.mti, request.business_type, request.network_code:
+            case "0200", "22", _ if message.get(3) == "000000":
+                self._take_purchase(connection, request)
+            case "0400", "22", _ if message.get(3) == "000000":
+                self._take_reversal(connection, request)
+            case "0800", "00", "003" | "004":
+                self._take_sign_on(connection, request)
+            case "0820", "00", "301":
+                self._take_echo(connection, request)
+            case "0820", "00", "002":
+                self._take_sign_off(connection, request)
+            case _:
+                self.counts["unknown_message"] += 1
+                try:
+                    self._answer(connection, request, {39: "12"})
+                except iso8583.EncodeError:
+                    self.counts["unanswerable"] += 1
+
+    # ---- management messages
+    def _take_sign_on(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["sign_on"] += 1
+        action = self._rules.choose("sign_on", terminal=request.terminal_id)
+        if action is None and self._dice.chance(self._mood.sign_on_silence_rate):
+            action = Action("silence", acted=self._dice.chance(0.5))
+        self._obey(action or APPROVE, connection, request, self._sign_on, self._decline_management)
+
+    def _sign_on(self, request: _Request) -> bytes:
+        terminal = self._terminal(request.terminal_id)
+        if terminal is None:
+            return self._reply(request, {39: "97"})
+        if request.merchant_id != terminal.merchant_id:
+            return self._reply(request, {39: "03"})
+        self._install_keys(terminal, terminal.epoch + 1)
+        self._write("sign_on", terminal=terminal.terminal_id, epoch=terminal.epoch, batch=terminal.batch)
+        tmk = primitives.des(testkeys.test_tmk(terminal.terminal_id))
+        with_track = request.network_code == "004"
+        keys = workingkeys.build(
+            workingkeys.WorkingKeys(
+                pin=workingkeys.encrypt_key(terminal.key("pin"), tmk),
+                mac=workingkeys.encrypt_key(terminal.key("mac", self._mac_key_size), tmk),
+                track=workingkeys.encrypt_key(terminal.key("track"), tmk) if with_track else None,
+            )
+        )
+        business = f"00{terminal.batch}{request.network_code}"
+        return self._reply(request, {37: self._next_rrn(), 39: "00", 60: business, 62: keys})
+
+    def _install_keys(self, terminal: _Terminal, epoch: int) -> None:
+        terminal.epoch = epoch
+        terminal.signed_on = True
+        terminal.mac = mac.prepare("unionpay_ecb", primitives.des(terminal.key("mac", self._mac_key_size)))
+        terminal.pin = primitives.des(terminal.key("pin"))
+
+    def _take_echo(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["echo"] += 1
+        action = self._rules.choose("echo", terminal=request.terminal_id) or APPROVE
+        self._obey(action, connection, request, self._echo, self._decline_management)
+
+    def _echo(self, request: _Request) -> bytes:
+        return self._reply(request, {39: "00"})
+
+    def _decline_management(self, request: _Request, code: str) -> bytes:
+        return self._reply(request, {39: code})
+
+    def _take_sign_off(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["sign_off"] += 1
+        terminal = self._terminal(request.terminal_id)
+        if terminal is None:
+            self._answer(connection, request, {39: "97"})
+            return
+        if terminal.signed_on:
+            terminal.signed_on = False
+            self._write("sign_off", terminal=terminal.terminal_id)
+        self._answer(connection, request, {39: "00"})
+
+    # ---- purchase
+    def _take_purchase(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["purchase"] += 1
+        refusal = self._refusal_of_purchase(request)
+        if refusal is not None:
+            self.counts[f"purchase_refused_{refusal}"] += 1
+            # Nothing is remembered of a refusal that comes before the card: the same key may come again, in order.
+            self._later_send(connection, self._delay_s(), self._financial_reply(request, {39: refusal}))
+            return
+        key = request.key
+        action = self._rules.choose(
+            "purchase", amount=request.amount, terminal=request.terminal_id, stan=request.message.get(11)
+        )
+        if action is None and request.pin == _WRONG_PIN:
+            action = Action("decline", code="55", acted=False)
+        if action is None:
+            action = self._purchase_by_dice()
+        if action.kind == "late_act":
+            self._purchases[key] = _Purchase("pending")
+        self._obey(action, connection, request, self._charge, self._decline_purchase)
+
+    def _refusal_of_purchase(self, request: _Request) -> str | None:
+        message = request.message
+        terminal = self._terminals.get(request.terminal_id)
+        if terminal is None or not terminal.signed_on or terminal.mac is None or terminal.pin is None:
+            return "77"
+        request.terminal = terminal
+        if not request.mac_is_right(terminal.mac):
+            request.terminal = None  # the keys are in doubt: answer without MAC
+            return "A0"
+        if request.merchant_id != terminal.merchant_id:
+            return "03"
+        if any(number not in message for number in _PURCHASE_FIELDS) or not request.pan or message[49] != "156":
+            return "30"
+        if request.batch != terminal.batch:
+            return "77"
+        if request.key in self._purchases:
+            return "94"
+        if not iso8583.luhn_ok(request.pan):
+            return "14"
+        if request.amount == 0:
+            return "13"
+        pin_block = message.get(52)
+        if isinstance(pin_block, bytes):
+            if not str(message.get(53, "")).startswith("2"):
+                return "99"  # only PIN blocks with PAN
+            try:
+                request.pin = pinblock.decode_format0(terminal.pin.decrypt(pin_block), request.pan)
+            except SecurityError:
+                return "99"
+        return None
+
+    def _purchase_by_dice(self) -> Action:
+        mood = self._mood
+        kind = self._dice.kind(self._chances)
+        return self._dice.action(
+            kind,
+            decline_codes=mood.decline_codes,
+            ambiguous_codes=mood.ambiguous_codes,
+            late_s=mood.late_s,
+            late_act_share=mood.late_charge_share,
+            acted_share={
+                "silence": mood.silence_charged_share,
+                "drop": mood.drop_charged_share,
+                "ambiguous": mood.ambiguous_charged_share,
+            }.get(kind, 1.0),
+        )
+
+    def _charge(self, request: _Request) -> bytes:
+        purchase = _Purchase(
+            "charged",
+            request.amount,
+            self.settlement_date,
+            self._next_rrn(),
+            request.card,
+            f"{self._last_rrn % 1_000_000:06d}",
+        )
+        known = self._purchases.get(request.key)
+        assert known is None or known.state == "pending", "one key is never charged twice"
+        self._purchases[request.key] = purchase
+        self._write(
+            "charge",
+            terminal=request.terminal_id,
+            batch=request.batch,
+            stan=request.message[11],
+            fen=purchase.amount,
+            rrn=purchase.rrn,
+            settlement_date=purchase.settlement_date,
+            authorization=purchase.authorization_code,
+            card=purchase.card,
+            after="charged",
+        )
+        values: Values = {
+            15: purchase.settlement_date,
+            37: purchase.rrn,
+            38: purchase.authorization_code,
+            39: "00",
+        }
+        chip = request.message.get(55)
+        if isinstance(chip, bytes):
+            values[55] = _chip_response(chip)
+        return self._financial_reply(request, values)
+
+    def _decline_purchase(self, request: _Request, code: str) -> bytes:
+        rrn = self._next_rrn()
+        if request.key not in self._purchases:  # an ambiguous answer may stand for a charge
+            self._purchases[request.key] = _Purchase("declined")
+            self._write(
+                "decline",
+                terminal=request.terminal_id,
+                batch=request.batch,
+                stan=request.message[11],
+                fen=request.amount,
+                rrn=rrn,
+                code=code,
+                after="declined",
+            )
+        return self._financial_reply(request, {15: self.settlement_date, 37: rrn, 39: code})
+
+    # ---- reversal
+    def _take_reversal(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["reversal"] += 1
+        refusal = self._refusal_of_reversal(request)
+        if refusal is not None:
+            self.counts[f"reversal_refused_{refusal}"] += 1
+            self._later_send(connection, self._delay_s(), self._financial_reply(request, {39: refusal}))
+            return
+        action = self._rules.choose(
+            "reversal", amount=request.amount, terminal=request.terminal_id, stan=request.message.get(11)
+        )
+        if action is None and self._dice.chance(self._mood.reversal_silence_rate):
+            action = Action("silence", acted=self._dice.chance(self._mood.reversal_silence_done_share))
+        self._obey(action or APPROVE, connection, request, self._reverse, self._decline_reversal)
+
+    def _refusal_of_reversal(self, request: _Request) -> str | None:
+        message = request.message
+        terminal = self._terminals.get(request.terminal_id)
+        if terminal is None or not terminal.signed_on or terminal.mac is None:
+            return "77"
+        request.terminal = terminal
+        if not request.mac_is_right(terminal.mac):
+            request.terminal = None
+            return "A0"
+        if request.merchant_id != terminal.merchant_id:
+            return "03"
+        if any(number not in message for number in _REVERSAL_FIELDS) or not request.pan:
+            return "30"
+        if message[39] not in _REVERSAL_REASONS or 52 in message:
+            return "30"
+        return None
+
+    def _reverse(self, request: _Request) -> bytes:
+        purchase = self._purchases.get(request.key)
+        if purchase is None or purchase.state not in ("charged", "reversed"):
+            self.counts["reversal_not_found"] += 1
+            return self._reversal_reply(request, None, self._mood.reversal_not_found)
+        if request.amount != purchase.amount:
+            return self._reversal_reply(request, purchase, "64")
+        if request.card != purchase.card:
+            return self._reversal_reply(request, purchase, "14")
+        if purchase.state == "reversed":
+            return self._reversal_reply(request, purchase, "00")
+        if purchase.settlement_date != self.settlement_date:
+            self.counts["reversal_next_day"] += 1
+            return self._reversal_reply(request, purchase, "25")
+        purchase.state = "reversed"
+        self._write(
+            "reversal",
+            terminal=request.terminal_id,
+            batch=request.batch,
+            stan=request.message[11],
+            fen=purchase.amount,
+            reason=request.message[39],
+            after="reversed",
+        )
+        return self._reversal_reply(request, purchase, "00")
+
+    def _reversal_reply(self, request: _Request, purchase: _Purchase | None, code: str) -> bytes:
+        if code != "00":
+            # For people who read the ledger; nothing is recalled from it.
+            self._write(
+                "reversal_refused",
+                terminal=request.terminal_id,
+                batch=request.batch,
+                stan=request.message[11],
+                code=code,
+                after="unknown" if purchase is None else purchase.state,
+            )
+        if purchase is None:
+            values: Values = {15: self.settlement_date, 37: self._next_rrn(), 39: code}
+        else:
+            values = {15: purchase.settlement_date, 37: purchase.rrn, 38: purchase.authorization_code, 39: code}
+        return self._financial_reply(request, values)
+
+    def _decline_reversal(self, request: _Request, code: str) -> bytes:
+        return self._reversal_reply(request, self._purchases.get(request.key), code)
+
+    # ---- moods
+    def _obey(
+        self,
+        action: Action,
+        connection: FrameConnection,
+        request: _Request,
+        act: Callable[[_Request], bytes],
+        decline: Callable[[_Request, str], bytes],
+    ) -> None:
+        """Act on one request as the dice or a rule said, and answer or not."""
+        delay_s = self._delay_s()
+        if action.kind != "approve":
+            self.counts[f"{request.mti}_{action.kind}"] += 1
+        match action.kind:
+            case "late_act":
+                due = asyncio.get_running_loop().time() + action.delay_s
+                self._later(action.delay_s, self._act_late, due, connection, request, act)
+                return
+            case "decline":
+                frame = decline(request, action.code)
+            case _:
+                frame = act(request) if action.acted else b""
+        match action.kind:
+            case "silence":
+                return
+            case "drop":
+                self._ledger.flush()
+                connection.drop()
+                return
+            case "ambiguous":
+                frame = decline(request, action.code)
+            case "bad_mac":
+                frame = frame[:-1] + bytes([frame[-1] ^ 1])
+            case "late":
+                delay_s = action.delay_s
+            case "duplicate":
+                self._later_send(connection, delay_s, frame)
+        self._later_send(connection, delay_s, frame)
+
+    def _act_late(
+        self, due: float, connection: FrameConnection, request: _Request, act: Callable[[_Request], bytes]
+    ) -> None:
+        # On a stalled machine the timer may fire beyond the time until which a host may act: then it never acts.
+        if asyncio.get_running_loop().time() - due > limits.SHORT.quiet_s - LATE_MAX_S:
+            self.counts["late_given_up"] += 1
+            self._purchases.pop(request.key, None)
+            return
+        connection.send(act(request))
+
+    def _delay_s(self) -> float:
+        return self._dice.between(self._mood.delay_ms) / 1000
+
+    def _later_send(self, connection: FrameConnection, delay_s: float, frame: bytes) -> None:
+        if delay_s <= 0.0:
+            connection.send(frame)
+        else:
+            asyncio.get_running_loop().call_later(delay_s, connection.send, frame)
+
+    def _later(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._unless_stopped, call, arguments)
+
+    def _unless_stopped(self, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self._server is not None:
+            call(*arguments)
+
+    # ---- answers
+    def _answer(self, connection: FrameConnection, request: _Request, values: Values) -> None:
+        self._later_send(connection, self._delay_s(), self._reply(request, values))
+
+    def _reply(self, request: _Request, values: Values) -> bytes:
+        now = china_now()
+        return request.message.reply({12: f"{now:%H%M%S}", 13: f"{now:%m%d}", **values})
+
+    def _financial_reply(self, request: _Request, values: Values) -> bytes:
+        now = china_now()
+        if 2 not in request.message and request.pan:
+            values[2] = request.pan
+        if 37 not in values:
+            values[37] = self._next_rrn()
+        terminal = request.terminal
+        values[12] = f"{now:%H%M%S}"
+        values[13] = f"{now:%m%d}"
+        values[32] = _ACQUIRER
+        values[44] = _ADDITIONAL
+        values[63] = "CUP"
+        if terminal is None or terminal.mac is None:
+            return request.message.reply(values)
+        values[64] = bytes(_MAC_SIZE)
+        frame = request.message.reply(values)[:-_MAC_SIZE]
+        return frame + terminal.mac.make(frame[_HEADER_SIZE:])
+
+    def _terminal(self, terminal_id: str) -> _Terminal | None:
+        """A terminal of the test range, made when first heard of."""
+        terminal = self._terminals.get(terminal_id)
+        if terminal is None:
+            number = testkeys.terminal_number(terminal_id)
+            if number is None:
+                return None
+            terminal = self._terminals[terminal_id] = _Terminal(*testkeys.test_terminal(number))
+        return terminal
+
+    def _next_rrn(self) -> str:
+        self._last_rrn += 1
+        return f"{self._last_rrn:012d}"
+
+
+class _Request:
+    """A decoded message with what the host looks at again and again."""
+
+    __slots__ = (
+        "amount", "batch", "business_type", "card", "frame", "key", "merchant_id", "message", "mti", "network_code",
+        "pan", "pin", "terminal", "terminal_id",
+    )  # fmt: skip
+
+    def __init__(self, message: iso8583.Message, frame: bytes) -> None:
+        self.message = message
+        self.frame = frame
+        self.mti = message.mti
+        self.terminal_id = str(message[41])
+        self.merchant_id = str(message[42])
+        business = str(message[60])
+        self.business_type, self.batch, self.network_code = business[:2], business[2:8], business[8:11]
+        self.key = f"{self.terminal_id}|{self.batch}|{message.get(11)!s}"
+        self.amount = int(str(message.get(4, "0")))
+        pan = message.get(2)
+        if pan is None:
+            pan = str(message.get(35, "")).partition("=")[0]
+        self.pan = str(pan)
+        self.card = _card_token(self.pan) if self.pan else ""
+        self.pin = ""
+        self.terminal: _Terminal | None = None  # set once its MAC was right: then answers carry one
+
+    def mac_is_right(self, key: mac.Mac) -> bool:
+        if 64 not in self.message:
+            return False
+        return key.verify(self.frame[_HEADER_SIZE:-_MAC_SIZE], self.frame[-_MAC_SIZE:])
+
+
+def _card_token(pan: str) -> str:
+    """Tells whether two messages are of one card; a ledger must not hold card numbers, not even test ones."""
+    return hashlib.blake2b(pan.encode(), digest_size=6, key=b"gridswitch test card").hexdigest()
+
+
+def _chip_response(request: bytes) -> bytes:
+    """Field 55 of an approval: the card's counter and an issuer's cryptogram."""
+    try:
+        counter = iso8583.tlv.first(iso8583.tlv.decode(request), "9F36") or b"\x00\x01"
+    except iso8583.DecodeError:
+        counter = b"\x00\x01"
+    return iso8583.tlv.encode([("9F36", counter), ("91", hashlib.sha256(request).digest()[:8] + b"00")])
+
+
+def _key_of(fact: Fact) -> str:
+    return f"{fact['terminal']}|{fact['batch']}|{fact['stan']}"

@@ -1,0 +1,635 @@
+"""The journal on PostgreSQL: one connection writes, everything that waits goes into the next commit.
+
+    append ──► queue ──► batch ──► COPY [DELETE, COPY] COMMIT ──► done, done, done …
+                 ▲                        │
+                 └── next batch is sent ──┘ before the last one's completions run
+
+What can go wrong with a batch, and what follows:
+
+    a row exists already     everything of the batch is undone; one look tells the losers, the rest is sent again
+    a row is refused         a fault of ours; halves are tried until it is alone, then it is parked and reported
+    no answer, line lost     unknown: that session is ended for sure, then every row is looked up by its key
+
+A commit is never cancelled and its outcome never guessed. "Ended for sure" is the advisory lock: the session that
+writes holds it, so once a new session has it, the old one can neither commit nor be committing, and a row that is
+not there now will not appear later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import asyncpg
+
+from switch import limits
+from switch.errors import StartError, UnavailableError
+from switch.model.payment import StoredPayment
+from switch.ports import Append, Appended, Claim, Clock, JournalEntry, Observer, Stray
+from switch.store.fold import fold
+from switch.store.pool import Connection, close, connect, is_outage
+from switch.store.queries import QUERY
+
+_LOCK = 0x6772_6964_0002  # "grid" 2: the one writer
+_EVENT_COLUMNS = [
+    *("opened_on", "payment_id", "ver", "state", "row", "wall_us", "amount", "body", "link", "attempt", "ledger"),
+    *("writer_epoch", "writer_seq"),
+]
+_CLAIM_COLUMNS = ["kind", "key", "payment_id", "opened_on", "sealed"]
+_STRAY_COLUMNS = ["peer", "kind", "key", "detail", "wall_us"]
+_ROW_OVERHEAD = 256  # bytes of an event that its body, attempt and ledger do not count
+_WATCH_S = 0.5
+_PARTITION_CHECK_S = 3600.0
+_FINDS_AT_ONCE = 64
+
+_EventKey = tuple[int, int, int]
+_ClaimKey = tuple[str, str]
+_COMMITTED = Appended(Append.COMMITTED)
+_LOST = Appended(Append.LOST)
+
+
+class _Waiting:
+    """An entry on its way, with the number that tells our row from a foreign one."""
+
+    __slots__ = ("done", "entry", "seq", "since", "size")
+
+    def __init__(self, entry: JournalEntry, done: Callable[[Appended], None], seq: int, since: float) -> None:
+        self.entry = entry
+        self.done = done
+        self.seq = seq
+        self.since = since
+        self.size = _ROW_OVERHEAD + len(entry.body) + len(entry.attempt or b"") + len(entry.ledger or b"")
+
+    @property
+    def key(self) -> _EventKey:
+        return self.entry.opened_on, self.entry.payment_id, self.entry.ver
+
+
+_Settled = list[tuple[_Waiting, Appended]]
+_Step = Callable[[Connection, list[_Waiting], _Settled], Awaitable[list[list[_Waiting]]]]
+
+
+class PostgresJournal:
+    """``ports.Journal`` on PostgreSQL. Use it from the loop's thread only.
+
+    Args:
+        dsn: Database with the schema of ``migrations/``.
+        name: Of this process, for ``switch.worker`` and ``pg_stat_activity``.
+    """
+
+    def __init__(self, dsn: str, *, clock: Clock, observer: Observer, name: str = "switch") -> None:
+        self.epoch = 0
+        self._dsn = dsn
+        self._name = name
+        self._clock = clock
+        self._observer = observer
+        self._seq = 0
+
+        self._queue: deque[_Waiting] = deque()
+        self._batch: list[_Waiting] = []
+        self._parked: list[_Waiting] = []  # refused for good, as far as we know
+        self._retried: list[_Waiting] = []  # parked ones whose turn has come again
+        self._writer: Connection | None = None
+        self._former: tuple[int, dt.datetime] | None = None  # our session that may still hold the lock
+        self._sent_at: float | None = None
+        self._wake = asyncio.Event()
+        self._away = True  # no connection that may write
+        self._stopping = False
+        self._abandoned = False  # stop() has given up on what is left
+        self._retry_at = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watch_timer: asyncio.TimerHandle | None = None
+
+        self._finds: deque[tuple[Claim, Callable[[StoredPayment | None], None]]] = deque()
+        self._strays: deque[Stray] = deque()
+        self._side_wake = asyncio.Event()
+
+    # ------------------------------------------------------------------------------------------------- port
+    def append(self, entry: JournalEntry, done: Callable[[Appended], None]) -> None:
+        if self.pending >= limits.JOURNAL_PENDING_MAX:
+            raise UnavailableError("journal_full", "too many entries wait for a commit; the caller ignored accepting")
+        self._seq += 1
+        waiting = _Waiting(entry, done, self._seq, self._clock.now())
+        assert waiting.size <= limits.JOURNAL_BATCH_BYTES_MAX
+        self._queue.append(waiting)
+        self._wake.set()
+
+    def find(self, claim: Claim, done: Callable[[StoredPayment | None], None]) -> None:
+        """During an outage the answer waits: None would mean that nobody holds the claim."""
+        if len(self._finds) >= limits.JOURNAL_PENDING_MAX:
+            raise UnavailableError("journal_full", "too many look-ups wait for the database")
+        self._finds.append((claim, done))
+        self._side_wake.set()
+
+    def note(self, stray: Stray) -> None:
+        if len(self._strays) >= limits.STRAY_QUEUE_MAX:
+            self._observer.count("switch_strays_dropped_total", (stray.peer,))
+            return
+        self._strays.append(stray)
+        self._side_wake.set()
+
+    @property
+    def accepting(self) -> bool:
+        if self._away or self._stopping or len(self._parked) > limits.JOURNAL_PARKED_MAX:
+            return False
+        if len(self._queue) >= limits.JOURNAL_PENDING_MAX // 2:
+            return False  # the other half belongs to payments that have begun
+        oldest = self._batch[0] if self._batch else self._queue[0] if self._queue else None
+        return oldest is None or self._clock.now() - oldest.since <= limits.ADMISSION_COMMIT_LAG_S
+
+    @property
+    def pending(self) -> int:
+        return len(self._queue) + len(self._batch) + len(self._parked) + len(self._retried)
+
+    # ------------------------------------------------------------------------------------------------- life
+    async def start(self) -> None:
+        """Connect, become the one writer, take an epoch.
+
+        Raises:
+            StartError: Another switch writes to this database, or the database must not be used.
+            UnavailableError: No database within DATABASE_START_WAIT_S.
+        """
+        started = self._clock.now()
+        while True:
+            try:
+                self._writer = await self._connect_writer(lock_wait_s=limits.JOURNAL_LOCK_WAIT_S)
+                break
+            except UnavailableError:
+                if self._clock.now() - started > limits.DATABASE_START_WAIT_S:
+                    raise
+                await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+        try:
+            self.epoch = await self._writer.fetchval(QUERY["worker_start"], self._name)
+            await self._make_partitions(self._writer, self._coming_days())
+        except asyncpg.UndefinedTableError as error:
+            self._writer.terminate()
+            raise StartError("database_empty", "database.dsn: the schema is missing: run the migrations") from error
+        except BaseException:
+            self._writer.terminate()
+            raise
+        self._away = False
+        self._tasks = [
+            asyncio.create_task(self._write_forever(), name="journal writer"),
+            asyncio.create_task(self._serve_forever(), name="journal reader"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+        self._watch()
+
+    async def stop(self) -> int:
+        """Commit what waits, within JOURNAL_STOP_S; return how many entries were left without an answer."""
+        self._stopping = True
+        self._wake.set()
+        self._side_wake.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limits.JOURNAL_STOP_S)
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        if not all(task.done() for task in self._tasks):
+            # The line is cut and the tasks see it; cancelling them would send a cancel for their COMMIT.
+            self._abandoned = True
+            if self._writer is not None:
+                self._writer.terminate()
+            await asyncio.wait(self._tasks, timeout=2 * limits.JOURNAL_RECONNECT_S)
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._writer is not None:
+            await close(self._writer)
+            self._writer = None
+        self._away = True
+        return self.pending
+
+    async def load_open(self, after_payment_id: int, limit: int) -> list[StoredPayment]:
+        """The next ``limit`` payments that are not final, by payment id; for recovery, so not by callback."""
+        connection = await connect(self._dsn, f"{self._name} recovery")
+        try:
+            events = await connection.fetch(QUERY["payment_open"], after_payment_id, limit)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise UnavailableError("database", f"PostgreSQL was lost: {type(error).__name__}") from error
+        finally:
+            await close(connection)
+        return [fold(group) for group in _grouped(events, "payment_id")]
+
+    # ------------------------------------------------------------------------------------------------- writer
+    async def _write_forever(self) -> None:
+        settled: _Settled = []
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._queue and not self._retried:
+                self._complete(settled)
+                settled = []
+                if self._queue:
+                    continue
+                if self._stopping:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                if (self._writer is None or self._writer.is_closed()) and not self._stopping:
+                    await self._reconnect()
+                continue
+            self._take_batch()
+            if settled:
+                # One turn later: by then the next batch is in the socket, and the server works while we do.
+                loop.call_soon(self._complete, settled)
+            settled = await self._settle(self._batch)
+            self._batch = []
+
+    def _take_batch(self) -> None:
+        queue, batch = self._queue, self._batch
+        if self._retried:
+            batch.append(self._retried.pop())  # alone, so that nobody suffers from it
+            return
+        size = 0
+        while queue and len(batch) < limits.JOURNAL_BATCH_MAX:
+            size += queue[0].size
+            if size > limits.JOURNAL_BATCH_BYTES_MAX and batch:
+                break
+            batch.append(queue.popleft())
+
+    def _complete(self, settled: _Settled) -> None:
+        for waiting, appended in settled:
+            try:
+                waiting.done(appended)
+            except Exception as error:
+                # One payment's fault must not keep the others of the batch waiting for ever.
+                self._observer.event("journal.callback_failed", payment_id=waiting.entry.payment_id, error=repr(error))
+
+    async def _settle(self, batch: Sequence[_Waiting]) -> _Settled:
+        """Bring every entry to an end, or park it."""
+        settled: _Settled = []
+        groups = [list(batch)]
+        while groups:
+            group = groups.pop()
+            if self._writer is None or self._writer.is_closed():
+                await self._reconnect()
+            writer = self._live_writer()
+            self._sent_at = self._clock.now()
+            try:
+                await self._write(writer, group)
+                settled += [(waiting, _COMMITTED) for waiting in group]
+                self._observer.count("switch_db_commits_total")
+                self._observer.count("switch_db_rows_total", by=len(group))
+            except Exception as error:
+                groups += await self._after_error(writer, group, settled, error)
+            finally:
+                self._sent_at = None
+            if groups and settled:
+                # Who has an outcome does not wait for the others' trouble.
+                asyncio.get_running_loop().call_soon(self._complete, settled)
+                settled = []
+        return settled
+
+    async def _write(self, writer: Connection, group: Sequence[_Waiting]) -> None:
+        """One commit. The events come first: their key decides, and makes a rival wait for our outcome."""
+        events: list[tuple[Any, ...]] = []
+        claims: list[tuple[Any, ...]] = []
+        releases: list[tuple[str, str, int]] = []
+        epoch = self.epoch
+        for waiting in group:
+            entry = waiting.entry
+            events.append(
+                (
+                    entry.opened_on,
+                    entry.payment_id,
+                    entry.ver,
+                    entry.state,
+                    entry.row,
+                    entry.wall_us,
+                    entry.amount,
+                    entry.body.decode(),
+                    entry.link,
+                    entry.attempt,
+                    None if entry.ledger is None else entry.ledger.decode(),
+                    epoch,
+                    waiting.seq,
+                )
+            )
+            for claim in entry.claims:
+                claims.append((claim.kind, claim.key, entry.payment_id, entry.opened_on, claim.sealed))
+            for claim in entry.releases:
+                releases.append((claim.kind, claim.key, entry.payment_id))
+        if not claims and not releases:
+            await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
+            return
+        await writer.execute("BEGIN")
+        await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
+        if releases:
+            # Before the claims: what one payment gives back, its neighbour in the batch may take.
+            await writer.fetch(QUERY["claim_release"], *zip(*releases, strict=True))
+        if claims:
+            await _copy(writer, "claim", claims, _CLAIM_COLUMNS)
+        await writer.execute("COMMIT")
+
+    async def _after_error(
+        self, writer: Connection, group: list[_Waiting], settled: _Settled, error: Exception
+    ) -> list[list[_Waiting]]:
+        """What is left to write, in groups."""
+        step: _Step
+        if is_outage(error, writer):
+            self._observer.count("switch_db_unknown_commits_total")
+            if not writer.is_closed():
+                # Disk full, memory short: the server is there, and asking at once again would not help it.
+                await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+            self._give_up(writer, error)
+            step = self._look_up
+        elif isinstance(error, asyncpg.UniqueViolationError):
+            step = self._sort_out
+        elif isinstance(error, asyncpg.CheckViolationError) and "no partition" in str(error):
+            step = self._add_partitions
+        elif isinstance(error, asyncpg.PostgresError):
+            step = partial(self._halve, error)
+        else:
+            # A row that cannot even be encoded left the conversation in the middle of a COPY; cut off, it commits not.
+            self._give_up(writer, error)
+            return self._split(group, error)
+        while True:
+            if writer.is_closed():
+                if self._writer is writer:
+                    await self._reconnect()
+                writer, step = self._live_writer(), self._look_up
+            self._sent_at = self._clock.now()
+            known: _Settled = []
+            try:
+                if writer.is_in_transaction():
+                    await writer.execute("ROLLBACK")
+                left = await step(writer, group, known)
+                settled += known
+                return left
+            except Exception as failed:
+                if not is_outage(failed, writer):
+                    return self._split(group, failed)
+                self._give_up(writer, failed)
+
+    async def _halve(
+        self, error: Exception, writer: Connection, group: list[_Waiting], settled: _Settled
+    ) -> list[list[_Waiting]]:
+        return self._split(group, error)
+
+    async def _add_partitions(
+        self, writer: Connection, group: list[_Waiting], settled: _Settled
+    ) -> list[list[_Waiting]]:
+        made = await self._make_partitions(writer, {waiting.entry.opened_on for waiting in group})
+        return [group] if made else self._split(group, StartError("partition", "a partition exists and is not used"))
+
+    async def _look_up(self, writer: Connection, group: list[_Waiting], settled: _Settled) -> list[list[_Waiting]]:
+        """After an unknown outcome: ours are committed, foreign ones lost, absent ones are written again."""
+        writers = await self._writers(writer, group)
+        absent = [waiting for waiting in group if not self._was_written(waiting, writers, settled)]
+        return [absent] if absent else []
+
+    async def _sort_out(self, writer: Connection, group: list[_Waiting], settled: _Settled) -> list[list[_Waiting]]:
+        """After a conflict: find the losers, and who stands in whose way inside the group itself."""
+        self._observer.count("switch_db_conflicts_total")
+        writers = await self._writers(writer, group)
+        holders = await self._holders(writer, group)
+        again: list[_Waiting] = []
+        later: list[_Waiting] = []
+        keys: set[_EventKey] = set()
+        taken: set[_ClaimKey] = set()
+        given: set[tuple[_ClaimKey, int]] = set()
+        lost = len(group)
+        for waiting in group:
+            if self._was_written(waiting, writers, settled):
+                continue
+            wanted: list[_ClaimKey] = [(claim.kind, claim.key) for claim in waiting.entry.claims]
+            refused = [
+                claim
+                for claim, key in zip(waiting.entry.claims, wanted, strict=True)
+                if key in holders and (key, holders[key]) not in given
+            ]
+            if waiting.key in keys or any(key in taken for key in wanted):
+                later.append(waiting)  # an earlier neighbour wants the same: it goes first
+            elif refused:
+                settled.append((waiting, Appended(Append.CLAIMED, refused[0])))
+            elif len(set(wanted)) < len(wanted):
+                # The same claim twice in one entry: its own rival, whatever is in the table.
+                second = next(index for index, key in enumerate(wanted) if key in wanted[:index])
+                settled.append((waiting, Appended(Append.CLAIMED, waiting.entry.claims[second])))
+            else:
+                again.append(waiting)
+                keys.add(waiting.key)
+                taken.update(wanted)
+                given.update(((claim.kind, claim.key), waiting.entry.payment_id) for claim in waiting.entry.releases)
+        if len(again) == lost:
+            # What stood in the way is gone. Halves, so that nothing can make us go round in circles.
+            return self._split(again, StartError("conflict", "a unique key is refused but nobody holds it"))
+        return [part for part in (later, again) if part]  # the last is taken first
+
+    def _split(self, group: list[_Waiting], error: BaseException) -> list[list[_Waiting]]:
+        if len(group) > 1:
+            middle = len(group) // 2
+            return [group[middle:], group[:middle]]
+        self._parked += group
+        self._observer.event(
+            "journal.entry_refused", payment_id=group[0].entry.payment_id, ver=group[0].entry.ver, error=repr(error)
+        )
+        return []
+
+    def _was_written(self, waiting: _Waiting, writers: dict[_EventKey, tuple[int, int]], settled: _Settled) -> bool:
+        writer = writers.get(waiting.key)
+        if writer is None:
+            return False
+        settled.append((waiting, _COMMITTED if writer == (self.epoch, waiting.seq) else _LOST))
+        return True
+
+    async def _writers(self, writer: Connection, group: Iterable[_Waiting]) -> dict[_EventKey, tuple[int, int]]:
+        rows = await writer.fetch(QUERY["event_writers"], *zip(*{waiting.key for waiting in group}, strict=True))
+        return {
+            (row["opened_on"], row["payment_id"], row["ver"]): (row["writer_epoch"], row["writer_seq"]) for row in rows
+        }
+
+    async def _holders(self, writer: Connection, group: Iterable[_Waiting]) -> dict[_ClaimKey, int]:
+        wanted = {(claim.kind.value, claim.key) for waiting in group for claim in waiting.entry.claims}
+        if not wanted:
+            return {}
+        rows = await writer.fetch(QUERY["claim_holders"], *zip(*wanted, strict=True))
+        return {(row["kind"], row["key"]): row["payment_id"] for row in rows}
+
+    # ------------------------------------------------------------------------------------------------- connection
+    async def _connect_writer(self, lock_wait_s: float | None = None) -> Connection:
+        """A session that holds the lock. ``lock_wait_s``: None waits as long as another one holds it."""
+        connection = await connect(self._dsn, f"{self._name} writer")
+        try:
+            await self._take_lock(connection, lock_wait_s)
+            row = await connection.fetchrow(QUERY["session_self"], timeout=limits.CONNECT_TIMEOUT_S)
+            self._former = (row["pid"], row["backend_start"])
+            connection.add_termination_listener(self._line_lost)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            connection.terminate()
+            raise UnavailableError("database", f"PostgreSQL was lost: {type(error).__name__}") from error
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _take_lock(self, connection: Connection, wait_s: float | None) -> None:
+        started = self._clock.now()
+        # Time-outs cancel a statement, which is harmless here: nothing of a payment is under way on this session.
+        timeout = limits.CONNECT_TIMEOUT_S
+        while not await connection.fetchval(QUERY["writer_lock"], _LOCK, timeout=timeout):
+            if self._former is not None:
+                # Only ever our own session, told by its number and its birth.
+                await connection.fetch(QUERY["writer_end_former"], *self._former, timeout=timeout)
+            if wait_s is not None and self._clock.now() - started > wait_s:
+                raise StartError("database_taken", "another switch runs on this database: stop it, or use its own one")
+            await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+
+    async def _reconnect(self) -> None:
+        """Until it works. Entries wait meanwhile, and no new payment is accepted."""
+        self._away = True
+        if self._writer is not None and not self._writer.is_closed():
+            self._writer.terminate()
+        self._writer = None
+        since, said = self._clock.now(), ""
+        while True:
+            if self._abandoned:
+                raise UnavailableError("stopped", "the journal was stopped before the database came back")
+            try:
+                self._writer = await self._connect_writer()
+                break
+            except (UnavailableError, StartError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._observer.event("journal.database_away", error=said, pending=self.pending)
+                await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+        self._away = False
+        self._observer.event("journal.database_back", away_s=round(self._clock.now() - since, 3))
+
+    def _give_up(self, writer: Connection, error: BaseException) -> None:
+        self._away = True
+        self._observer.event("journal.connection_lost", error=repr(error), pending=self.pending)
+        if not writer.is_closed():
+            writer.terminate()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # A fault of ours, or a stop during an outage. Nothing is accepted any more.
+            self._away = True
+            self._observer.event("journal.task_ended", task=task.get_name(), error=repr(error))
+
+    def _line_lost(self, connection: Connection) -> None:
+        if connection is self._writer:
+            self._away = True
+            self._wake.set()
+
+    def _watch(self) -> None:
+        """A server that hangs is given up by cutting the line, never by cancelling: that would end an open COMMIT."""
+        if self._sent_at is not None and self._clock.now() - self._sent_at > limits.JOURNAL_ANSWER_S:
+            self._observer.event("journal.database_hangs", pending=self.pending)
+            if self._writer is not None:
+                self._writer.terminate()
+        if self._parked and self._clock.now() >= self._retry_at and not self._stopping:
+            for waiting in self._parked:
+                waiting.since = self._clock.now()
+            self._retried += self._parked
+            self._parked = []
+            self._retry_at = self._clock.now() + limits.JOURNAL_PARKED_RETRY_S
+            self._wake.set()
+        self._watch_timer = asyncio.get_running_loop().call_later(_WATCH_S, self._watch)
+
+    def _live_writer(self) -> Connection:
+        assert self._writer is not None
+        return self._writer
+
+    # ------------------------------------------------------------------------------------------------- reader
+    async def _serve_forever(self) -> None:
+        """Look-ups, strays and coming partitions: whatever must not hold up a commit."""
+        connection: Connection | None = None
+        partitions_at = self._clock.now() + _PARTITION_CHECK_S
+        try:
+            while self._finds or self._strays or not self._stopping:
+                if not self._finds and not self._strays and self._clock.now() < partitions_at:
+                    self._side_wake.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._side_wake.wait(), _PARTITION_CHECK_S)
+                    continue
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await connect(self._dsn, f"{self._name} reader")
+                    await self._answer_finds(connection)
+                    await self._write_strays(connection)
+                    if self._clock.now() >= partitions_at:
+                        await self._make_partitions(connection, self._coming_days())
+                        partitions_at = self._clock.now() + _PARTITION_CHECK_S
+                except Exception as error:
+                    self._observer.event("journal.reader_failed", error=repr(error))
+                    if connection is not None:
+                        connection.terminate()
+                    if self._abandoned:
+                        return
+                    await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+        finally:
+            if connection is not None:
+                await close(connection)
+
+    async def _answer_finds(self, connection: Connection) -> None:
+        if not self._finds:
+            return
+        asked = [self._finds[index] for index in range(min(len(self._finds), _FINDS_AT_ONCE))]
+        keys = {(claim.kind.value, claim.key) for claim, _ in asked}
+        events = await connection.fetch(
+            QUERY["payment_by_claim"], *zip(*keys, strict=True), timeout=limits.JOURNAL_ANSWER_S
+        )
+        for _ in asked:
+            self._finds.popleft()
+        by_claim = _grouped(events, "claim_kind", "claim_key")
+        groups = {(group[0]["claim_kind"], group[0]["claim_key"]): group for group in by_claim}
+        for claim, done in asked:
+            group = groups.get((claim.kind.value, claim.key))
+            try:
+                done(fold(group) if group else None)
+            except Exception as error:
+                self._observer.event("journal.callback_failed", error=repr(error))
+
+    async def _write_strays(self, connection: Connection) -> None:
+        """At least once: after an outage in the middle a stray may be there twice."""
+        if not self._strays:
+            return
+        taken = [self._strays[index] for index in range(min(len(self._strays), limits.JOURNAL_BATCH_MAX))]
+        rows = [(*map(_storable, (stray.peer, stray.kind, stray.key, stray.detail)), stray.wall_us) for stray in taken]
+        try:
+            async with asyncio.timeout(limits.JOURNAL_ANSWER_S):
+                await _copy(connection, "stray", rows, _STRAY_COLUMNS)
+        except asyncpg.PostgresError as error:
+            if is_outage(error, connection):
+                raise
+            self._observer.count("switch_strays_dropped_total", ("refused",), by=len(taken))
+            self._observer.event("journal.strays_refused", error=repr(error), strays=len(taken))
+        for _ in taken:
+            self._strays.popleft()
+
+    async def _make_partitions(self, connection: Connection, days: Iterable[int]) -> int:
+        """How many were missing."""
+        made = await connection.fetch(QUERY["partition_ensure"], sorted(days))
+        if made:
+            self._observer.event("journal.partitions_made", days=[row["day"] for row in made])
+        return len(made)
+
+    def _coming_days(self) -> list[int]:
+        # From yesterday on, so that it does not matter in which time zone the caller's day begins.
+        today = dt.datetime.fromtimestamp(self._clock.wall_us() / 1e6, dt.UTC).date()
+        days = [today + dt.timedelta(days=ahead) for ahead in range(-1, limits.PARTITIONS_AHEAD_DAYS + 1)]
+        return [int(day.strftime("%Y%m%d")) for day in days]
+
+
+async def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]], columns: list[str]) -> None:
+    await connection.copy_records_to_table(table, schema_name="switch", records=rows, columns=columns)
+
+
+def _grouped(events: Iterable[Any], *columns: str) -> list[list[Any]]:
+    """Rows that are sorted by ``columns``, cut where those change."""
+    return [list(group) for _, group in groupby(events, key=itemgetter(*columns))]
+
+
+def _storable(text: str) -> str:
+    """What a peer sent may hold anything; a text column holds neither NUL nor half a surrogate pair."""
+    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "backslashreplace").decode()

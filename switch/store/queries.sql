@@ -1,0 +1,177 @@
+-- Every statement of the store except COPY, by name. Parameters are named in the comment.
+
+-- ======================================================================== server and locks
+
+-- server_check --
+-- What a connection must be before we trust it with money.
+SELECT current_setting('server_version_num')::integer AS version,
+       pg_is_in_recovery() AS in_recovery,
+       current_setting('fsync') AS fsync,
+       current_setting('synchronous_commit') AS synchronous_commit;
+
+-- session_self --
+-- Who we are to the server, so that a later session can end this one for sure.
+SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid();
+
+-- writer_lock --
+-- One writing process per database. Held by the session that writes, so whoever writes holds it. $1 lock number.
+SELECT pg_try_advisory_lock($1);
+
+-- writer_end_former --
+-- End our own former session, which may still hold the lock and may still be committing. $1 pid, $2 backend_start.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2;
+
+-- worker_start --
+-- A new epoch. $1 name of the process.
+INSERT INTO switch.worker (name) VALUES ($1) RETURNING epoch;
+
+-- ======================================================================== migrations
+
+-- migration_prepare --
+CREATE SCHEMA IF NOT EXISTS switch;
+CREATE TABLE IF NOT EXISTS switch.migration (
+    name       text PRIMARY KEY,
+    sha256     text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE switch.migration IS 'The migration files that were applied, with their digests.';
+
+-- migration_lock --
+-- $1 lock number; waits for another migrate.
+SELECT pg_advisory_lock($1);
+
+-- migration_unlock --
+SELECT pg_advisory_unlock($1);
+
+-- migration_table --
+SELECT to_regclass('switch.migration') IS NOT NULL;
+
+-- migration_list --
+SELECT name, sha256 FROM switch.migration ORDER BY name;
+
+-- migration_add --
+-- $1 name, $2 sha256.
+INSERT INTO switch.migration (name, sha256) VALUES ($1, $2);
+
+-- ======================================================================== journal
+
+-- partition_ensure --
+-- $1 days as YYYYMMDD. Returns those that were missing.
+SELECT day FROM unnest($1::integer[]) AS day WHERE switch.ensure_partition(day);
+
+-- claim_release --
+-- Only the owner's claims go. $1 kinds, $2 keys, $3 payment ids.
+DELETE FROM switch.claim
+ USING unnest($1::text[], $2::text[], $3::bigint[]) AS gone (kind, key, payment_id)
+ WHERE claim.kind = gone.kind::switch.claim_kind AND claim.key = gone.key AND claim.payment_id = gone.payment_id;
+
+-- event_writers --
+-- Which of these events exist, and who wrote them. $1 opened_on, $2 payment ids, $3 vers.
+SELECT opened_on, payment_id, ver, writer_epoch, writer_seq
+  FROM switch.payment_event
+  JOIN unnest($1::integer[], $2::bigint[], $3::integer[]) AS asked (opened_on, payment_id, ver)
+ USING (opened_on, payment_id, ver);
+
+-- claim_holders --
+-- Which of these claims exist. $1 kinds, $2 keys.
+SELECT claim.kind::text AS kind, claim.key, claim.payment_id
+  FROM switch.claim
+  JOIN unnest($1::text[], $2::text[]) AS asked (kind, key)
+    ON claim.kind = asked.kind::switch.claim_kind AND claim.key = asked.key;
+
+-- payment_by_claim --
+-- The payments that hold these claims, every event in order. $1 kinds, $2 keys.
+-- One statement, so the events and the sealed data are of one moment.
+SELECT claim.kind::text AS claim_kind, claim.key AS claim_key, event.payment_id, event.opened_on, event.ver,
+       event.state::text AS state, event.body, event.link, event.amount, opened.sealed
+  FROM switch.claim
+  JOIN unnest($1::text[], $2::text[]) AS asked (kind, key)
+    ON claim.kind = asked.kind::switch.claim_kind AND claim.key = asked.key
+  JOIN switch.payment_event AS event ON event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id
+  LEFT JOIN switch.claim AS opened ON opened.kind = 'open' AND opened.payment_id = claim.payment_id
+ ORDER BY claim.kind, claim.key, event.ver;
+
+-- payment_open --
+-- A page of payments that are not final, every event in order. $1 after this payment id, $2 most payments.
+WITH page AS (
+    SELECT payment_id, opened_on, sealed FROM switch.claim
+     WHERE kind = 'open' AND payment_id > $1
+     ORDER BY payment_id
+     LIMIT $2
+)
+SELECT event.payment_id, event.opened_on, event.ver, event.state::text AS state, event.body, event.link,
+       event.amount, page.sealed
+  FROM page
+  JOIN switch.payment_event AS event ON event.opened_on = page.opened_on AND event.payment_id = page.payment_id
+ ORDER BY event.payment_id, event.ver;
+
+-- payment_every --
+-- Every event of every payment, in the order of the primary key.
+SELECT payment_id, opened_on, ver, state::text AS state, body, link, amount
+  FROM switch.payment_event
+ ORDER BY opened_on, payment_id, ver;
+
+-- ======================================================================== terminals
+
+-- terminal_list --
+SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+       signed_on_us, out_of_service_reason
+  FROM switch.terminal
+ ORDER BY terminal_id;
+
+-- terminal_get --
+-- $1 terminal ids.
+SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+       signed_on_us, out_of_service_reason
+  FROM switch.terminal
+ WHERE terminal_id = ANY ($1::text[]);
+
+-- terminal_changed --
+-- Rows that another transaction changed since $1 (a transaction id that was still open then, as text), and the next $1.
+-- By transaction id, not by time: a late commit must not be missed.
+SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+       signed_on_us, out_of_service_reason
+  FROM switch.terminal
+ WHERE changed_by >= $1::text::xid8;
+
+-- terminal_mark --
+-- The oldest transaction that may still commit: what is changed after now has at least this id.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text;
+
+-- terminal_add --
+-- $1..$11 the columns of terminal_list.
+INSERT INTO switch.terminal (terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number,
+                             key_epoch, working_keys, signed_on_us, out_of_service_reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- terminal_reserve --
+-- Reserve $2 numbers that do not wrap inside. $1 terminal id. Returns the first.
+UPDATE switch.terminal
+   SET stan_next = CASE WHEN stan_next + $2 - 1 > 999999 THEN 1 ELSE stan_next END + $2
+ WHERE terminal_id = $1
+RETURNING stan_next - $2;
+
+-- terminal_install --
+-- What a sign-on brought. $1 terminal id, $2 working keys, $3 batch number, $4 wall clock in microseconds.
+UPDATE switch.terminal
+   SET working_keys = $2, batch_number = $3, signed_on_us = $4, key_epoch = key_epoch + 1,
+       changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1
+RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+          signed_on_us, out_of_service_reason;
+
+-- terminal_service --
+-- $1 terminal id, $2 in service, $3 reason.
+UPDATE switch.terminal
+   SET in_service = $2, out_of_service_reason = $3, changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1
+RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+          signed_on_us, out_of_service_reason;
+
+-- ledger_totals --
+-- Debit minus credit of every account, in fen, over all events.
+SELECT line ->> 0 AS account, sum((line ->> 1)::bigint - (line ->> 2)::bigint)::bigint AS balance
+  FROM switch.payment_event, jsonb_array_elements(ledger::jsonb) AS line
+ WHERE ledger IS NOT NULL
+ GROUP BY 1
+ ORDER BY 1;

@@ -1,0 +1,427 @@
+"""The payment's machine by hand: one story a test, no clock, no wire, no database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from switch.errors import OutOfOrderError
+from switch.limits import SHORT
+from switch.machines.payment import Facts, HostProfile, Payment
+from switch.machines.payment_table import INDEX, ROWS, Input
+from switch.model.effect import (
+    Effect,
+    Note,
+    Record,
+    SendCancel,
+    SendPost,
+    SendPurchase,
+    SendReversal,
+    SendStatus,
+    SignOnAgain,
+    Tell,
+)
+from switch.model.payment import FINAL, Card, Posting, PostingState, State, StoredPayment
+
+APPROVED = Facts(response_code="00", rrn="112233445566", settlement_date="1123", approved=True)
+CAREFUL = HostProfile()
+KNOWN = HostProfile(reversal_00_any=False, not_found_proves=True)
+
+
+def payment(months: int = 1, profile: HostProfile = KNOWN, cut_over_at: float = float("inf")) -> Payment:
+    postings = [Posting(f"R{n}", f"20260{n}", 900, 100, 1000, f"77{n:02d}") for n in range(1, months + 1)]
+    return Payment(
+        payment_id=77,
+        opened_on=20261123,
+        terminal_id="GS000001",
+        merchant_id="898440149000001",
+        kiosk_date="1123",
+        kiosk_serial="000001",
+        digest="d",
+        account="0500000017",
+        amount=1000 * months,
+        batch_number="000001",
+        stan="000001",
+        settlement_day=20261123,
+        marketing_day="20261123",
+        postings=postings,
+        card_token="t",
+        card_masked="622200******0017",
+        entry_mode="021",
+        original_60="22000001000",
+        times=SHORT,
+        profile=profile,
+        started_at=100.0,
+        cut_over_at=cut_over_at,
+        card=Card("6222000000000017", "3012", None, "021", None, None, None, None, None),
+    )
+
+
+def give(machine: Payment, given: Input, now: float, facts: Facts | None = None) -> list[Effect]:
+    """Step, and pretend that every frame was written at once."""
+    effects = machine.step(given, facts or Facts(), now)
+    for effect in effects:
+        if not isinstance(effect, Record | Tell | Note | SignOnAgain):
+            machine.written(effect, now)
+    return effects
+
+
+def kinds(effects: list[Effect]) -> list[str]:
+    return [type(effect).__name__ for effect in effects]
+
+
+def charged(months: int = 1, profile: HostProfile = KNOWN, cut_over_at: float = float("inf")) -> Payment:
+    machine = payment(months, profile, cut_over_at)
+    give(machine, Input.START, 100.0)
+    give(machine, Input.CARD_APPROVED, 100.1, replace(APPROVED))
+    assert machine.state is State.BILL_PENDING
+    return machine
+
+
+def in_doubt(profile: HostProfile = KNOWN, cut_over_at: float = float("inf")) -> Payment:
+    machine = payment(profile=profile, cut_over_at=cut_over_at)
+    give(machine, Input.START, 100.0)
+    give(machine, Input.CARD_SILENT, 102.0)
+    assert machine.state is State.REVERSAL_PENDING
+    return machine
+
+
+# ---------------------------------------------------------------------------------------------- the happy path
+def test_three_months_are_one_charge_and_three_postings_oldest_first() -> None:
+    machine = payment(3)
+    start = give(machine, Input.START, 100.0)
+    effects = give(machine, Input.CARD_APPROVED, 100.1, replace(APPROVED))
+    posted = []
+    for now in (100.2, 100.3, 100.4):
+        posted += [effect.posting.receivable for effect in effects if isinstance(effect, SendPost)]
+        effects = give(machine, Input.BILL_POSTED, now)
+
+    assert kinds(start) == ["Record", "SendPurchase"]
+    assert posted == ["R1", "R2", "R3"]
+    assert machine.state is State.COMPLETED and machine.answer == "completed"
+    assert kinds(effects) == ["Record", "Tell"]
+    assert machine.ver == 5
+
+
+def test_the_record_comes_before_everything_that_leaves() -> None:
+    """Invariant I5: a crash between the two leaves an entry without a message, never a message without an entry."""
+    for row in ROWS:
+        sends = [action for action in row.actions if action.startswith("send_")]
+        assert row.durable or not sends, f"row {row.number} sends without a record"
+        if row.next is not row.state:
+            assert row.durable, f"row {row.number} moves without a record"
+
+
+def test_nobody_is_told_before_the_state_is_durable() -> None:
+    machine = charged()
+    effects = give(machine, Input.BILL_POSTED, 100.2)
+    assert kinds(effects).index("Record") < kinds(effects).index("Tell")
+
+
+# ---------------------------------------------------------------------------------------------- the card
+def test_a_declined_card_ends_it_with_the_issuers_code() -> None:
+    machine = payment()
+    give(machine, Input.START, 100.0)
+    effects = give(machine, Input.CARD_DECLINED, 100.1, Facts(response_code="51"))
+    assert kinds(effects) == ["Record", "Tell"]
+    assert (machine.state, machine.answer, machine.response_code) == (State.DECLINED, "declined", "51")
+
+
+def test_a_purchase_that_provably_never_left_is_declined_not_reversed() -> None:
+    machine = payment()
+    machine.step(Input.START, Facts(), 100.0)
+    effects = machine.step(Input.CARD_UNSENT, Facts(), 100.0)
+    assert kinds(effects) == ["Record", "Tell"]
+    assert (machine.state, machine.answer) == (State.DECLINED, "not_charged")
+
+
+def test_silence_reverses_at_once_and_the_kiosk_hears_unknown() -> None:
+    machine = payment()
+    give(machine, Input.START, 100.0)
+    assert machine.deadline == pytest.approx(100.0 + SHORT.card_s)
+    assert machine.due(102.0) is Input.CARD_SILENT
+    effects = give(machine, Input.CARD_SILENT, 102.0)
+    assert kinds(effects) == ["Record", "Tell", "SendReversal"]
+    assert SendReversal("98") in effects
+    assert machine.answer == "result_unknown"
+
+
+@pytest.mark.parametrize(
+    ("given", "facts", "reason"),
+    [
+        (Input.CARD_AMBIGUOUS, Facts(response_code="68"), "06"),
+        (Input.CARD_PARTIAL, Facts(response_code="10", approved=True), "06"),
+        (Input.CARD_BAD_MAC, Facts(response_code="00", approved=True), "A0"),
+    ],
+)
+def test_an_answer_that_proves_nothing_good_reverses(given: Input, facts: Facts, reason: str) -> None:
+    machine = payment()
+    give(machine, Input.START, 100.0)
+    effects = give(machine, given, 100.1, facts)
+    assert machine.state is State.REVERSAL_PENDING
+    assert SendReversal(reason) in effects
+    assert machine.approved_seen is facts.approved
+
+
+def test_a_purchase_is_never_sent_twice() -> None:
+    assert [row.number for row in ROWS if "send_purchase" in row.actions] == ["1"]
+
+
+# ---------------------------------------------------------------------------------------------- the bill
+def test_a_refused_bill_is_fenced_before_the_card_is_reversed() -> None:
+    machine = charged()
+    fence = give(machine, Input.BILL_REJECTED, 100.2, Facts(response_code="73"))
+    assert [effect for effect in fence if isinstance(effect, SendCancel)] == [SendCancel(machine.postings[0], undo=False)]
+    assert not [effect for effect in fence if isinstance(effect, SendReversal)]
+    assert machine.answer == "being_returned"
+    undone = give(machine, Input.CANCEL_DONE, 100.3)
+    assert kinds(undone) == ["Record", "Tell", "SendReversal"]
+    assert give(machine, Input.REVERSAL_DONE, 100.4, Facts(response_code="00"))
+    assert (machine.state, machine.answer) == (State.REVERSED, "returned")
+
+
+def test_posted_months_are_taken_back_newest_first_when_a_later_one_is_refused() -> None:
+    machine = charged(3)
+    give(machine, Input.BILL_POSTED, 100.2)
+    give(machine, Input.BILL_POSTED, 100.3)
+    effects = give(machine, Input.BILL_REJECTED, 100.4, Facts(response_code="73"))
+    cancelled = []
+    while machine.state is State.BILL_CANCELLING:
+        cancelled += [(each.posting.receivable, each.undo) for each in effects if isinstance(each, SendCancel)]
+        effects = give(machine, Input.CANCEL_DONE, 100.5)
+    assert cancelled == [("R3", False), ("R2", True), ("R1", True)]
+    assert machine.state is State.REVERSAL_PENDING
+
+
+def test_silence_of_the_marketing_system_asks_first_and_posts_again_with_the_same_serial() -> None:
+    machine = charged()
+    assert machine.due(100.1 + SHORT.post_s) is Input.BILL_UNCLEAR
+    give(machine, Input.BILL_UNCLEAR, 101.2)
+    assert machine.due(101.2 + SHORT.bill_backoff_s[0]) is Input.RETRY_DUE
+    asked = give(machine, Input.RETRY_DUE, 101.4)
+    assert kinds(asked) == ["Record", "SendStatus"]
+    again = give(machine, Input.BILL_ABSENT, 101.5)
+    assert [effect.posting.serial for effect in again if isinstance(effect, SendPost)] == ["7701"]
+
+
+def test_without_dedupe_nothing_is_posted_twice() -> None:
+    machine = charged(profile=replace(KNOWN, deduplicates=False))
+    give(machine, Input.BILL_UNCLEAR, 101.2)
+    give(machine, Input.RETRY_DUE, 101.4)
+    effects = give(machine, Input.BILL_ABSENT, 101.5)
+    assert not [effect for effect in effects if isinstance(effect, SendPost)]
+    assert machine.state is State.BILL_CANCELLING
+
+
+def test_a_posting_found_by_the_fence_goes_forward() -> None:
+    machine = charged()
+    give(machine, Input.BILL_DEADLINE, 111.0)
+    assert machine.state is State.BILL_CANCELLING
+    give(machine, Input.CANCEL_POSTED, 111.1)
+    assert (machine.state, machine.answer) == (State.COMPLETED, "completed")
+
+
+def test_a_posting_found_by_the_fence_is_undone_when_other_months_are_not_posted() -> None:
+    machine = charged(2)
+    give(machine, Input.BILL_DEADLINE, 111.0)
+    effects = give(machine, Input.CANCEL_POSTED, 111.1)
+    assert [(each.posting.receivable, each.undo) for each in effects if isinstance(each, SendCancel)] == [("R1", True)]
+    give(machine, Input.CANCEL_DONE, 111.2)
+    assert machine.state is State.REVERSAL_PENDING
+    assert [posting.state for posting in machine.postings] == [PostingState.CANCELLED, PostingState.WAITING]
+
+
+def test_after_being_booked_was_told_silence_never_reverses() -> None:
+    """Saga C7: the customer holds a slip that says paid."""
+    machine = charged()
+    give(machine, Input.BILL_UNCLEAR, 101.2)
+    give(machine, Input.KIOSK_DEADLINE, 104.8)
+    assert machine.answer == "being_booked"
+    assert give(machine, Input.BILL_DEADLINE, 110.0) == []
+    assert machine.state is State.BILL_PENDING
+    assert machine.deadline < float("inf"), "it is still driven"
+    give(machine, Input.BILL_REJECTED, 110.1, Facts(response_code="73"))
+    assert machine.state is State.BILL_CANCELLING, "a definite refusal still does"
+
+
+def test_nothing_is_given_up_when_a_reversal_could_come_too_late() -> None:
+    machine = charged(cut_over_at=105.0)
+    give(machine, Input.BILL_DEADLINE, 110.0)
+    assert machine.state is State.BILL_PENDING
+
+
+# ---------------------------------------------------------------------------------------------- the reversal
+def test_not_found_before_the_quiet_period_proves_nothing() -> None:
+    """Mutations M2, M3: the reversal may have overtaken the purchase."""
+    machine = in_doubt()
+    give(machine, Input.REVERSAL_NOT_FOUND, 102.1, Facts(response_code="25"))
+    assert machine.state is State.REVERSAL_PENDING
+    # A late answer does not help while no reversal left after the quiet period.
+    give(machine, Input.REVERSAL_NOT_FOUND, 106.0, Facts(response_code="25"))
+    assert machine.state is State.REVERSAL_PENDING
+
+
+def test_not_found_after_the_quiet_period_ends_it_where_the_host_is_known_to_prove() -> None:
+    machine = in_doubt()
+    give(machine, Input.REVERSAL_NOT_FOUND, 102.1, Facts(response_code="25"))
+    give(machine, Input.RETRY_DUE, 105.2)
+    give(machine, Input.REVERSAL_NOT_FOUND, 105.3, Facts(response_code="25"))
+    assert (machine.state, machine.answer) == (State.REVERSED, "returned")
+
+
+def test_not_found_ends_unproven_at_a_host_whose_word_is_no_proof() -> None:
+    machine = in_doubt(CAREFUL)
+    give(machine, Input.REVERSAL_NOT_FOUND, 102.1, Facts(response_code="25"))
+    give(machine, Input.RETRY_DUE, 105.2)
+    effects = give(machine, Input.REVERSAL_NOT_FOUND, 105.3, Facts(response_code="25"))
+    assert (machine.state, machine.answer) == (State.UNPROVEN, "unproven")
+    record = effects[0]
+    assert isinstance(record, Record) and record.release_bills and not record.release_open
+
+
+def test_not_found_for_an_approved_purchase_is_for_a_person() -> None:
+    machine = charged(profile=KNOWN)
+    give(machine, Input.BILL_REJECTED, 100.2, Facts(response_code="73"))
+    give(machine, Input.CANCEL_DONE, 100.3)
+    give(machine, Input.REVERSAL_NOT_FOUND, 100.4, Facts(response_code="25"))
+    assert (machine.state, machine.answer, machine.case) == (State.SUSPENSE, "suspense", "C77")
+
+
+def test_a_late_approval_changes_no_decision_but_is_remembered() -> None:
+    """Mutation M8: a decided reversal stays decided."""
+    machine = in_doubt()
+    effects = give(machine, Input.CARD_APPROVED, 102.5, replace(APPROVED))
+    assert machine.state is State.REVERSAL_PENDING and machine.approved_seen
+    assert Note("late") in effects
+    record = effects[0]
+    assert isinstance(record, Record) and record.changes["approved_seen"] and record.ledger
+    give(machine, Input.REVERSAL_DONE, 102.6, Facts(response_code="00"))
+    assert machine.state is State.REVERSED
+
+
+def test_a_not_found_that_overtook_a_late_approval_is_not_taken_for_lost_money() -> None:
+    machine = in_doubt()
+    give(machine, Input.CARD_APPROVED, 102.5, replace(APPROVED))
+    give(machine, Input.REVERSAL_NOT_FOUND, 102.6, Facts(response_code="25"))
+    assert machine.state is State.REVERSAL_PENDING, "that answer is to a request from before the approval"
+    give(machine, Input.RETRY_DUE, 103.0)
+    give(machine, Input.REVERSAL_DONE, 103.1, Facts(response_code="00"))
+    assert machine.state is State.REVERSED
+
+
+def test_00_from_a_host_that_always_says_00_counts_only_after_the_quiet_period() -> None:
+    machine = in_doubt(CAREFUL)
+    give(machine, Input.REVERSAL_DONE, 102.1, Facts(response_code="00"))
+    assert machine.state is State.REVERSAL_PENDING
+    give(machine, Input.RETRY_DUE, 103.1)
+    give(machine, Input.REVERSAL_DONE, 103.2, Facts(response_code="00"))
+    assert machine.state is State.REVERSED
+
+
+@pytest.mark.parametrize("code", ["96", "12x", "99", ""])
+def test_no_other_answer_ends_a_reversal(code: str) -> None:
+    """Mutation M5."""
+    machine = in_doubt()
+    for round_ in range(50):
+        now = 110.0 + 10 * round_
+        give(machine, Input.REVERSAL_UNCLEAR, now, Facts(response_code=code))
+        assert machine.due(now + 10) is Input.RETRY_DUE, "it is never given up [M4]"
+        give(machine, Input.RETRY_DUE, now + 5)
+    assert machine.state is State.REVERSAL_PENDING
+
+
+def test_at_the_cut_over_a_reversal_becomes_a_case() -> None:
+    """Mutation M14: no reversal on another day."""
+    machine = in_doubt(cut_over_at=150.0)
+    assert machine.due(150.0) is Input.CUT_OVER
+    give(machine, Input.CUT_OVER, 150.0)
+    assert machine.state is State.SUSPENSE
+
+
+# ---------------------------------------------------------------------------------------------- always
+def test_final_states_never_change() -> None:
+    assert not [row.number for row in ROWS if row.state in FINAL]
+    for state in FINAL:
+        machine = payment()
+        machine.state = state
+        for given in Input:
+            if given in (Input.START, Input.RETRY_DUE, Input.RECOVER):
+                with pytest.raises(OutOfOrderError):
+                    machine.step(given, Facts(), 200.0)
+            else:
+                assert kinds(machine.step(given, Facts(approved=True), 200.0)) == ["Note"]
+        assert machine.state is state
+
+
+def test_an_approval_after_the_end_raises_the_alarm() -> None:
+    machine = in_doubt()
+    give(machine, Input.REVERSAL_DONE, 102.1, Facts(response_code="00"))
+    assert give(machine, Input.CARD_APPROVED, 102.2, replace(APPROVED)) == [Note("late_after_final")]
+
+
+def test_every_open_state_can_be_taken_over() -> None:
+    """Mutation M11: no open payment without somebody who drives it."""
+    for state in (State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING):
+        assert (state, Input.RECOVER) in INDEX
+
+
+def test_what_the_journal_keeps_is_enough_to_go_on() -> None:
+    machine = payment(2)
+    body: dict[str, object] = {}
+    for given, now, facts in (
+        (Input.START, 100.0, Facts()),
+        (Input.CARD_APPROVED, 100.1, replace(APPROVED)),
+        (Input.BILL_POSTED, 100.2, Facts()),
+    ):
+        record = give(machine, given, now, facts)[0]
+        assert isinstance(record, Record)
+        body.update(record.changes)
+    stored = StoredPayment(77, 20261123, machine.ver, machine.state, body)
+    again = Payment.from_stored(stored, times=SHORT, profile=KNOWN, now=500.0, cut_over_at=float("inf"))
+
+    asked = give(again, Input.RECOVER, 500.0)
+    assert [each.posting.receivable for each in asked if isinstance(each, SendStatus)] == ["R2"]
+    give(again, Input.BILL_POSTED, 500.1)
+    assert again.state is State.COMPLETED
+    assert again.told_pending, "the kiosk may show it as paid, so silence must not reverse"
+
+
+def test_a_takeover_of_an_unanswered_purchase_reverses_and_waits_the_whole_quiet_period() -> None:
+    machine = payment()
+    record = give(machine, Input.START, 100.0)[0]
+    assert isinstance(record, Record)
+    stored = StoredPayment(77, 20261123, 1, State.CARD_PENDING, dict(record.changes))
+    again = Payment.from_stored(stored, times=SHORT, profile=KNOWN, now=500.0, cut_over_at=float("inf"))
+    effects = give(again, Input.RECOVER, 500.0)
+    assert not [effect for effect in effects if isinstance(effect, SendPurchase)], "never resend [M6]"
+    assert SendReversal("98") in effects
+    give(again, Input.REVERSAL_NOT_FOUND, 501.0, Facts(response_code="25"))
+    assert again.state is State.REVERSAL_PENDING
+
+
+def test_every_booking_is_balanced_and_suspense_is_empty_at_the_end() -> None:
+    """Invariant I11, over a payment whose third month is refused."""
+    machine = payment(3)
+    lines: list[tuple[str, int, int]] = []
+    script = [
+        (Input.START, Facts()),
+        (Input.CARD_APPROVED, replace(APPROVED)),
+        (Input.BILL_POSTED, Facts()),
+        (Input.BILL_POSTED, Facts()),
+        (Input.BILL_REJECTED, Facts(response_code="73")),
+        (Input.CANCEL_DONE, Facts()),
+        (Input.CANCEL_DONE, Facts()),
+        (Input.CANCEL_DONE, Facts()),
+        (Input.REVERSAL_DONE, Facts(response_code="00")),
+    ]
+    for at, (given, facts) in enumerate(script):
+        record = give(machine, given, 100.0 + at / 10, facts)[0]
+        assert isinstance(record, Record)
+        assert sum(debit - credit for _, debit, credit in record.ledger) == 0
+        lines += record.ledger
+    assert machine.state is State.REVERSED
+    totals: dict[str, int] = {}
+    for account, debit, credit in lines:
+        totals[account] = totals.get(account, 0) + debit - credit
+    assert set(totals.values()) == {0}

@@ -1,0 +1,1 @@
+"""Real sockets on loopback, on asyncio's loop and on uvloop."""

@@ -1,0 +1,250 @@
+"""Kiosks by the hundred, and the ones that should not stay."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from switch import limits
+from switch.config import ListenConfig
+from switch.errors import StartError
+from switch.net import listener as listener_module
+from switch.net.listener import KioskListener
+from switch.ports import Wire
+
+from .harness import HeldClock, Owner, Peer, Recorder, Run, len2, reset, until
+
+
+class Door:
+    """A started listener that echoes."""
+
+    def __init__(self, *, connections_max: int = 1000, port: int = 0, reuse_port: bool = False) -> None:
+        self.owner, self.observer, self.clock = Owner(), Recorder(), HeldClock()
+        self.owner.on_frame = lambda wire, frame: bool(wire.send(frame))
+        config = ListenConfig(host="127.0.0.1", port=port, connections_max=connections_max)
+        self.listener = KioskListener(config, self.owner, self.observer, self.clock, reuse_port=reuse_port)
+
+
+def test_five_hundred_kiosks_are_answered_and_leave(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+        peers = await asyncio.gather(*(Peer.connect(door.listener.port) for _ in range(500)))
+        await until(lambda: door.listener.wires == 500, "500 connections")
+        assert door.observer.gauges["switch_kiosk_connections", ()] == 500
+
+        async def talk(number: int, peer: Peer) -> None:
+            for turn in range(3):
+                frame = f"kiosk {number} turn {turn}".encode()
+                await peer.send(len2(frame))
+                assert await peer.receive(len(frame) + 2) == len2(frame)
+
+        await asyncio.gather(*(talk(number, peer) for number, peer in enumerate(peers)))
+        assert door.observer.counts["switch_frames_total", ("kiosk", "in")] == 1500
+        for number, peer in enumerate(peers):
+            reset(peer.sock) if number % 2 else peer.close()
+        await until(lambda: door.listener.wires == 0, "all gone")
+        assert len(door.owner.lost) == 500 and len({id(wire) for wire, _ in door.owner.lost}) == 500
+        assert door.observer.gauges["switch_kiosk_connections", ()] == 0
+        await door.listener.stop("done")
+
+    run(main)
+
+
+def test_a_kiosk_too_many_is_turned_away_and_the_others_stay(run: Run) -> None:
+    async def main() -> None:
+        door = Door(connections_max=2)
+        await door.listener.start()
+        first, second = await Peer.connect(door.listener.port), await Peer.connect(door.listener.port)
+        await until(lambda: door.listener.wires == 2, "two")
+        third = await Peer.connect(door.listener.port)
+        assert await third.ended() == b""
+        assert door.observer.counts["switch_admission_rejects_total", ("connections",)] == 1
+        assert door.owner.lost == [] and door.listener.wires == 2
+
+        first.close()
+        await until(lambda: door.listener.wires == 1, "one left")
+        fourth = await Peer.connect(door.listener.port)
+        await fourth.send(len2(b"now"))
+        assert await fourth.receive(5) == len2(b"now")
+        await door.listener.stop("done")
+        for peer in (second, third, fourth):
+            peer.close()
+
+    run(main)
+
+
+def test_one_sweep_drops_the_silent_and_the_stuck_only(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+        silent, stuck, lively = [await Peer.connect(door.listener.port) for _ in range(3)]
+        await until(lambda: door.listener.wires == 3, "three")
+        door.clock.at += 590
+        await lively.send(len2(b"echo"))
+        await lively.receive(6)
+        await stuck.send(b"\x00")
+        await until(lambda: any(w.partial_since for w in door.listener._wires), "a partial frame")
+        door.clock.at += 11
+        door.listener.sweep()
+        assert await silent.ended() == b""
+        door.clock.at += 20
+        door.listener.sweep()
+        assert await stuck.ended() == b""
+        await until(lambda: door.listener.wires == 1, "one left")
+        assert [reason for _, reason in door.owner.lost] == [
+            "silent for more than 600 s",
+            "frame not complete within 30 s",
+        ]
+        await lively.send(len2(b"echo"))
+        assert await lively.receive(6) == len2(b"echo")
+        await door.listener.stop("done")
+        for peer in (silent, stuck, lively):
+            peer.close()
+
+    run(main)
+
+
+def test_the_sweep_runs_by_itself(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "SWEEP_S", 0.01)
+
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+        for _ in range(2):  # again after the first time
+            peer = await Peer.connect(door.listener.port)
+            await until(lambda: door.listener.wires == 1, "connected")
+            door.clock.at += 601
+            assert await peer.ended() == b""
+            peer.close()
+            await until(lambda: door.listener.wires == 0, "dropped")
+        await door.listener.stop("done")
+
+    run(main)
+
+
+def test_a_closed_door_keeps_those_inside(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+        inside = await Peer.connect(door.listener.port)
+        await until(lambda: door.listener.wires == 1, "one inside")
+        door.listener.stop_accepting()
+        door.listener.stop_accepting()
+        await asyncio.sleep(0.01)
+        with pytest.raises(OSError):
+            late = await Peer.connect(door.listener.port)
+            late.close()
+        await inside.send(len2(b"still here"))
+        assert await inside.receive(12) == len2(b"still here")
+
+        door.owner.on_frame = lambda wire, frame: bool(wire.send(b"last word")) and door.listener.close_all("drained")
+        await inside.send(len2(b"x"))
+        assert await inside.ended() == len2(b"last word")
+        await door.listener.stop("done")
+        assert [reason for _, reason in door.owner.lost] == ["drained"]
+        inside.close()
+
+    run(main)
+
+
+def test_a_taken_port_is_a_clear_error(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(StartError) as caught:
+                await Door(port=port).listener.start()
+        assert str(caught.value) == (
+            f"cannot listen for kiosks on 127.0.0.1:{port}: "
+            "another program has this port; stop it or choose another port [listen]"
+        )
+
+    run(main)
+
+
+def test_an_address_that_is_not_ours_is_a_clear_error(run: Run) -> None:
+    async def main() -> None:
+        for host, advice in (("192.0.2.1", "no interface of this machine"), ("no such host", "name not found")):
+            config = ListenConfig(host=host, port=0)
+            with pytest.raises(StartError, match=advice):
+                await KioskListener(config, Owner(), Recorder(), HeldClock()).start()
+
+    run(main)
+
+
+def test_two_workers_share_a_port(run: Run) -> None:
+    async def main() -> None:
+        one = Door(reuse_port=True)
+        await one.listener.start()
+        two = Door(port=one.listener.port, reuse_port=True)
+        await two.listener.start()
+        peers = [await Peer.connect(one.listener.port) for _ in range(40)]
+        await until(lambda: one.listener.wires + two.listener.wires == 40, "all connected")
+        assert one.listener.wires and two.listener.wires
+        for door in (one, two):
+            await door.listener.stop("done")
+        for peer in peers:
+            peer.close()
+
+    run(main)
+
+
+def test_accepted_sockets_have_their_options(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+        peer = await Peer.connect(door.listener.port)
+        await until(lambda: door.listener.wires == 1, "connected")
+        (wire,) = door.listener._wires
+        sock = wire._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == limits.KIOSK_PARTIAL_FRAME_S * 1000
+        assert wire.peer == "127.0.0.1:{}".format(peer.sock.getsockname()[1])
+        await door.listener.stop("done")
+        peer.close()
+
+    run(main)
+
+
+def test_garbage_from_one_kiosk_does_not_touch_another(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+        good, bad = await Peer.connect(door.listener.port), await Peer.connect(door.listener.port)
+        await bad.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert await bad.ended() == b""
+        await good.send(len2(b"fine"))
+        assert await good.receive(6) == len2(b"fine")
+        assert [reason for _, reason in door.owner.lost] == [
+            f"announced a frame of {struct.unpack('>H', b'GE')[0]} bytes; the largest is 4096"
+        ]
+        await door.listener.stop("done")
+        good.close()
+        bad.close()
+
+    run(main)
+
+
+def test_a_handler_may_close_every_wire_from_within_a_frame(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+
+        def close_all(_wire: Wire, _frame: bytes) -> None:
+            door.listener.close_all("operator")
+
+        door.owner.on_frame = close_all
+        peers = [await Peer.connect(door.listener.port) for _ in range(5)]
+        await until(lambda: door.listener.wires == 5, "connected")
+        await peers[0].send(len2(b"x"))
+        for peer in peers:
+            assert await peer.ended() == b""
+            peer.close()
+        await door.listener.stop("done")
+        assert [reason for _, reason in door.owner.lost] == ["operator"] * 5
+
+    run(main)

@@ -1,0 +1,1 @@
+"""The simulators over real sockets, with hand-made messages on the other side."""
