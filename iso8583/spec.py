@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from iso8583.errors import SpecError
 from iso8583.masking import KINDS
@@ -49,8 +49,9 @@ LENGTH_MAX: Final = 9999  # four digits of length prefix
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Key: TypeAlias = int | str
 TlvInput: TypeAlias = "Mapping[str, Buffer | TlvInput] | Sequence[tuple[str, Buffer | TlvInput]]"
-Input: TypeAlias = "str | int | Buffer | TlvInput | None"
-Values: TypeAlias = Mapping[int, Input] | Mapping[str, Input] | Mapping[Key, Input]
+# Field number or name to str, bytes, int, TLV objects or None. Not spelled out: checkers infer `dict[int, object]` for a
+# literal of mixed values, and would refuse what encode() takes; encode() itself checks every value.
+Values: TypeAlias = Mapping[Any, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def luhn_digit(body: str) -> str:
     """The check digit that makes ``body`` (digits only) a valid PAN.
 
     >>> luhn_digit("622200000000001")
-    '5'
+    '7'
     """
     total = 0
     for index, character in enumerate(reversed(body)):

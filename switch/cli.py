@@ -129,12 +129,12 @@ def _dsn(config: Any) -> str:
 def _run(arguments: argparse.Namespace) -> int:
     from switch.config import load
     from switch.ops.postgres import EmbeddedPostgres
-    from switch.runtime.supervisor import Supervisor
+    from switch.runtime.supervisor import serve
     from switch.store.migrate import migrate
 
     config = load(arguments.config)
     if config.database.dsn:
-        _uvloop(Supervisor(config, config.database.dsn).run())
+        _uvloop(serve(config, config.database.dsn))
         return EXIT_OK
     server = EmbeddedPostgres(Path(config.database.data_dir))
     was_running = server.pid is not None
@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         # A private server has no other user whose schema we could surprise.
         _uvloop(migrate(dsn))
-        _uvloop(Supervisor(config, dsn).run())
+        _uvloop(serve(config, dsn))
     finally:
         if not was_running:
             server.stop()

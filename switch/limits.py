@@ -60,6 +60,7 @@ TERMINAL_REFRESH_S: Final = 5.0  # what another process changed (in service, new
 # ---- process
 LOOP_LAG_MAX_S: Final = 2.0  # /live fails when the loop has not turned for so long
 TRACE_RING_MAX: Final = 256  # masked messages remembered per link
+DRAIN_LOOK_S: Final = 0.05  # between looks at what is still open while the switch drains
 RECOVERY_PAGE: Final = 200  # open payments loaded at once after a restart
 
 

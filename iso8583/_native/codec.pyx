@@ -391,7 +391,7 @@ cdef bytes _build(Codec codec, Index origin, values, header, keep):
         try:
             field_number = _number(codec, key)
         except KeyError:
-            raise EncodeError("undefined", str(key), f"not defined in spec {codec.definition.name}") from None
+            raise EncodeError("undefined", _shown(key), f"not defined in spec {codec.definition.name}") from None
         if field_number in seen:
             raise EncodeError("duplicate", str(field_number), "given twice, by number and by name")
         seen.add(field_number)
@@ -556,16 +556,17 @@ def tlv_encode(items, str path not None, uint32_t depth=0):
             tag = bytes.fromhex(name)
         except ValueError:
             tag = b""
+        place = f"{path}.{_shown(name)}"
         if not iso_tlv_tag_valid(<const uint8_t *>PyBytes_AS_STRING(tag), min(PyBytes_GET_SIZE(tag), 255)):
-            raise EncodeError("tlv", f"{path}.{name}", "not a BER-TLV tag")
+            raise EncodeError("tlv", place, "not a BER-TLV tag")
         if isinstance(value, (dict, list, tuple)):
-            content = tlv_encode(value, f"{path}.{name}", depth + 1)
+            content = tlv_encode(value, place, depth + 1)
         elif isinstance(value, (bytes, bytearray, memoryview)):
             content = bytes(value)
         else:
-            raise EncodeError("type", f"{path}.{name}", f"expected bytes, got {type(value).__name__}")
+            raise EncodeError("type", place, f"expected bytes, got {type(value).__name__}")
         if PyBytes_GET_SIZE(content) > 0xFFFF:
-            raise EncodeError("length", f"{path}.{name}", f"expected 0 to 65535 bytes, got {len(content)}")
+            raise EncodeError("length", place, f"expected 0 to 65535 bytes, got {len(content)}")
         part = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(tag) + 3 + PyBytes_GET_SIZE(content))
         used = 0
         if iso_tlv_write(<const uint8_t *>PyBytes_AS_STRING(tag), PyBytes_GET_SIZE(tag),
@@ -604,6 +605,12 @@ def next_frame(bytearray buffer not None, uint32_t offset, uint32_t size_max):
 
 
 # ---- errors: off the hot path on purpose ---------------------------------------------------------
+
+
+cdef str _shown(key):
+    """A key as an error may show it. What is neither short nor a name may be a value in the wrong place."""
+    cdef str text = str(key)
+    return text if len(text) <= 8 or (len(text) <= 32 and text.isidentifier()) else "?"
 
 
 cdef int _packing(field) except -1:

@@ -93,6 +93,7 @@ class Payment:
     approved_seen: bool = False
     flagged: bool = False
     told_pending: bool = False
+    absent: bool = False  # reversed because the host knew no purchase
     response_code: str = ""
     rrn: str = ""
     settlement_date: str = ""
@@ -168,6 +169,7 @@ class Payment:
             # A kiosk that heard nothing from a dead worker must be treated as one that heard "being booked":
             # silence may no longer reverse what it may show as paid (C7).
             told_pending=body.get("told_pending", False) or stored.state is State.BILL_PENDING,
+            absent=body.get("absent", False),
             response_code=body.get("response_code", ""),
             rrn=body.get("rrn", ""),
             settlement_date=body.get("settlement_date", ""),
@@ -283,7 +285,9 @@ class Payment:
         if given not in ANSWERS:
             raise OutOfOrderError("Payment", self.state, given)
         if given in APPROVALS and self.state in (State.REVERSED, State.DECLINED):
-            return [Note("late_after_final")]
+            # After a reversal that found the charge, a late approval is only late.
+            harmless = self.state is State.REVERSED and not self.absent
+            return [Note("late" if harmless else "late_after_final")]
         return [Note("duplicate")]
 
     def _enter(self, state: State, now: float) -> None:
@@ -449,6 +453,9 @@ class Payment:
 
     def _do_case(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         self.case = record.changes["case"] = f"C{self.payment_id}"
+
+    def _do_absent(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.absent = record.changes["absent"] = True
 
     def _do_not_sent(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         record.changes["reason"] = "not_sent"

@@ -106,7 +106,15 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("15", S.REVERSAL_PENDING, I.REVERSAL_DONE, S.REVERSED, ("unbook_charge", "tell"), guard="reversal_proved"),
     Row("15w", S.REVERSAL_PENDING, I.REVERSAL_DONE, S.REVERSAL_PENDING, ("wait",), durable=False, why="C2"),
     Row("16s", S.REVERSAL_PENDING, I.REVERSAL_NOT_FOUND, S.SUSPENSE, ("case", "tell"), guard="approval_held", why="C3"),
-    Row("16", S.REVERSAL_PENDING, I.REVERSAL_NOT_FOUND, S.REVERSED, ("tell",), guard="absence_proved", why="[M2, M3]"),
+    Row(
+        "16",
+        S.REVERSAL_PENDING,
+        I.REVERSAL_NOT_FOUND,
+        S.REVERSED,
+        ("absent", "tell"),
+        guard="absence_proved",
+        why="[M2, M3]",
+    ),
     Row("16u", S.REVERSAL_PENDING, I.REVERSAL_NOT_FOUND, S.UNPROVEN, ("tell",), guard="absence_unproven", why="C3"),
     Row("17n", S.REVERSAL_PENDING, I.REVERSAL_NOT_FOUND, S.REVERSAL_PENDING, ("wait",), durable=False),
     Row("17", S.REVERSAL_PENDING, I.REVERSAL_UNCLEAR, S.REVERSAL_PENDING, ("wait",), durable=False, why="[M4, M5]"),
@@ -124,8 +132,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("16q", S.UNPROVEN, I.CARD_PARTIAL, S.SUSPENSE, ("book_charge", "case", "note_late"), why="C3"),
 )
 
-# An answer that comes again, or after the end, changes nothing; an approval after a final state other than COMPLETED
-# proves that T_quiet is too short and raises an alarm.
+# An answer that comes again, or after the end, changes nothing. An approval after a decline, or after "not found" was
+# taken for the truth, is an alarm: it proves that the quiet period is too short, or the host wrong.
 ANSWERS: Final = frozenset(Input) - {I.START, I.RETRY_DUE, I.RECOVER}
 CARD_ANSWERS: Final = frozenset({I.CARD_APPROVED, I.CARD_DECLINED, I.CARD_AMBIGUOUS, I.CARD_PARTIAL, I.CARD_BAD_MAC})
 APPROVALS: Final = frozenset({I.CARD_APPROVED, I.CARD_PARTIAL})

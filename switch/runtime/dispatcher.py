@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
@@ -22,7 +23,7 @@ from switch.model.payment import Posting, Quote, Receivable, StoredPayment
 from switch.model.request import BillInquiry, EchoTest, PaymentRequest, Request, ResultInquiry, SignOn
 from switch.ports import Claim, ClaimKind, Clock, Journal, Observer, SecurityModule, Wire
 from switch.runtime.links import CardLink, MarketingLink
-from switch.runtime.payments import Payments, Slot, request_digest
+from switch.runtime.payments import Payments, Slot, Waiter, request_digest
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -44,6 +45,20 @@ class PaymentIds:
         # A clock that jumps back must not give an id twice.
         self._last = candidate if candidate > self._last else self._last + 1
         return self._last
+
+
+@dataclass(slots=True)
+class Intake:
+    """A payment request on its way to become a payment."""
+
+    wire: Wire
+    request: PaymentRequest
+    session: TerminalSession
+    token: str
+    digest: str
+    quote: Quote | None = None
+    rows: list[Receivable] = field(default_factory=list)
+    waiters: list[Waiter] = field(default_factory=list)  # this kiosk, and repeats of the request that came meanwhile
 
 
 class Dispatcher:
@@ -247,10 +262,10 @@ class Dispatcher:
     def _pay(self, wire: Wire, request: PaymentRequest, session: TerminalSession) -> None:
         token = self._security.token(request.card.pan)
         digest = request_digest(request.account, request.receivables, request.amount, token)
+        intake = Intake(wire, request, session, token, digest)
         known = self._payments.by_kiosk_key(request.kiosk_key)
         if known is not None:
-            self._observer.count("switch_duplicates_total", (PEER,))
-            self._repeat(wire, request, session, known, digest)
+            self._repeat(intake, known)
             return
         reason = self._closed()
         if reason is not None:
@@ -259,7 +274,7 @@ class Dispatcher:
             return
         quote = self._known_quote(request)
         if quote is not None:
-            self._pay_quote(wire, request, session, digest, token, quote)
+            self._pay_quote(intake, quote)
             return
 
         def quoted(fresh: Quote | str) -> None:
@@ -269,7 +284,7 @@ class Dispatcher:
             elif sum(row.amount for row in _chosen(fresh, request)) != request.amount:
                 self._refuse(wire, request, session, "quote_expired")
             else:
-                self._pay_quote(wire, request, session, digest, token, fresh)
+                self._pay_quote(intake, fresh)
 
         self._quote(request.account, quoted)
 
@@ -283,52 +298,32 @@ class Dispatcher:
             return "card_unavailable"
         return None
 
-    def _pay_quote(
-        self, wire: Wire, request: PaymentRequest, session: TerminalSession, digest: str, token: str, quote: Quote
-    ) -> None:
+    def _pay_quote(self, intake: Intake, quote: Quote) -> None:
+        request = intake.request
         rows = _chosen(quote, request)
         if request.receivables and len(rows) != len(request.receivables):
-            self._refuse(wire, request, session, "quote_expired")
+            self._refuse(intake.wire, request, intake.session, "quote_expired")
         elif not quote.partial_allowed and len(rows) != len(quote.rows):
-            self._refuse(wire, request, session, "partial_refused")
+            self._refuse(intake.wire, request, intake.session, "partial_refused")
         elif sum(row.amount for row in rows) != request.amount:
-            self._refuse(wire, request, session, "amount_mismatch")
+            self._refuse(intake.wire, request, intake.session, "amount_mismatch")
         else:
-            self._number(wire, request, session, digest, token, quote, rows)
+            intake.quote, intake.rows = quote, rows
+            self._sessions.take_stan(intake.session, partial(self._numbered, intake))
 
-    def _number(
-        self,
-        wire: Wire,
-        request: PaymentRequest,
-        session: TerminalSession,
-        digest: str,
-        token: str,
-        quote: Quote,
-        rows: list[Receivable],
-    ) -> None:
-        def numbered(stan: str | None) -> None:
-            # While the number was fetched the same request may have come again.
-            known = self._payments.by_kiosk_key(request.kiosk_key)
-            if known is not None:
-                self._repeat(wire, request, session, known, digest)
-            elif stan is None:
-                self._refuse(wire, request, session, "busy")
-            else:
-                self._begin(wire, request, session, digest, token, quote, rows, stan)
+    def _numbered(self, intake: Intake, stan: str | None) -> None:
+        # While the number was fetched the same request may have come again.
+        known = self._payments.by_kiosk_key(intake.request.kiosk_key)
+        if known is not None:
+            self._repeat(intake, known)
+        elif stan is None:
+            self._refuse(intake.wire, intake.request, intake.session, "busy")
+        else:
+            self._begin(intake, stan)
 
-        self._sessions.take_stan(session, numbered)
-
-    def _begin(
-        self,
-        wire: Wire,
-        request: PaymentRequest,
-        session: TerminalSession,
-        digest: str,
-        token: str,
-        quote: Quote,
-        rows: list[Receivable],
-        stan: str,
-    ) -> None:
+    def _begin(self, intake: Intake, stan: str) -> None:
+        request, session, quote = intake.request, intake.session, intake.quote
+        assert quote is not None
         now, wall_us = self._clock.now(), self._clock.wall_us()
         payment_id = self._ids.next()
         batch = session.terminal.batch_number
@@ -339,7 +334,7 @@ class Dispatcher:
             merchant_id=request.merchant_id,
             kiosk_date=request.date,
             kiosk_serial=request.serial,
-            digest=digest,
+            digest=intake.digest,
             account=request.account,
             amount=request.amount,
             batch_number=batch,
@@ -348,9 +343,9 @@ class Dispatcher:
             marketing_day=quote.marketing_day,
             postings=[
                 Posting(row.receivable, row.period, row.principal, row.penalty, row.amount, f"{payment_id}{n:02d}")
-                for n, row in enumerate(rows, 1)
+                for n, row in enumerate(intake.rows, 1)
             ],
-            card_token=token,
+            card_token=intake.token,
             card_masked=request.card.masked,
             entry_mode=request.card.entry_mode,
             original_60=f"{PURCHASE_60}{batch}000",
@@ -360,61 +355,47 @@ class Dispatcher:
             cut_over_at=now + days.seconds_to_cut_over(wall_us, self._cut_over_minute),
             card=request.card,
         )
-        slot = Slot(payment, session)
-        slot.waiters.append(partial(self._tell, wire, request, session, None))
-        slot.refused = partial(self._refused_claim, wire, request, session, digest, token, quote, rows, slot)
-        self._payments.start(slot)
+        if not intake.waiters:
+            intake.waiters.append(partial(self._tell, intake.wire, request, session, None))
+        self._payments.start(Slot(payment, session, waiters=intake.waiters, refused=partial(self._not_begun, intake)))
 
-    def _refused_claim(
-        self,
-        wire: Wire,
-        request: PaymentRequest,
-        session: TerminalSession,
-        digest: str,
-        token: str,
-        quote: Quote,
-        rows: list[Receivable],
-        slot: Slot,
-        claim: Claim | str,
-    ) -> None:
+    def _not_begun(self, intake: Intake, why: Claim | str) -> None:
         """Nothing of the payment was written and nothing was sent."""
-        if isinstance(claim, str):
-            self._refuse(wire, request, session, claim)
-        elif claim.kind is ClaimKind.STAN:
+        if isinstance(why, str):
+            self._end(intake, why)
+        elif why.kind is ClaimKind.STAN:
             # The number is still taken from an earlier round of the same batch: the next one.
-            self._number(wire, request, session, digest, token, quote, rows)
-        elif claim.kind is ClaimKind.KIOSK:
-            self._observer.count("switch_duplicates_total", (PEER,))
-            self._journal.find(claim, partial(self._found_repeat, wire, request, session, digest))
+            self._sessions.take_stan(intake.session, partial(self._numbered, intake))
+        elif why.kind is ClaimKind.KIOSK:
+            self._journal.find(why, partial(self._found_repeat, intake))
         else:
-            for waiter in slot.waiters[1:]:
-                waiter(slot.payment)
-            self._refuse(wire, request, session, "bill_locked")
+            self._end(intake, "bill_locked")
 
-    def _repeat(self, wire: Wire, request: PaymentRequest, session: TerminalSession, known: Slot, digest: str) -> None:
+    def _end(self, intake: Intake, outcome: Payment | str) -> None:
+        for waiter in intake.waiters or [partial(self._tell, intake.wire, intake.request, intake.session, None)]:
+            waiter(outcome)
+
+    def _repeat(self, intake: Intake, known: Slot) -> None:
         payment = known.payment
-        if payment.digest != digest:
-            self._conflict(wire, request, session)
-        elif payment.answer == "in_progress":
-            # It joins those who wait, and hears what they hear.
-            if len(known.waiters) < limits.INBOX_MAX:
-                known.waiters.append(partial(self._tell, wire, request, session, None))
-        else:
-            self._tell(wire, request, session, None, payment)
+        self._observer.count("switch_duplicates_total", (PEER,))
+        tell = partial(self._tell, intake.wire, intake.request, intake.session, None)
+        if payment.digest != intake.digest:
+            self._observer.event("kiosk.key_conflict", peer=intake.wire.peer, terminal=intake.request.terminal_id)
+            self._refuse(intake.wire, intake.request, intake.session, "key_conflict")
+        elif payment.answer != "in_progress":
+            tell(payment)
+        elif len(known.waiters) < limits.INBOX_MAX:
+            known.waiters.append(tell)  # it joins those who wait, and hears what they hear
 
-    def _found_repeat(
-        self, wire: Wire, request: PaymentRequest, session: TerminalSession, digest: str, stored: StoredPayment | None
-    ) -> None:
+    def _found_repeat(self, intake: Intake, stored: StoredPayment | None) -> None:
+        self._observer.count("switch_duplicates_total", (PEER,))
         if stored is None:
-            self._refuse(wire, request, session, "busy")
-        elif stored.body.get("digest") != digest:
-            self._conflict(wire, request, session)
+            self._end(intake, "busy")
+        elif stored.body.get("digest") != intake.digest:
+            self._observer.event("kiosk.key_conflict", peer=intake.wire.peer, terminal=intake.request.terminal_id)
+            self._end(intake, "key_conflict")
         else:
-            self._tell(wire, request, session, None, self._payments.stored(stored))
-
-    def _conflict(self, wire: Wire, request: Request, session: TerminalSession) -> None:
-        self._observer.event("kiosk.key_conflict", peer=wire.peer, terminal=request.terminal_id)
-        self._refuse(wire, request, session, "key_conflict")
+            self._end(intake, self._payments.stored(stored))
 
     # -------------------------------------------------------------------------------------------- result inquiry
     def _result(self, wire: Wire, request: ResultInquiry, session: TerminalSession) -> None:
@@ -442,10 +423,13 @@ class Dispatcher:
         request: Request,
         session: TerminalSession,
         asked: ResultInquiry | None,
-        payment: Payment,
+        outcome: Payment | str,
     ) -> None:
+        if isinstance(outcome, str):
+            self._refuse(wire, request, session, outcome)
+            return
         assert isinstance(request.reply, ReplyTo)
-        self._answer(wire, session, self._dialect.payment(request.reply, payment, self._now(), asked=asked))
+        self._answer(wire, session, self._dialect.payment(request.reply, outcome, self._now(), asked=asked))
 
     def _refuse(self, wire: Wire, request: Request, session: TerminalSession | None, code: str) -> None:
         assert isinstance(request.reply, ReplyTo)

@@ -50,7 +50,6 @@ class UpstreamLink:
     # ------------------------------------------------------------------------------------------ LinkHandler
     def wire_up(self, wire: Wire) -> None:
         self._wire = wire
-        self._observer.event("link.connected", link=self.name, peer=wire.peer)
         self._carry_out(self._machine.connected(self._clock.now()))
 
     def wire_lost(self, wire: Wire, reason: str) -> None:

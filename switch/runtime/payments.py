@@ -67,6 +67,10 @@ _SILENT: dict[type, Input] = {
 }
 
 
+# A kiosk that stands there: hears of the payment, or the code of why there is none.
+Waiter = Callable[[Payment | str], None]
+
+
 @dataclass(slots=True)
 class Ready:
     """A frame waiting for its record."""
@@ -83,14 +87,14 @@ class Slot:
     session: TerminalSession | None
     busy: bool = False
     inbox: deque[tuple[Input, Facts]] = field(default_factory=deque)
-    waiters: list[Callable[[Payment], None]] = field(default_factory=list)  # kiosks that stand there
+    waiters: list[Waiter] = field(default_factory=list)  # kiosks that stand there
     sealed: bytes | None = None  # card data for a reversal, as the journal keeps it
     ready: Ready | None = None
     request_id: int = 0  # of the outstanding marketing request
     outstanding: Sending | None = None
     timer: Timer | None = None
     timer_at: float = NEVER
-    refused: Callable[[Claim | str], None] | None = None  # who hears that a claim stood in the way, or another reason
+    refused: Callable[[Claim | str], None] | None = None  # who hears that it never began, and why
     leg_started_at: float = 0.0
 
 

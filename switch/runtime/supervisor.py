@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from switch.config import Config
@@ -12,7 +13,7 @@ from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import StartError, UnavailableError
-from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, RECOVERY_PAGE
+from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, RECOVERY_PAGE
 from switch.machines import days
 from switch.machines.payment import HostProfile
 from switch.net.framed import LEN2, LEN4
@@ -21,6 +22,7 @@ from switch.net.upstream import Dialer
 from switch.observe.health import Health, Heartbeat
 from switch.observe.log import Log, Observation
 from switch.observe.metrics import Metrics
+from switch.ports import SecurityModule, Terminals
 from switch.runtime.clock import SystemClock, SystemDice
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
@@ -34,27 +36,48 @@ from switch.store.migrate import pending
 from switch.store.terminals import PostgresTerminals
 
 
-class Supervisor:
-    """Args: dsn: of a running, migrated PostgreSQL; the embedded one is started by whoever calls us."""
+class Worker:
+    """One loop with its links, its journal's writer and its kiosks.
+
+    Args:
+        dsn: of a running, migrated PostgreSQL; a private server is started by whoever calls us.
+
+    Raises:
+        StartError: from the constructor or ``start``, with what to do.
+    """
 
     def __init__(self, config: Config, dsn: str) -> None:
         _assertions_on()
         _check_profiles(config)
         self._config = config
         self._dsn = dsn
-        self._metrics = Metrics()
-        self._observer = Observation(self._metrics, Log(config.observe.log_level))
-        self._clock = SystemClock()
+        self._times = config.times
+        self._cut_over_minute = _minutes(config.unionpay.profile.cut_over)
+        self.metrics = Metrics()
+        self.observer = Observation(self.metrics, Log(config.observe.log_level))
+        self.clock = SystemClock()
         self._dice = SystemDice()
-        self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._dialers: list[Dialer] = []
+        self._closing: list[Callable[[], Awaitable[None]]] = []  # how to undo what was started, oldest first
 
-    async def run(self) -> None:
-        """From start to the end of the drain. Raises StartError with what to do when it cannot start."""
-        config, clock, observer = self._config, self._clock, self._observer
-        times = config.times
-        loop = asyncio.get_running_loop()
-        timers = Timers(loop, clock, observer)
+    async def start(self) -> None:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Undo what was started, newest first; what is open stays in the journal for the next worker."""
+        while self._closing:
+            await self._closing.pop()()
+
+    @property
+    def kiosk_port(self) -> int:
+        return self.listener.port
+
+    async def _start(self) -> None:
+        config, clock, observer = self._config, self.clock, self.observer
         # Only development may begin with a key of its own making: a lost LMK must not be replaced in silence.
         read_lmk = load_or_create_lmk if config.environment == "development" else load_lmk
         security = SoftwareSecurityModule(
@@ -64,151 +87,109 @@ class Supervisor:
             clock.wall_us,
         )
         await self._wait_for_schema()
-        journal = PostgresJournal(self._dsn, clock=clock, observer=observer)
+        self.journal = PostgresJournal(self._dsn, clock=clock, observer=observer)
+        await self.journal.start()
+        self._closing.append(self._stop_journal)
         terminals = PostgresTerminals(self._dsn, clock=clock, observer=observer)
-        await journal.start()
-        try:
-            await terminals.start()
-            card_dialect = UnionPayDialect(bytes.fromhex(config.unionpay.tpdu), bytes.fromhex(config.unionpay.header))
-            marketing_dialect = MarketingDialect(config.marketing.channel)
-            codes = CardCodes()
-            card_link = CardLink(
-                config.unionpay.name,
-                card_dialect,
-                (config.unionpay.service_terminal, config.unionpay.service_merchant),
-                times,
-                timers,
-                clock,
-                observer,
-                journal,
-            )
-            marketing_link = MarketingLink(
-                config.marketing.name, marketing_dialect, times, timers, clock, observer, journal
-            )
-            sessions = TerminalSessions(terminals, security, card_link, clock, observer, old_key_s=times.card_s)
-            profile = HostProfile(
-                reversal_00_any=config.unionpay.profile.reversal_00 == "any",
-                not_found_proves=config.unionpay.profile.reversal_not_found == "proves",
-                deduplicates=config.marketing.profile.dedupe == "serial",
-            )
-            payments = Payments(
-                journal=journal,
-                security=security,
-                sessions=sessions,
-                card_link=card_link,
-                marketing_link=marketing_link,
-                card_dialect=card_dialect,
-                marketing_dialect=marketing_dialect,
-                codes=codes,
-                times=times,
-                profile=profile,
-                mac_algorithm=config.unionpay.mac,
-                unmacced_decline_reverses=config.unionpay.profile.unmacced_decline == "reverse",
-                clock=clock,
-                timers=timers,
-                observer=observer,
-            )
-            cut_over_minute = _minutes(config.unionpay.profile.cut_over)
-            dispatcher = Dispatcher(
-                dialect=KioskDialect(codes),
-                marketing_dialect=marketing_dialect,
-                sessions=sessions,
-                payments=payments,
-                card_link=card_link,
-                marketing_link=marketing_link,
-                journal=journal,
-                security=security,
-                times=times,
-                profile=profile,
-                mac_algorithm=config.unionpay.mac,
-                cut_over_minute=cut_over_minute,
-                ids=PaymentIds(clock, journal.epoch),
-                clock=clock,
-                timers=timers,
-                observer=observer,
-            )
+        await terminals.start()
+        self._closing.append(terminals.stop)
 
-            def not_ready() -> list[str]:
-                # The loop's beat is also when slow-moving numbers are published.
-                observer.gauge("switch_open_payments", payments.open_count)
-                observer.gauge("switch_journal_pending", journal.pending)
-                reasons = []
-                if dispatcher.draining:
-                    reasons.append("draining")
-                if not journal.accepting:
-                    reasons.append("the journal cannot commit: PostgreSQL is away or slow")
-                reasons += [f"link {link.name} is down" for link in (card_link, marketing_link) if not link.is_up]
-                return reasons
+        self._build(security, terminals)
 
-            heartbeat = Heartbeat(
-                observer,
-                not_ready=not_ready,
-                drained=lambda: dispatcher.draining and payments.driven_count == 0,
-            )
-            health = Health(config.observe, heartbeat, self._metrics.text, version={"epoch": str(journal.epoch)})
-            dialers = [
-                Dialer(
-                    config.unionpay.host,
-                    config.unionpay.port,
-                    LEN2,
-                    card_link,
-                    observer,
-                    self._dice,
-                    name=card_link.name,
-                ),
-                Dialer(
-                    config.marketing.host,
-                    config.marketing.port,
-                    LEN4,
-                    marketing_link,
-                    observer,
-                    self._dice,
-                    name=marketing_link.name,
-                ),
-            ]
-            card_link.dialer, marketing_link.dialer = dialers
-            listener = KioskListener(config.listen, dispatcher, observer, clock)
+        heartbeat = Heartbeat(observer, not_ready=self._not_ready, drained=self._drained)
+        health = Health(config.observe, heartbeat, self.metrics.text, version={"epoch": str(self.journal.epoch)})
+        health.start()
+        self._closing.append(_as_async(health.stop))
+        heartbeat.start()
+        self._closing.append(_as_async(heartbeat.stop))
+        # Payments of the last run first: they must be known before the same kiosks ask again.
+        adopted = await self._recover()
+        for dialer in self._dialers:
+            dialer.start()
+            self._closing.append(dialer.stop)
+        await self.listener.start()
+        self._closing.append(lambda: self.listener.stop("stopping"))
+        observer.event(
+            "switch.started",
+            address=f"{config.listen.host}:{self.listener.port}",
+            epoch=self.journal.epoch,
+            adopted=adopted,
+            time_profile=self._times.name,
+            environment=config.environment,
+        )
 
-            health.start()
-            heartbeat.start()
-            try:
-                # Payments of the last run first: their claims must be driven before the same kiosks ask again.
-                adopted = await self._recover(journal, payments, cut_over_minute)
-                for dialer in dialers:
-                    dialer.start()
-                await listener.start()
-                observer.event(
-                    "switch.started",
-                    address=f"{config.listen.host}:{listener.port}",
-                    epoch=journal.epoch,
-                    adopted=adopted,
-                    time_profile=times.name,
-                    environment=config.environment,
-                )
-                self._on_signals(loop)
-                await self._stop.wait()
-                await self._drain(dispatcher, payments, times.drain_s)
-            finally:
-                await listener.stop("stopping")
-                for dialer in dialers:
-                    await dialer.stop()
-                heartbeat.stop()
-                health.stop()
-                timers.stop()
-                observer.event("switch.stopped", open=payments.open_count)
-        finally:
-            await terminals.stop()
-            await journal.stop()
+    def _build(self, security: SecurityModule, terminals: Terminals) -> None:
+        """The object graph; nothing of it has started."""
+        config, clock, observer, times = self._config, self.clock, self.observer, self._times
+        journal = self.journal
+        timers = Timers(asyncio.get_running_loop(), clock, observer)
+        self._closing.append(_as_async(timers.stop))
+        unionpay, marketing = config.unionpay, config.marketing
+        card_dialect = UnionPayDialect(bytes.fromhex(unionpay.tpdu), bytes.fromhex(unionpay.header))
+        marketing_dialect = MarketingDialect(marketing.channel)
+        codes = CardCodes()
+        service = (unionpay.service_terminal, unionpay.service_merchant)
+        self.card_link = CardLink(unionpay.name, card_dialect, service, times, timers, clock, observer, journal)
+        self.marketing_link = MarketingLink(marketing.name, marketing_dialect, times, timers, clock, observer, journal)
+        for link, host, port, framing in (
+            (self.card_link, unionpay.host, unionpay.port, LEN2),
+            (self.marketing_link, marketing.host, marketing.port, LEN4),
+        ):
+            dialer = Dialer(host, port, framing, link, observer, self._dice, name=link.name)
+            link.dialer = dialer
+            self._dialers.append(dialer)
+        sessions = TerminalSessions(terminals, security, self.card_link, clock, observer, old_key_s=times.card_s)
+        profile = HostProfile(
+            reversal_00_any=unionpay.profile.reversal_00 == "any",
+            not_found_proves=unionpay.profile.reversal_not_found == "proves",
+            deduplicates=marketing.profile.dedupe == "serial",
+        )
+        self.payments = Payments(
+            journal=journal,
+            security=security,
+            sessions=sessions,
+            card_link=self.card_link,
+            marketing_link=self.marketing_link,
+            card_dialect=card_dialect,
+            marketing_dialect=marketing_dialect,
+            codes=codes,
+            times=times,
+            profile=profile,
+            mac_algorithm=unionpay.mac,
+            unmacced_decline_reverses=unionpay.profile.unmacced_decline == "reverse",
+            clock=clock,
+            timers=timers,
+            observer=observer,
+        )
+        self.dispatcher = Dispatcher(
+            dialect=KioskDialect(codes),
+            marketing_dialect=marketing_dialect,
+            sessions=sessions,
+            payments=self.payments,
+            card_link=self.card_link,
+            marketing_link=self.marketing_link,
+            journal=journal,
+            security=security,
+            times=times,
+            profile=profile,
+            mac_algorithm=unionpay.mac,
+            cut_over_minute=self._cut_over_minute,
+            ids=PaymentIds(clock, journal.epoch),
+            clock=clock,
+            timers=timers,
+            observer=observer,
+        )
+        self.listener = KioskListener(config.listen, self.dispatcher, observer, clock)
 
     async def _wait_for_schema(self) -> None:
         """A database that is just starting is waited for; one without our schema is a person's business."""
-        ends_at = self._clock.now() + DATABASE_START_WAIT_S
+        ends_at = self.clock.now() + DATABASE_START_WAIT_S
         while True:
             try:
                 missing = await pending(self._dsn)
                 break
             except UnavailableError as error:
-                if self._clock.now() >= ends_at:
+                if self.clock.now() >= ends_at:
                     raise StartError(
                         "database_away",
                         f"PostgreSQL does not answer for {DATABASE_START_WAIT_S:.0f} s: {error.detail}; "
@@ -218,36 +199,75 @@ class Supervisor:
         if missing:
             raise StartError("schema", f"the database lacks {len(missing)} migrations; run: gridswitch migrate")
 
-    async def _recover(self, journal: PostgresJournal, payments: Payments, cut_over_minute: int) -> int:
-        wall_us = self._clock.wall_us()
-        today = days.settlement_day(wall_us, cut_over_minute)
-        to_cut_over = self._clock.now() + days.seconds_to_cut_over(wall_us, cut_over_minute)
+    async def _recover(self) -> int:
+        wall_us = self.clock.wall_us()
+        today = days.settlement_day(wall_us, self._cut_over_minute)
+        to_cut_over = self.clock.now() + days.seconds_to_cut_over(wall_us, self._cut_over_minute)
         after, adopted = 0, 0
-        while page := await journal.load_open(after, RECOVERY_PAGE):
+        while page := await self.journal.load_open(after, RECOVERY_PAGE):
             for stored in page:
                 after = stored.payment_id
                 adopted += 1
                 same_day = stored.body.get("settlement_day") == today
-                payments.adopt(stored, cut_over_at=to_cut_over if same_day else self._clock.now())
+                self.payments.adopt(stored, cut_over_at=to_cut_over if same_day else self.clock.now())
         return adopted
 
-    def _on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        def stop() -> None:
-            if self._stop.is_set():
-                self._hurry.set()
-            self._stop.set()
+    async def _stop_journal(self) -> None:
+        await self.journal.stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+    # -------------------------------------------------------------------------------------------- health and drain
+    def _not_ready(self) -> list[str]:
+        # The loop's beat is also when slow-moving numbers are published.
+        self.observer.gauge("switch_open_payments", self.payments.open_count)
+        self.observer.gauge("switch_journal_pending", self.journal.pending)
+        reasons = ["draining"] if self.dispatcher.draining else []
+        if not self.journal.accepting:
+            reasons.append("the journal cannot commit: PostgreSQL is away or slow")
+        links = (self.card_link, self.marketing_link)
+        return reasons + [f"link {link.name} is down" for link in links if not link.is_up]
 
-    async def _drain(self, dispatcher: Dispatcher, payments: Payments, drain_s: float) -> None:
-        """No new payments; those that run are brought to an end. A second signal hands over at once."""
-        dispatcher.draining = True
-        self._observer.event("switch.draining", open=payments.open_count, at_most_s=drain_s)
-        ends_at = self._clock.now() + drain_s
-        while payments.driven_count and self._clock.now() < ends_at and not self._hurry.is_set():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        self._observer.event("switch.drained", left_open=payments.driven_count)
+    def _drained(self) -> bool:
+        return self.dispatcher.draining and self.payments.driven_count == 0
+
+    async def drain(self, hurry: asyncio.Event) -> int:
+        """No new payments; those that run are brought to an end. Returns how many are left for the next worker."""
+        self.dispatcher.draining = True
+        self.observer.event("switch.draining", open=self.payments.open_count, at_most_s=self._times.drain_s)
+        ends_at = self.clock.now() + self._times.drain_s
+        while self.payments.driven_count and self.clock.now() < ends_at and not hurry.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_LOOK_S)
+        left = self.payments.driven_count
+        self.observer.event("switch.drained", left_open=left)
+        return left
+
+
+async def serve(config: Config, dsn: str) -> None:
+    """Run one worker until SIGTERM or SIGINT, drain, stop. A second signal hands over at once."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    worker = Worker(config, dsn)
+
+    def signalled() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    await worker.start()
+    try:
+        await stop.wait()
+        await worker.drain(hurry)
+    finally:
+        await worker.stop()
+        worker.observer.event("switch.stopped", open=worker.payments.open_count)
+
+
+def _as_async(stop: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def stopped() -> None:
+        stop()
+
+    return stopped
 
 
 def _minutes(cut_over: str) -> int:

@@ -395,15 +395,15 @@ class PostgresJournal:
         keys: set[_EventKey] = set()
         taken: set[_ClaimKey] = set()
         given: set[tuple[_ClaimKey, int]] = set()
-        lost = len(group)
         for waiting in group:
             if self._was_written(waiting, writers, settled):
                 continue
             wanted: list[_ClaimKey] = [(claim.kind, claim.key) for claim in waiting.entry.claims]
+            gives = {((claim.kind, claim.key), waiting.entry.payment_id) for claim in waiting.entry.releases}
             refused = [
                 claim
                 for claim, key in zip(waiting.entry.claims, wanted, strict=True)
-                if key in holders and (key, holders[key]) not in given
+                if key in holders and (key, holders[key]) not in given | gives
             ]
             if waiting.key in keys or any(key in taken for key in wanted):
                 later.append(waiting)  # an earlier neighbour wants the same: it goes first
@@ -417,8 +417,8 @@ class PostgresJournal:
                 again.append(waiting)
                 keys.add(waiting.key)
                 taken.update(wanted)
-                given.update(((claim.kind, claim.key), waiting.entry.payment_id) for claim in waiting.entry.releases)
-        if len(again) == lost:
+                given |= gives
+        if len(again) == len(group):
             # What stood in the way is gone. Halves, so that nothing can make us go round in circles.
             return self._split(again, StartError("conflict", "a unique key is refused but nobody holds it"))
         return [part for part in (later, again) if part]  # the last is taken first

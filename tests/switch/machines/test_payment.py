@@ -172,7 +172,9 @@ def test_a_purchase_is_never_sent_twice() -> None:
 def test_a_refused_bill_is_fenced_before_the_card_is_reversed() -> None:
     machine = charged()
     fence = give(machine, Input.BILL_REJECTED, 100.2, Facts(response_code="73"))
-    assert [effect for effect in fence if isinstance(effect, SendCancel)] == [SendCancel(machine.postings[0], undo=False)]
+    assert [effect for effect in fence if isinstance(effect, SendCancel)] == [
+        SendCancel(machine.postings[0], undo=False)
+    ]
     assert not [effect for effect in fence if isinstance(effect, SendReversal)]
     assert machine.answer == "being_returned"
     undone = give(machine, Input.CANCEL_DONE, 100.3)
@@ -354,10 +356,18 @@ def test_final_states_never_change() -> None:
         assert machine.state is state
 
 
-def test_an_approval_after_the_end_raises_the_alarm() -> None:
+def test_an_approval_after_not_found_was_believed_raises_the_alarm() -> None:
+    machine = in_doubt()
+    give(machine, Input.REVERSAL_NOT_FOUND, 102.1, Facts(response_code="25"))
+    give(machine, Input.RETRY_DUE, 105.2)
+    give(machine, Input.REVERSAL_NOT_FOUND, 105.3, Facts(response_code="25"))
+    assert give(machine, Input.CARD_APPROVED, 106.0, replace(APPROVED)) == [Note("late_after_final")]
+
+
+def test_an_approval_after_a_reversal_that_found_the_charge_is_only_late() -> None:
     machine = in_doubt()
     give(machine, Input.REVERSAL_DONE, 102.1, Facts(response_code="00"))
-    assert give(machine, Input.CARD_APPROVED, 102.2, replace(APPROVED)) == [Note("late_after_final")]
+    assert give(machine, Input.CARD_APPROVED, 102.2, replace(APPROVED)) == [Note("late")]
 
 
 def test_every_open_state_can_be_taken_over() -> None:

@@ -147,7 +147,11 @@ class Peer:
     async def connect(port: int) -> Peer:
         sock = socket.socket()
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            raise
         return Peer(sock)
 
     async def send(self, data: bytes) -> None:

@@ -136,8 +136,7 @@ def test_a_closed_door_keeps_those_inside(run: Run) -> None:
         door.listener.stop_accepting()
         await asyncio.sleep(0.01)
         with pytest.raises(OSError):
-            late = await Peer.connect(door.listener.port)
-            late.close()
+            await Peer.connect(door.listener.port)
         await inside.send(len2(b"still here"))
         assert await inside.receive(12) == len2(b"still here")
 
@@ -203,7 +202,7 @@ def test_accepted_sockets_have_their_options(run: Run) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == limits.KIOSK_PARTIAL_FRAME_S * 1000
-        assert wire.peer == "127.0.0.1:{}".format(peer.sock.getsockname()[1])
+        assert wire.peer == f"127.0.0.1:{peer.sock.getsockname()[1]}"
         await door.listener.stop("done")
         peer.close()
 

@@ -82,7 +82,14 @@ class Terminal(Peer):
 
     async def sign_on(self, network_code: str = "003") -> iso8583.Message:
         answer = await self.ask(
-            {0: "0800", 11: "000001", 41: self.terminal_id, 42: self.merchant_id, 60: f"00000000{network_code}", 63: "001"}
+            {
+                0: "0800",
+                11: "000001",
+                41: self.terminal_id,
+                42: self.merchant_id,
+                60: f"00000000{network_code}",
+                63: "001",
+            }
         )
         assert answer is not None
         if answer[39] == "00":
@@ -175,9 +182,12 @@ class Channel(Peer):
 
     async def ask(self, op: str, wait_s: float = 5.0, **fields: Any) -> dict[str, Any]:
         """The answer; {} for silence."""
+        self.write_request(op, **fields)
+        return await self.hear(wait_s)
+
+    def write_request(self, op: str, **fields: Any) -> None:
         self._last_id += 1
         self.write(orjson.dumps({"op": op, "id": self._last_id, "channel": "test", **fields}))
-        return await self.hear(wait_s)
 
     async def hear(self, wait_s: float = 5.0) -> dict[str, Any]:
         frame = await self.read(wait_s)
@@ -306,6 +316,9 @@ class FakeSwitch:
             )
             connection.send(message.reply({39: "00", 60: "00000001003", 62: workingkeys.build(keys)}))
             return
+        if message.mti == "0820":
+            connection.send(message.reply({39: "00"}))
+            return
         key = self._keys.get(terminal)
         if key is None:
             connection.send(message.reply({39: "77"}))
@@ -361,4 +374,6 @@ class FakeSwitch:
 
 
 def _stable(code: str) -> str:
-    return {"00": "completed", "51": "declined", "U1": "result_unknown", "R2": "returned", "U2": "unproven"}.get(code, "")
+    return {"00": "completed", "51": "declined", "U1": "result_unknown", "R2": "returned", "U2": "unproven"}.get(
+        code, ""
+    )

@@ -278,7 +278,11 @@ def test_a_restarted_host_knows_what_it_knew(tmp_path: Path) -> None:
         file.write(b'{"at": 1, "fact": "cha')  # killed while it wrote
     assert read_charges(ledger) == truth
     run(after(terminal, last_rrn))
-    assert {key[2]: charge.net for key, charge in read_charges(ledger).items()} == {"000001": 0, "000002": 0, "000004": 4}
+    assert {key[2]: charge.net for key, charge in read_charges(ledger).items()} == {
+        "000001": 0,
+        "000002": 0,
+        "000004": 4,
+    }
 
 
 def test_yesterdays_charge_cannot_be_reversed(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""The compiled codec: what it refuses, and with which words."""
+
+from typing import Any
+
+import pytest
+
+import iso8583
+
+DECODE_ERRORS = [
+    ("02", "mti at byte 0", "the message ends inside the MTI [truncated]"),
+    ("0200 70", "bitmap at byte 2", "the message ends inside the bitmap [truncated]"),
+    ("0200 4000000000000000 16 6222", "field 2 at byte 10", "the message ends inside the field [truncated]"),
+    ("0200 0000000000000001", "field 64 at byte 10", "the message ends inside the field [truncated]"),
+    (
+        "0200 4000000000000000 20 62220000000000000017",
+        "field 2 at byte 10",
+        "length prefix above the maximum of 19 [length]",
+    ),
+    ("0200 4000000000000000 04 6222", "field 2 at byte 10", "length prefix below the minimum of 8 [length]"),
+    ("0200 4000000000000000 1A 6222", "field 2 at byte 10", "length prefix is not made of decimal digits [prefix]"),
+    (
+        "0200 1000000000000000 00000000125C",
+        "field 4 at byte 10",
+        "expected digits, found something else at byte 15 [content]",
+    ),
+    (
+        "0200 0000000002000000 00FF",
+        "field 39 at byte 10",
+        "expected letters, digits or spaces, found something else at byte 10 [content]",
+    ),
+    (
+        "0200 0000000000000002 0003 43D620",
+        "field 63 at byte 10",
+        "expected GBK text, found something else at byte 13 [text]",
+    ),
+    (
+        "0200 0000000000000200 0003 9F2609",
+        "field 55 at byte 10",
+        "expected BER-TLV objects, found something else at byte 12 [tlv]",
+    ),
+    (
+        "0200 0800000000000000",
+        "field 5 at byte 2",
+        "bit 5 of the bitmap is set, but spec unionpay_pos does not define the field [undefined]",
+    ),
+    (
+        "0200 8000000000000000",
+        "bitmap at byte 2",
+        "bit 1 is set, but spec unionpay_pos has 64 fields and no secondary bitmap [bitmap]",
+    ),
+    ("02A0 0000000000000000", "mti at byte 0", "expected four digits [mti]"),
+    ("0200 0000000000000000 00", "message at byte 10", "1 byte is left after the last field [trailing]"),
+    ("0200 0000000000000000 0000", "message at byte 10", "2 bytes are left after the last field [trailing]"),
+]
+
+
+@pytest.mark.parametrize(("data", "place", "detail"), DECODE_ERRORS, ids=lambda value: value[:40])
+def test_bad_bytes_are_refused_with_what_where_and_code(spec: iso8583.Spec, data: str, place: str, detail: str) -> None:
+    with pytest.raises(iso8583.DecodeError) as caught:
+        spec.decode(bytes.fromhex(data))
+    assert str(caught.value) == f"{place}: {detail}"
+    assert detail.endswith(f"[{caught.value.code}]")
+
+
+def test_a_hex_bitmap_must_be_hexadecimal() -> None:
+    with pytest.raises(iso8583.DecodeError) as caught:
+        iso8583.load("iso8583_1987_ascii").decode(b"0800" + b"002000000000000G")
+    assert (
+        str(caught.value)
+        == "bitmap at byte 4: expected hexadecimal characters, found something else at byte 19 [bitmap]"
+    )
+
+
+def test_an_oversized_message_is_refused_as_such(spec: iso8583.Spec) -> None:
+    with pytest.raises(iso8583.DecodeError) as caught:
+        spec.decode(bytes(70000))
+    assert str(caught.value) == "message at byte 0: larger than 65535 bytes [size]"
+
+
+ENCODE_ERRORS: list[tuple[dict[Any, Any], str]] = [
+    ({11: "000001"}, "mti: give the MTI as field 0 [missing]"),
+    ({0: "020"}, "mti: expected four digits [mti]"),
+    ({0: "02X0"}, "mti: expected four digits [mti]"),
+    ({0: 200}, "mti: expected str, got int [type]"),
+    ({0: "0200", 4: "1250"}, "field 4: expected 12 digits, got 4 [length]"),
+    ({0: "0200", 4: 10**12}, "field 4: expected 12 digits, got 13 [length]"),
+    ({0: "0200", 4: -1}, "field 4: expected digits, got a negative number [content]"),
+    ({0: "0200", 4: 12.5}, "field 4: expected str, got float [type]"),
+    ({0: "0200", 4: True}, "field 4: expected str, got bool [type]"),
+    ({0: "0200", 4: "00000000125x"}, "field 4: expected digits, found something else at position 11 [content]"),
+    ({0: "0200", 4: "００００００００１２５０"}, "field 4: expected digits [content]"),
+    ({0: "0200", 32: 3062900}, "field 32: expected str; an int has no leading zeros and the length varies [type]"),
+    ({0: "0200", 41: 10000001}, "field 41: expected str; only numeric fields take an int [type]"),
+    ({0: "0200", 41: "1"}, "field 41: expected 8 bytes, got 1 [length]"),
+    ({0: "0200", 41: b"10000001"}, "field 41: expected str, got bytes [type]"),
+    ({0: "0200", 2: "1" * 20}, "field 2: expected 8 to 19 digits, got 20 [length]"),
+    ({0: "0200", 52: "0102030405060708"}, "field 52: expected bytes, got str [type]"),
+    ({0: "0200", 52: b"1"}, "field 52: expected 8 bytes, got 1 [length]"),
+    ({0: "0200", 55: b"\x9f"}, "field 55: expected BER-TLV objects, found something else at position 0 [tlv]"),
+    ({0: "0200", 55: "9F"}, "field 55: expected bytes, or a dict or list of TLV objects, got str [type]"),
+    ({0: "0200", 55: {"9F": b""}}, "field 55.9F: not a BER-TLV tag [tlv]"),
+    ({0: "0200", 55: {"9F26": "00"}}, "field 55.9F26: expected bytes, got str [type]"),
+    ({0: "0200", 63: "🙂"}, "field 63: expected GBK text, found something else at position 0 [text]"),
+    ({0: "0200", 63: "\ud800"}, "field 63: a character is not in GBK [text]"),
+    ({0: "0200", 63: "\n"}, "field 63: expected GBK text, found something else at position 0 [text]"),
+    ({0: "0200", 5: "1"}, "field 5: not defined in spec unionpay_pos [undefined]"),
+    ({0: "0200", 1: "1"}, "field 1: not defined in spec unionpay_pos [undefined]"),
+    ({0: "0200", "amonut": 1}, "amonut: not defined in spec unionpay_pos [undefined]"),
+    ({0: "0200", 4: 1, "amount": 1}, "field 4: given twice, by number and by name [duplicate]"),
+]
+
+
+@pytest.mark.parametrize(("values", "text"), ENCODE_ERRORS, ids=lambda value: str(value)[:60])
+def test_bad_values_are_refused_with_what_where_and_code(spec: iso8583.Spec, values: dict[Any, Any], text: str) -> None:
+    before = dict(values)
+    with pytest.raises(iso8583.EncodeError) as caught:
+        spec.encode(values)
+    assert str(caught.value) == text
+    assert text.endswith(f"[{caught.value.code}]")
+    assert values == before
+
+
+def test_a_header_is_as_long_as_the_link_says() -> None:
+    spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
+    assert spec.encode({0: "0800"}, header=bytes(11)).startswith(bytes(11) + b"\x08\x00")
+    for header, text in [
+        (None, "header: expected 11 bytes in front of the MTI, got 0 [header]"),
+        (bytes(5), "header: expected 11 bytes in front of the MTI, got 5 [header]"),
+        ("6000", "header: expected bytes, got str [type]"),
+    ]:
+        with pytest.raises(iso8583.EncodeError) as caught:
+            spec.encode({0: "0800"}, header=header)  # type: ignore[arg-type]
+        assert str(caught.value) == text
+
+
+def test_a_message_above_the_limit_cannot_be_built() -> None:
+    spec = iso8583.load("iso8583_1987_ascii")
+    big: dict[int, Any] = {0: "0200"} | dict.fromkeys([*range(56, 64), *range(105, 128)], "x" * 999)
+    assert len(spec.encode(big)) > 30000
+    with pytest.raises(iso8583.EncodeError) as caught:
+        spec.encode(big | {62: "x" * 70000})
+    assert caught.value.code == "size"
+
+
+def test_numbers_get_their_zeros_and_names_work_too(spec: iso8583.Spec) -> None:
+    data = spec.encode({"mti": "0200", "amount": 1250, 11: 7, 22: 21, 25: 0})
+    assert spec.decode(data).to_dict() == {0: "0200", 4: "000000001250", 11: "000007", 22: "021", 25: "00"}
+
+
+def test_none_leaves_a_field_out(spec: iso8583.Spec) -> None:
+    assert spec.encode({0: "0200", 38: None}) == spec.encode({0: "0200"})
+
+
+def test_encoding_does_not_change_what_it_is_given(spec: iso8583.Spec, purchase_values: dict[int, Any]) -> None:
+    before = dict(purchase_values)
+    spec.encode(purchase_values)
+    assert purchase_values == before
+
+
+def test_equals_and_d_are_the_same_separator(spec: iso8583.Spec) -> None:
+    with_d = spec.encode({0: "0200", 35: "6222000000000017D3012"})
+    assert with_d == spec.encode({0: "0200", 35: "6222000000000017=3012"})
+    assert spec.decode(with_d)[35] == "6222000000000017=3012"
+
+
+def test_an_encrypted_track_keeps_its_letters(spec: iso8583.Spec) -> None:
+    data = spec.encode({0: "0200", 35: "6222000=491C8C34EB509A8F"})
+    assert spec.decode(data)["track2"] == "6222000=491C8C34EB509A8F"
+
+
+def test_specs_do_not_share_state(purchase: bytes) -> None:
+    pos, kiosk = iso8583.load("unionpay_pos"), iso8583.load("kiosk")
+    digits = pos.encode({0: "0500", 48: "0000"})
+    objects = kiosk.encode({0: "0200", 48: {"C1": b"x"}})
+    assert pos.decode(digits)[48] == "0000"
+    assert kiosk.decode(objects)[48] == b"\xc1\x01x"
+    with pytest.raises(iso8583.DecodeError):
+        kiosk.decode(digits)
+    assert pos.decode(purchase)[4] == kiosk.decode(purchase)[4]
+
+
+def test_empty_variable_fields_are_present_and_empty(spec: iso8583.Spec) -> None:
+    values = {0: "0200", 32: "", 35: "", 44: "", 48: "", 55: b"", 62: b""}
+    data = spec.encode(values)
+    assert spec.decode(data).to_dict() == values
+
+
+def test_a_number_field_that_counts_bytes_needs_whole_bytes(tmp_path: Any) -> None:
+    path = tmp_path / "bytes.toml"
+    path.write_text(
+        'name = "bytes"\nextends = "unionpay_pos"\n'
+        '[field.32]\nlength_max = 6\nlength_prefix = "bcd2"\nlength_unit = "bytes"\n',
+        encoding="utf-8",
+    )
+    spec = iso8583.load(path)
+    data = spec.encode({0: "0200", 32: "03062900"})
+    assert data[10:] == bytes.fromhex("0403062900")
+    assert spec.decode(data)[32] == "03062900"
+    with pytest.raises(iso8583.EncodeError) as caught:
+        spec.encode({0: "0200", 32: "123"})
+    assert str(caught.value) == "field 32: expected 0 to 6 bytes of two digits each, got 3 digits [length]"
+
+
+def test_a_strict_pad_must_be_zero(tmp_path: Any) -> None:
+    path = tmp_path / "strict.toml"
+    path.write_text('name = "strict"\nextends = "unionpay_pos"\n[field.22]\npad_strict = true\n', encoding="utf-8")
+    with pytest.raises(iso8583.DecodeError) as caught:
+        iso8583.load(path).decode(bytes.fromhex("0200 0000040000000000 021F"))
+    assert caught.value.code == "content"
