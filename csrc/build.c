@@ -16,8 +16,7 @@ uint32_t iso_build_field_size(const iso_field *field, const iso_value *value)
     }
     const uint32_t prefix_size =
         iso_decimal_size(field->prefix_digits, (iso_digits_form)field->prefix_form);
-    return prefix_size +
-           (field->packing == ISO_PACK_BYTES ? value->size : (value->size + 1) / 2);
+    return prefix_size + (field->packing == ISO_PACK_BYTES ? value->size : (value->size + 1) / 2);
 }
 
 uint32_t iso_build_base_size(const iso_spec *spec, bool secondary)
@@ -75,8 +74,7 @@ static iso_status write_field(const iso_spec *spec, uint32_t number, const iso_v
     uint32_t index = 0;
     iso_status status = ISO_OK;
     if (field->packing == ISO_PACK_BYTES) {
-        status =
-            iso_content_check((iso_content)field->content, value->data, value->size, &index);
+        status = iso_content_check((iso_content)field->content, value->data, value->size, &index);
         if (status == ISO_OK && value_size > 0) {
             memcpy(to, value->data, value_size);
         }

@@ -38,8 +38,7 @@ static iso_status read_bitmaps(const iso_spec *spec, const uint8_t *data, uint32
     uint32_t position = at;
     present[1] = 0;
     for (uint32_t word = 0; word < 2; word++) {
-        const iso_status status =
-            iso_bitmap_read(form, data, size, at, &present[word], &position);
+        const iso_status status = iso_bitmap_read(form, data, size, at, &present[word], &position);
         if (status != ISO_OK) {
             return fail(fault, status, 1, at, status == ISO_E_BITMAP ? position : at, 0);
         }
@@ -104,8 +103,8 @@ static iso_status read_field(const iso_spec *spec, uint32_t number, const uint8_
     }
     uint32_t index = 0;
     if (field->packing == ISO_PACK_BYTES) {
-        status = iso_content_check((iso_content)field->content, data + value_offset, value_size,
-                                   &index);
+        status =
+            iso_content_check((iso_content)field->content, data + value_offset, value_size, &index);
     } else {
         status = check_packed(field, data + value_offset, length, &index);
     }

@@ -60,7 +60,8 @@ iso_status iso_bitmap_read(iso_bitmap_form form, const uint8_t *data, uint32_t s
                            uint32_t offset, uint64_t *bits, uint32_t *position);
 void iso_bitmap_write(iso_bitmap_form form, uint64_t bits, uint8_t *out);
 
-/* Bit of field 1..64 (or 65..128 in the second word), counted from the left as the standard does. */
+/* Bit of field 1..64 (or 65..128 in the second word), counted from the left as the standard does.
+ */
 static inline uint64_t iso_bit(uint32_t field)
 {
     return UINT64_C(1) << (63u - ((field - 1u) & 63u));

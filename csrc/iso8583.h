@@ -21,7 +21,7 @@
 #define ISO_FIELD_MAX 128u
 #define ISO_TABLE_SIZE (ISO_FIELD_MAX + 1u) /* arrays indexed by field number */
 #define ISO_MTI_DIGITS 4u
-/* Offsets are 16 bits wide, so that a layout stays small enough to live in a cache line or two. */
+/* Offsets are 16 bits wide: an index that is kept with every message takes 6 bytes a field. */
 #define ISO_MESSAGE_SIZE_MAX 65535u
 #define ISO_FIELD_LENGTH_MAX 9999u /* four digits of length prefix */
 #define ISO_TLV_TAG_SIZE_MAX 4u
@@ -30,7 +30,7 @@
 
 typedef enum iso_status {
     ISO_OK = 0,
-    ISO_E_TRUNCATED = 1, /* the input ends inside a field: wait for more, or reject at end of frame */
+    ISO_E_TRUNCATED = 1, /* the input ends inside a field */
     ISO_E_TRAILING = 2,  /* bytes are left after the last field */
     ISO_E_SIZE = 3,      /* the whole message is above ISO_MESSAGE_SIZE_MAX */
     ISO_E_MTI = 4,       /* the MTI is not four digits */
@@ -64,9 +64,9 @@ typedef struct iso_fault {
 
 /* How the value is packed. */
 typedef enum iso_packing {
-    ISO_PACK_NONE = 0,      /* the field is not defined */
-    ISO_PACK_BYTES = 1,     /* one byte a character, or raw binary */
-    ISO_PACK_BCD_LEFT = 2,  /* two digits a byte, an odd count is padded on the right: 021 = 02 10 */
+    ISO_PACK_NONE = 0,     /* the field is not defined */
+    ISO_PACK_BYTES = 1,    /* one byte a character, or raw binary */
+    ISO_PACK_BCD_LEFT = 2, /* two digits a byte, an odd count is padded on the right: 021 = 02 10 */
     ISO_PACK_BCD_RIGHT = 3, /* two digits a byte, an odd count is padded on the left: 021 = 00 21 */
     ISO_PACK_TRACK_LEFT = 4 /* as BCD_LEFT, but all nibbles allowed and D stands for '=' */
 } iso_packing;
@@ -86,10 +86,7 @@ typedef enum iso_content {
 
 /* What a length prefix counts. Two libraries that disagree here lose step with each other at the
  * first odd field, so it is a fact of the spec and never derived from the packing. */
-typedef enum iso_unit {
-    ISO_UNIT_BYTES = 0,
-    ISO_UNIT_DIGITS = 1
-} iso_unit;
+typedef enum iso_unit { ISO_UNIT_BYTES = 0, ISO_UNIT_DIGITS = 1 } iso_unit;
 
 typedef enum iso_digits_form {
     ISO_FORM_BCD = 0,  /* packed, two digits a byte */
@@ -116,7 +113,8 @@ typedef struct iso_spec {
     uint8_t mti_form;    /* iso_digits_form */
     uint8_t bitmap_form; /* iso_bitmap_form */
     uint8_t field_max;   /* 64 or 128; with 64, bit 1 is an error */
-    uint64_t defined[2]; /* set by iso_spec_check: which fields have an entry, laid out as bitmaps */
+    uint64_t
+        defined[2]; /* set by iso_spec_check: which fields have an entry, laid out as bitmaps */
     iso_field fields[ISO_TABLE_SIZE]; /* by field number; entries 0 and 1 stay empty */
 } iso_spec;
 

@@ -4,7 +4,7 @@
 uint32_t iso_value_size(const iso_field *field, uint32_t length)
 {
     return field->unit == ISO_UNIT_DIGITS && field->packing != ISO_PACK_BYTES ? (length + 1) / 2
-                                                                               : length;
+                                                                              : length;
 }
 
 iso_status iso_length_read(const iso_field *field, const uint8_t *data, uint32_t size,
@@ -23,8 +23,8 @@ iso_status iso_length_read(const iso_field *field, const uint8_t *data, uint32_t
     if (size - offset < needed) {
         return ISO_E_TRUNCATED;
     }
-    const int32_t found = iso_decimal_read(data + offset, field->prefix_digits,
-                                           (iso_digits_form)field->prefix_form);
+    const int32_t found =
+        iso_decimal_read(data + offset, field->prefix_digits, (iso_digits_form)field->prefix_form);
     if (found < 0) {
         return ISO_E_PREFIX;
     }

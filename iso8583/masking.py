@@ -42,16 +42,14 @@ TAGS: Final = {
     "DF33": "session key data",
 }
 
-_HIDDEN_UNIT = "bytes"
 
-
-def hidden(size: int, unit: str = _HIDDEN_UNIT) -> str:
+def hidden(size: int, unit: str = "byte") -> str:
     """Stand-in that gives away nothing but the size.
 
-    >>> hidden(8)
-    '<hidden, 8 bytes>'
+    >>> hidden(8), hidden(1)
+    ('<hidden, 8 bytes>', '<hidden, 1 byte>')
     """
-    return f"<hidden, {size} {unit}>"
+    return f"<hidden, {size} {unit}{'' if size == 1 else 's'}>"
 
 
 def mask_pan(pan: str) -> str:
@@ -74,7 +72,7 @@ def mask_text(kind: str | None, value: str) -> str:
         return value
     if kind == "pan":
         return mask_pan(value)
-    return hidden(len(value), "characters")
+    return hidden(len(value), "character")
 
 
 def mask_bytes(kind: str | None, value: bytes) -> str:

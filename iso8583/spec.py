@@ -49,8 +49,8 @@ LENGTH_MAX: Final = 9999  # four digits of length prefix
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Key: TypeAlias = int | str
 TlvInput: TypeAlias = "Mapping[str, Buffer | TlvInput] | Sequence[tuple[str, Buffer | TlvInput]]"
-# Field number or name to str, bytes, int, TLV objects or None. Not spelled out: checkers infer `dict[int, object]` for a
-# literal of mixed values, and would refuse what encode() takes; encode() itself checks every value.
+# Field number or name to str, bytes, int, TLV objects or None. Not spelled out: checkers infer dict[int, object] for a
+# literal of mixed values and would refuse what encode() takes; encode() itself checks every value.
 Values: TypeAlias = Mapping[Any, object]
 
 

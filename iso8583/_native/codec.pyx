@@ -391,7 +391,9 @@ cdef bytes _build(Codec codec, Index origin, values, header, keep):
         try:
             field_number = _number(codec, key)
         except KeyError:
-            raise EncodeError("undefined", _shown(key), f"not defined in spec {codec.definition.name}") from None
+            field_number = None
+        if field_number is None:
+            raise EncodeError("undefined", _shown(key), f"not defined in spec {codec.definition.name}")
         if field_number in seen:
             raise EncodeError("duplicate", str(field_number), "given twice, by number and by name")
         seen.add(field_number)
@@ -449,7 +451,8 @@ cdef bytes _header(Codec codec, header):
         raise EncodeError("type", "header", f"expected bytes, got {type(header).__name__}")
     header = bytes(header)
     if len(header) != codec.header_size:
-        raise EncodeError("header", "header", f"expected {codec.header_size} bytes in front of the MTI, got {len(header)}")
+        raise EncodeError("header", "header",
+                          f"expected {codec.header_size} bytes in front of the MTI, got {len(header)}")
     return header
 
 
@@ -483,8 +486,10 @@ cdef int _fill(Codec codec, uint32_t number, value, iso_value *out, list alive) 
         try:
             value = value.encode(GBK)
         except UnicodeEncodeError:
-            # `from None`: the original error carries the text.
-            raise EncodeError("text", str(number), "a character is not in GBK") from None
+            value = None
+        if value is None:
+            # Raised out here: even with `from None` the original error, and the text in it, would hang on ours.
+            raise EncodeError("text", str(number), "a character is not in GBK")
         alive.append(value)
         out.data = <const uint8_t *>PyBytes_AS_STRING(value)
         size = PyBytes_GET_SIZE(value)
@@ -546,10 +551,9 @@ def tlv_encode(items, str path not None, uint32_t depth=0):
     if isinstance(items, dict):
         items = items.items()
     for item in items:
-        try:
-            name, value = item
-        except (TypeError, ValueError):
-            raise EncodeError("type", path, "expected pairs of tag and value") from None
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise EncodeError("type", path, "expected pairs of tag and value")
+        name, value = item
         if not isinstance(name, str):
             raise EncodeError("type", path, "expected tags as hexadecimal str")
         try:

@@ -161,12 +161,14 @@ class Kiosk:
     def hang_up(self) -> None:
         """Cut the connection, as a modem does."""
         if self._connection is not None:
-            self._connection.write_out()
+            self._turn.write_out()
             self._connection.drop()
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._turn.write_out()
+            connection.close()
 
     def _lost(self, connection: FrameConnection) -> None:
         if connection is self._connection:

@@ -17,9 +17,8 @@ A posting it knows is in one of four states, and only these moves exist:
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +27,10 @@ import orjson
 
 from switch import limits
 from switch.sim import customers
-from switch.sim.day import CUT_OVER_DEFAULT_S, BusinessDay
-from switch.sim.scenario import APPROVE, MARKETING_LATE_MAX_S, Action, Dice, Rules, Scenario, marketing_chances
-from switch.sim.truth import Fact, TruthLedger
-from switch.sim.wire import FrameConnection, Turn, listen
+from switch.sim.host import SimulatedHost
+from switch.sim.scenario import APPROVE, MARKETING_LATE_MAX_S, Action, Rules, Scenario, marketing_chances
+from switch.sim.truth import Fact
+from switch.sim.wire import FrameConnection
 
 Json = dict[str, Any]
 
@@ -71,14 +70,16 @@ class _Serial:
     day: str = ""
 
 
-class MarketingHost:
-    """Listens on a loopback address until ``stop``.
+class MarketingHost(SimulatedHost):
+    """The marketing system; arguments as ``SimulatedHost`` says.
 
     Args:
-        ledger_path: Its truth. An existing file is replayed: the host comes back as it was.
-        seed: Of the world of customers; the scenario's seed is for its moods.
-        cut_over_in_s: When its accounting day ends. None: 12 hours after the ledger began.
+        seed: Of the world of customers, if the ledger is new; default: the scenario's. An old ledger keeps its world.
     """
+
+    kind = "marketing"
+    prefix_size = 4
+    frame_max = limits.MARKETING_FRAME_SIZE_MAX
 
     def __init__(
         self,
@@ -90,73 +91,32 @@ class MarketingHost:
         seed: int | None = None,
         cut_over_in_s: float | None = None,
     ) -> None:
-        self.host = host
-        self.port = port
-        self.counts: Counter[str] = Counter()
-        self.scenario = scenario
+        super().__init__(host, port, ledger_path, scenario, cut_over_in_s)
         self._mood = scenario.marketing
+        self.delay_ms = self._mood.delay_ms
         self._seed = scenario.seed if seed is None else seed
         self._chances = marketing_chances(self._mood)
-        self._dice = Dice(scenario.seed, "marketing")
         self._rules = Rules(self._mood.script, MARKETING_LATE_MAX_S)
-        self._ledger_path = ledger_path
-        self._cut_over_in_s = cut_over_in_s
-        self._server: asyncio.Server | None = None
-        self._connections: set[FrameConnection] = set()
         self._serials: dict[str, _Serial] = {}
         self._paid: dict[str, str] = {}  # receivable -> serial that paid it
         self._channels: set[tuple[str, str]] = set()  # (channel, day) signed on
 
-    async def start(self) -> None:
-        """Open the ledger, replay it, listen.
-
-        Raises:
-            StartError: The ledger or the port is taken.
-        """
-        self._ledger = TruthLedger(self._ledger_path)
-        self._turn = Turn(self._ledger.flush)
-        try:
-            self._day = self._replay()
-            self._server = await listen(self.host, self.port, self._connection)
-        except BaseException:
-            self._ledger.close()
-            raise
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Stop listening, cut every connection, close the ledger. What was delayed and not acted on is lost."""
-        if self._server is not None:
-            self._server.close()
-            for connection in list(self._connections):
-                connection.close()
-            await self._server.wait_closed()
-            self._server = None
-        self._ledger.close()
+    @property
+    def date(self) -> datetime.date:
+        return self.business_day.date()
 
     @property
     def day(self) -> str:
-        return f"{self._day.date():%Y%m%d}"
+        """YYYYMMDD."""
+        return f"{self.date:%Y%m%d}"
 
-    # ---- ledger
-    def _replay(self) -> BusinessDay:
-        day: BusinessDay | None = None
-        for fact in self._ledger.replay():
-            if fact["fact"] == "opened":
-                day = BusinessDay.from_facts(fact)
-                self._seed = fact["seed"]  # amounts in the ledger are of that world
-            else:
-                self._recall(fact)
-        if day is None:
-            day = BusinessDay.starting_now(CUT_OVER_DEFAULT_S if self._cut_over_in_s is None else self._cut_over_in_s)
-            self._write("opened", host="marketing", seed=self._seed, **day.facts())
-        elif self._cut_over_in_s is not None:
-            day = day.moved(self._cut_over_in_s)
-            self._write("opened", host="marketing", seed=self._seed, **day.facts())
-        self._ledger.flush()
-        return day
+    def opening(self) -> dict[str, Any]:
+        return {"seed": self._seed}
 
-    def _recall(self, fact: Fact) -> None:
+    def recall(self, fact: Fact) -> None:
         match fact["fact"]:
+            case "opened":
+                self._seed = fact["seed"]  # amounts in the ledger are of that world
             case "sign_on":
                 self._channels.add((fact["channel"], fact["day"]))
             case "posting":
@@ -174,48 +134,33 @@ class MarketingHost:
                 entry.state, entry.code = "cancelled", "15"
                 self._paid.pop(entry.receivable, None)
 
-    def _write(self, fact: str, **facts: Any) -> None:
-        self._ledger.write(fact, **facts)
-        self._turn.schedule()
-
-    # ---- wire
-    def _connection(self) -> FrameConnection:
-        return FrameConnection(
-            4,
-            limits.MARKETING_FRAME_SIZE_MAX,
-            self._turn,
-            self._frame_received,
-            self._connections.add,
-            self._connections.discard,
-        )
-
-    def _frame_received(self, connection: FrameConnection, frame: bytes) -> None:
+    def obey_frame(self, connection: FrameConnection, frame: bytes) -> None:
         try:
             request = orjson.loads(frame)
             if not isinstance(request, dict):
                 raise ValueError("not an object")
         except ValueError:
             self.counts["unreadable"] += 1
-            self._reply(connection, {}, {"code": "78"})
+            connection.send(_reply({}, {"code": "78"}))
             return
         message = request.get("op")
-        handler = _HANDLERS.get(message) if isinstance(message, str) else None
-        if handler is None:
+        act = _OPERATIONS.get(message) if isinstance(message, str) else None
+        if act is None:
             self.counts["unknown_operation"] += 1
-            self._reply(connection, request, {"code": "59"})
+            connection.send(_reply(request, {"code": "59"}))
             return
         assert isinstance(message, str)
         self.counts[message] += 1
         if not _well_formed(message, request):
-            self._reply(connection, request, {"code": "13"})
+            connection.send(_reply(request, {"code": "13"}))
             return
         if message not in ("sign_on", "echo") and (str(request.get("channel")), self.day) not in self._channels:
-            self._reply(connection, request, {"code": "99"})
+            connection.send(_reply(request, {"code": "99"}))
             return
-        self._obey(self._choose(message, request), connection, request, handler)
+        self._obey(self._choose(message, request), connection, request, act)
 
     def _choose(self, message: str, request: Json) -> Action:
-        mood, dice = self._mood, self._dice
+        mood, dice = self._mood, self.dice
         action = self._rules.choose(
             message,
             amount=request.get("amount"),
@@ -252,62 +197,43 @@ class MarketingHost:
             return Action("silence", acted=False)
         return APPROVE
 
-    def _obey(self, action: Action, connection: FrameConnection, request: Json, handler: Any) -> None:
+    def _obey(self, action: Action, connection: FrameConnection, request: Json, act: Operation) -> None:
         """Act on one request as the dice or a rule said, and answer or not."""
-        delay_s = self._dice.between(self._mood.delay_ms) / 1000
+        delay_s = self.delay_s()
         if action.kind != "approve":
             self.counts[f"{request['op']}_{action.kind}"] += 1
         match action.kind:
             case "late_act":
-                due = asyncio.get_running_loop().time() + action.delay_s
-                self._later(action.delay_s, self._act_late, due, connection, request, handler)
+                self.act_later(
+                    action.delay_s,
+                    lambda: connection.send(_reply(request, act(self, request))),
+                    lambda: None,
+                )
                 return
             case "decline":
                 answer = self._refuse(request, action.code)
             case _:
-                answer = handler(self, request) if action.acted else {}
+                answer = act(self, request) if action.acted else {}
         match action.kind:
             case "silence":
                 return
             case "drop":
-                self._ledger.flush()
-                connection.drop()
+                self.cut(connection)
                 return
             case "ambiguous":
                 answer = {"code": action.code}
             case "late":
                 delay_s = action.delay_s
             case "duplicate":
-                self._later(delay_s, self._reply, connection, request, answer)
-        self._later(delay_s, self._reply, connection, request, answer)
-
-    def _act_late(self, due: float, connection: FrameConnection, request: Json, handler: Any) -> None:
-        # On a stalled machine the timer may fire beyond the time until which a host may act: then it never acts.
-        if asyncio.get_running_loop().time() - due > limits.SHORT.marketing_quiet_s - MARKETING_LATE_MAX_S:
-            self.counts["late_given_up"] += 1
-            return
-        self._reply(connection, request, handler(self, request))
-
-    def _later(self, delay_s: float, call: Any, *arguments: Any) -> None:
-        if delay_s <= 0.0:
-            call(*arguments)
-        else:
-            asyncio.get_running_loop().call_later(delay_s, self._unless_stopped, call, arguments)
-
-    def _unless_stopped(self, call: Any, arguments: tuple[Any, ...]) -> None:
-        if self._server is not None:
-            call(*arguments)
-
-    def _reply(self, connection: FrameConnection, request: Json, answer: Json) -> None:
-        text = _TEXTS.get(answer["code"], "处理失败")
-        connection.send(orjson.dumps({"id": request.get("id"), "text": text, **answer}))
+                self.send_later(connection, delay_s, _reply(request, answer))
+        self.send_later(connection, delay_s, _reply(request, answer))
 
     # ---- operations: each gives the answer and has done what it says
     def _sign_on(self, request: Json) -> Json:
         channel, day = str(request.get("channel")), self.day
         if (channel, day) not in self._channels:
             self._channels.add((channel, day))
-            self._write("sign_on", channel=channel, day=day)
+            self.write("sign_on", channel=channel, day=day)
         return {"code": "00", "day": day}
 
     def _echo(self, _request: Json) -> Json:
@@ -360,7 +286,7 @@ class MarketingHost:
         entry = _Serial("posted", "00", customer.account, bill.receivable, bill.period, bill.amount, request["day"])
         self._serials[request["serial"]] = entry
         self._paid[bill.receivable] = request["serial"]
-        self._write(
+        self.write(
             "posting",
             serial=request["serial"],
             account=customer.account,
@@ -390,7 +316,7 @@ class MarketingHost:
             if known is not None:
                 return self._post_again(known, request)
             self._serials[request["serial"]] = _Serial("rejected", code, request["account"])
-            self._write("rejected", serial=request["serial"], account=request["account"], code=code, after="rejected")
+            self.write("rejected", serial=request["serial"], account=request["account"], code=code, after="rejected")
         return {"code": code}
 
     def _status(self, request: Json) -> Json:
@@ -403,22 +329,22 @@ class MarketingHost:
         if known is None or known.state == "rejected":
             # A tombstone also for a refused serial: it must not be accepted later either.
             self._serials[serial] = _Serial("cancelled", "15")
-            self._write("cancel", serial=serial, kind=request["if_posted"], after="cancelled")
+            self.write("cancel", serial=serial, kind=request["if_posted"], after="cancelled")
         elif known.state == "posted":
             if request["if_posted"] == "refuse":
-                self._write("cancel_refused", serial=serial, code="14", after="posted")
+                self.write("cancel_refused", serial=serial, code="14", after="posted")
                 return {"code": "14"}
             if known.day != self.day:
-                self._write("cancel_refused", serial=serial, code="16", after="posted")
+                self.write("cancel_refused", serial=serial, code="16", after="posted")
                 return {"code": "16"}
             known.state, known.code = "cancelled", "15"
             self._paid.pop(known.receivable, None)
-            self._write("undo", serial=serial, receivable=known.receivable, fen=known.amount, after="cancelled")
+            self.write("undo", serial=serial, receivable=known.receivable, fen=known.amount, after="cancelled")
         return {"code": "00", "serial": serial}
 
     # ---- world
     def _customer(self, account: str) -> customers.Customer | None:
-        return customers.customer(account, self._seed, self._day.date())
+        return customers.customer(account, self._seed, self.date)
 
     def _month_position(self, request: Json) -> int | None:
         customer = self._customer(request["account"])
@@ -428,9 +354,10 @@ class MarketingHost:
         receivable = request["receivable"]
         return receivables.index(receivable) + 1 if receivable in receivables else None
 
-    @property
-    def date(self) -> datetime.date:
-        return self._day.date()
+
+def _reply(request: Json, answer: Json) -> bytes:
+    text = _TEXTS.get(answer["code"], "处理失败")
+    return orjson.dumps({"id": request.get("id"), "text": text, **answer})
 
 
 def _posted_answer(serial: str, entry: _Serial) -> Json:
@@ -463,7 +390,8 @@ _FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
     "status": (("serial", str, 24),),
     "cancel": (("serial", str, 24), ("if_posted", str, 8)),
 }
-_HANDLERS: Final = {
+Operation = Callable[[MarketingHost, Json], Json]
+_OPERATIONS: Final[dict[str, Operation]] = {
     "sign_on": MarketingHost._sign_on,
     "echo": MarketingHost._echo,
     "inquiry": MarketingHost._inquiry,

@@ -86,10 +86,15 @@ class TruthLedger:
     def flush(self) -> None:
         if not self._pending:
             return
-        data = memoryview(b"\n".join(self._pending) + b"\n")
-        self._pending.clear()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        self._pending.append(b"")
+        data = b"\n".join(self._pending)
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        finally:
+            # A full disk: what is left goes first next time, and until then no answer leaves.
+            self._pending = [data[written:].removesuffix(b"\n")] if written < len(data) else []
 
     def close(self) -> None:
         if self._descriptor >= 0:

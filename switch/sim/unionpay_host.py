@@ -15,24 +15,22 @@ Every answer to a terminal with keys carries a MAC, refusals too; 77 without key
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import iso8583
-from switch import limits
 from switch.errors import SecurityError
 from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import testkeys
-from switch.sim.day import CUT_OVER_DEFAULT_S, BusinessDay, china_now
-from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Dice, Rules, Scenario, card_chances
-from switch.sim.truth import Fact, TruthLedger
-from switch.sim.wire import FrameConnection, Turn, listen
+from switch.sim.day import china_now
+from switch.sim.host import SimulatedHost
+from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Rules, Scenario, card_chances
+from switch.sim.truth import Fact
+from switch.sim.wire import FrameConnection
 
 _HEADER_SIZE: Final = 11  # TPDU and message header
 _MAC_SIZE: Final = 8
@@ -77,14 +75,14 @@ class _Purchase:
     authorization_code: str = ""
 
 
-class UnionPayHost:
-    """Listens on a loopback address until ``stop``.
+class UnionPayHost(SimulatedHost):
+    """The card host; arguments as ``SimulatedHost`` says.
 
     Args:
-        ledger_path: Its truth. An existing file is replayed: the host comes back as it was, with the same keys.
         mac_key_size: 16, or 8 for a single-length MAC key (field 62 then carries 8 zero bytes behind it).
-        cut_over_in_s: When its settlement day ends. None: 12 hours after the ledger began.
     """
+
+    kind = "unionpay"
 
     def __init__(
         self,
@@ -97,75 +95,28 @@ class UnionPayHost:
         cut_over_in_s: float | None = None,
     ) -> None:
         assert mac_key_size in (8, 16)
-        self.host = host
-        self.port = port
-        self.scenario = scenario
-        self.counts: Counter[str] = Counter()
+        super().__init__(host, port, ledger_path, scenario, cut_over_in_s)
         self._mood = scenario.unionpay
+        self.delay_ms = self._mood.delay_ms
         self._chances = card_chances(self._mood)
-        self._dice = Dice(scenario.seed, "unionpay")
         self._rules = Rules(self._mood.script, LATE_MAX_S)
-        self._ledger_path = ledger_path
         self._mac_key_size = mac_key_size
-        self._cut_over_in_s = cut_over_in_s
         self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
-        self._server: asyncio.Server | None = None
-        self._connections: set[FrameConnection] = set()
         self._terminals: dict[str, _Terminal] = {}
         self._purchases: dict[str, _Purchase] = {}
         self._last_rrn = 0
 
     async def start(self) -> None:
-        """Open the ledger, replay it, listen.
-
-        Raises:
-            StartError: The ledger or the port is taken.
-        """
-        self._ledger = TruthLedger(self._ledger_path)
-        self._turn = Turn(self._ledger.flush)
-        try:
-            self._day = self._replay()
-            self._server = await listen(self.host, self.port, self._connection)
-        except BaseException:
-            self._ledger.close()
-            raise
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Stop listening, cut every connection, close the ledger. What was delayed and not acted on is lost."""
-        if self._server is not None:
-            self._server.close()
-            for connection in list(self._connections):
-                connection.close()
-            await self._server.wait_closed()
-            self._server = None
-        self._ledger.close()
+        await super().start()
+        # Numbers given out in refusals are not in the ledger: each start counts in a block of its own.
+        self._last_rrn = (self._last_rrn // _RRN_BLOCK + 1) * _RRN_BLOCK
 
     @property
     def settlement_date(self) -> str:
         """MMDD."""
-        return f"{self._day.date():%m%d}"
+        return f"{self.business_day.date():%m%d}"
 
-    # ---- ledger
-    def _replay(self) -> BusinessDay:
-        day: BusinessDay | None = None
-        for fact in self._ledger.replay():
-            if fact["fact"] == "opened":
-                day = BusinessDay.from_facts(fact)
-            else:
-                self._recall(fact)
-        if day is None:
-            day = BusinessDay.starting_now(CUT_OVER_DEFAULT_S if self._cut_over_in_s is None else self._cut_over_in_s)
-            self._write("opened", host="unionpay", **day.facts())
-        elif self._cut_over_in_s is not None:
-            day = day.moved(self._cut_over_in_s)
-            self._write("opened", host="unionpay", **day.facts())
-        self._ledger.flush()
-        # Numbers given out in refusals are not in the ledger: each start counts in a block of its own.
-        self._last_rrn = (self._last_rrn // _RRN_BLOCK + 1) * _RRN_BLOCK
-        return day
-
-    def _recall(self, fact: Fact) -> None:
+    def recall(self, fact: Fact) -> None:
         if "rrn" in fact:
             self._last_rrn = max(self._last_rrn, int(fact["rrn"]))
         match fact["fact"]:
@@ -187,27 +138,16 @@ class UnionPayHost:
             case "reversal":
                 self._purchases[_key_of(fact)].state = "reversed"
 
-    def _write(self, fact: str, **facts: Any) -> None:
-        self._ledger.write(fact, **facts)
-        self._turn.schedule()
-
-    # ---- wire
-    def _connection(self) -> FrameConnection:
-        return FrameConnection(
-            2, limits.FRAME_SIZE_MAX, self._turn, self._frame_received, self._connections.add, self._connections.discard
-        )
-
-    def _frame_received(self, connection: FrameConnection, frame: bytes) -> None:
+    def obey_frame(self, connection: FrameConnection, frame: bytes) -> None:
         try:
-            message = self._spec.decode(frame)
-            request = _Request(message, frame)
+            request = _Request(self._spec.decode(frame), frame)
         except (iso8583.DecodeError, KeyError):
             self.counts["unreadable"] += 1
             return
         match request.mti, request.business_type, request.network_code:
-            case "0200", "22", _ if message.get(3) == "000000":
+            case "0200", "22", _ if request.message.get(3) == "000000":
                 self._take_purchase(connection, request)
-            case "0400", "22", _ if message.get(3) == "000000":
+            case "0400", "22", _ if request.message.get(3) == "000000":
                 self._take_reversal(connection, request)
             case "0800", "00", "003" | "004":
                 self._take_sign_on(connection, request)
@@ -226,8 +166,8 @@ class UnionPayHost:
     def _take_sign_on(self, connection: FrameConnection, request: _Request) -> None:
         self.counts["sign_on"] += 1
         action = self._rules.choose("sign_on", terminal=request.terminal_id)
-        if action is None and self._dice.chance(self._mood.sign_on_silence_rate):
-            action = Action("silence", acted=self._dice.chance(0.5))
+        if action is None and self.dice.chance(self._mood.sign_on_silence_rate):
+            action = Action("silence", acted=self.dice.chance(0.5))
         self._obey(action or APPROVE, connection, request, self._sign_on, self._decline_management)
 
     def _sign_on(self, request: _Request) -> bytes:
@@ -237,7 +177,7 @@ class UnionPayHost:
         if request.merchant_id != terminal.merchant_id:
             return self._reply(request, {39: "03"})
         self._install_keys(terminal, terminal.epoch + 1)
-        self._write("sign_on", terminal=terminal.terminal_id, epoch=terminal.epoch, batch=terminal.batch)
+        self.write("sign_on", terminal=terminal.terminal_id, epoch=terminal.epoch, batch=terminal.batch)
         tmk = primitives.des(testkeys.test_tmk(terminal.terminal_id))
         with_track = request.network_code == "004"
         keys = workingkeys.build(
@@ -275,7 +215,7 @@ class UnionPayHost:
             return
         if terminal.signed_on:
             terminal.signed_on = False
-            self._write("sign_off", terminal=terminal.terminal_id)
+            self.write("sign_off", terminal=terminal.terminal_id)
         self._answer(connection, request, {39: "00"})
 
     # ---- purchase
@@ -285,7 +225,7 @@ class UnionPayHost:
         if refusal is not None:
             self.counts[f"purchase_refused_{refusal}"] += 1
             # Nothing is remembered of a refusal that comes before the card: the same key may come again, in order.
-            self._later_send(connection, self._delay_s(), self._financial_reply(request, {39: refusal}))
+            self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
             return
         key = request.key
         action = self._rules.choose(
@@ -332,8 +272,8 @@ class UnionPayHost:
 
     def _purchase_by_dice(self) -> Action:
         mood = self._mood
-        kind = self._dice.kind(self._chances)
-        return self._dice.action(
+        kind = self.dice.kind(self._chances)
+        return self.dice.action(
             kind,
             decline_codes=mood.decline_codes,
             ambiguous_codes=mood.ambiguous_codes,
@@ -358,7 +298,7 @@ class UnionPayHost:
         known = self._purchases.get(request.key)
         assert known is None or known.state == "pending", "one key is never charged twice"
         self._purchases[request.key] = purchase
-        self._write(
+        self.write(
             "charge",
             terminal=request.terminal_id,
             batch=request.batch,
@@ -382,10 +322,11 @@ class UnionPayHost:
         return self._financial_reply(request, values)
 
     def _decline_purchase(self, request: _Request, code: str) -> bytes:
-        rrn = self._next_rrn()
-        if request.key not in self._purchases:  # an ambiguous answer may stand for a charge
+        known = self._purchases.get(request.key)
+        rrn = self._next_rrn() if known is None else known.rrn
+        if known is None:  # an ambiguous answer may stand for a charge
             self._purchases[request.key] = _Purchase("declined")
-            self._write(
+            self.write(
                 "decline",
                 terminal=request.terminal_id,
                 batch=request.batch,
@@ -403,13 +344,13 @@ class UnionPayHost:
         refusal = self._refusal_of_reversal(request)
         if refusal is not None:
             self.counts[f"reversal_refused_{refusal}"] += 1
-            self._later_send(connection, self._delay_s(), self._financial_reply(request, {39: refusal}))
+            self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
             return
         action = self._rules.choose(
             "reversal", amount=request.amount, terminal=request.terminal_id, stan=request.message.get(11)
         )
-        if action is None and self._dice.chance(self._mood.reversal_silence_rate):
-            action = Action("silence", acted=self._dice.chance(self._mood.reversal_silence_done_share))
+        if action is None and self.dice.chance(self._mood.reversal_silence_rate):
+            action = Action("silence", acted=self.dice.chance(self._mood.reversal_silence_done_share))
         self._obey(action or APPROVE, connection, request, self._reverse, self._decline_reversal)
 
     def _refusal_of_reversal(self, request: _Request) -> str | None:
@@ -444,7 +385,7 @@ class UnionPayHost:
             self.counts["reversal_next_day"] += 1
             return self._reversal_reply(request, purchase, "25")
         purchase.state = "reversed"
-        self._write(
+        self.write(
             "reversal",
             terminal=request.terminal_id,
             batch=request.batch,
@@ -458,7 +399,7 @@ class UnionPayHost:
     def _reversal_reply(self, request: _Request, purchase: _Purchase | None, code: str) -> bytes:
         if code != "00":
             # For people who read the ledger; nothing is recalled from it.
-            self._write(
+            self.write(
                 "reversal_refused",
                 terminal=request.terminal_id,
                 batch=request.batch,
@@ -485,13 +426,16 @@ class UnionPayHost:
         decline: Callable[[_Request, str], bytes],
     ) -> None:
         """Act on one request as the dice or a rule said, and answer or not."""
-        delay_s = self._delay_s()
+        delay_s = self.delay_s()
         if action.kind != "approve":
             self.counts[f"{request.mti}_{action.kind}"] += 1
         match action.kind:
             case "late_act":
-                due = asyncio.get_running_loop().time() + action.delay_s
-                self._later(action.delay_s, self._act_late, due, connection, request, act)
+                self.act_later(
+                    action.delay_s,
+                    lambda: connection.send(act(request)),
+                    lambda: self._forget_pending(request),
+                )
                 return
             case "decline":
                 frame = decline(request, action.code)
@@ -501,8 +445,7 @@ class UnionPayHost:
             case "silence":
                 return
             case "drop":
-                self._ledger.flush()
-                connection.drop()
+                self.cut(connection)
                 return
             case "ambiguous":
                 frame = decline(request, action.code)
@@ -511,38 +454,17 @@ class UnionPayHost:
             case "late":
                 delay_s = action.delay_s
             case "duplicate":
-                self._later_send(connection, delay_s, frame)
-        self._later_send(connection, delay_s, frame)
+                self.send_later(connection, delay_s, frame)
+        self.send_later(connection, delay_s, frame)
 
-    def _act_late(
-        self, due: float, connection: FrameConnection, request: _Request, act: Callable[[_Request], bytes]
-    ) -> None:
-        # On a stalled machine the timer may fire beyond the time until which a host may act: then it never acts.
-        if asyncio.get_running_loop().time() - due > limits.SHORT.quiet_s - LATE_MAX_S:
-            self.counts["late_given_up"] += 1
-            self._purchases.pop(request.key, None)
-            return
-        connection.send(act(request))
-
-    def _delay_s(self) -> float:
-        return self._dice.between(self._mood.delay_ms) / 1000
-
-    def _later_send(self, connection: FrameConnection, delay_s: float, frame: bytes) -> None:
-        if delay_s <= 0.0:
-            connection.send(frame)
-        else:
-            asyncio.get_running_loop().call_later(delay_s, connection.send, frame)
-
-    def _later(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:
-        asyncio.get_running_loop().call_later(delay_s, self._unless_stopped, call, arguments)
-
-    def _unless_stopped(self, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if self._server is not None:
-            call(*arguments)
+    def _forget_pending(self, request: _Request) -> None:
+        known = self._purchases.get(request.key)
+        if known is not None and known.state == "pending":
+            del self._purchases[request.key]
 
     # ---- answers
     def _answer(self, connection: FrameConnection, request: _Request, values: Values) -> None:
-        self._later_send(connection, self._delay_s(), self._reply(request, values))
+        self.send_later(connection, self.delay_s(), self._reply(request, values))
 
     def _reply(self, request: _Request, values: Values) -> bytes:
         now = china_now()
@@ -602,7 +524,8 @@ class _Request:
         pan = message.get(2)
         if pan is None:
             pan = str(message.get(35, "")).partition("=")[0]
-        self.pan = str(pan)
+        pan = str(pan)
+        self.pan = pan if 13 <= len(pan) <= 19 and pan.isdigit() else ""
         self.card = _card_token(self.pan) if self.pan else ""
         self.pin = ""
         self.terminal: _Terminal | None = None  # set once its MAC was right: then answers carry one

@@ -130,10 +130,10 @@ class Turn:
 
     def write_out(self) -> None:
         self._scheduled = False
+        if self._before is not None:
+            self._before()  # if it raises, what is marked waits for the next turn
         marked = list(self._marked)
         self._marked.clear()
-        if self._before is not None:
-            self._before()
         for connection in marked:
             connection.write_out()
 

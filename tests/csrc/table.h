@@ -5,22 +5,23 @@
 #include "check.h"
 
 enum {
-    F_PAN = 2,      /* LL BCD digits, left */
-    F_AMOUNT = 4,   /* fixed, even */
-    F_ENTRY = 22,   /* fixed, odd, left */
-    F_CARD = 23,    /* fixed, odd, right */
-    F_BYTES = 32,   /* LL BCD digits, prefix counts bytes */
-    F_STRICT = 33,  /* fixed, odd, pad must be 0 */
-    F_TRACK = 35,   /* LL track */
+    F_PAN = 2,       /* LL BCD digits, left */
+    F_AMOUNT = 4,    /* fixed, even */
+    F_ENTRY = 22,    /* fixed, odd, left */
+    F_CARD = 23,     /* fixed, odd, right */
+    F_BYTES = 32,    /* LL BCD digits, prefix counts bytes */
+    F_STRICT = 33,   /* fixed, odd, pad must be 0 */
+    F_TRACK = 35,    /* LL track */
     F_TERMINAL = 41, /* fixed ans */
-    F_TEXT = 44,    /* LL GBK */
-    F_ICC = 55,     /* LLL TLV */
-    F_PRIVATE = 62, /* LLL bytes */
-    F_MAC = 64,     /* fixed bytes */
-    F_LAST = 128    /* fixed bytes, only with a secondary bitmap */
+    F_TEXT = 44,     /* LL GBK */
+    F_ICC = 55,      /* LLL TLV */
+    F_PRIVATE = 62,  /* LLL bytes */
+    F_MAC = 64,      /* fixed bytes */
+    F_LAST = 128     /* fixed bytes, only with a secondary bitmap */
 };
 
-static inline iso_spec make_table(uint8_t field_max, iso_digits_form mti_form, iso_bitmap_form bitmap_form)
+static inline iso_spec make_table(uint8_t field_max, iso_digits_form mti_form,
+                                  iso_bitmap_form bitmap_form)
 {
     iso_spec spec;
     memset(&spec, 0, sizeof spec);
@@ -49,7 +50,8 @@ static inline iso_spec make_table(uint8_t field_max, iso_digits_form mti_form, i
     return spec;
 }
 
-static inline void set_value(iso_value values[ISO_TABLE_SIZE], uint32_t field, const char *data, uint32_t size)
+static inline void set_value(iso_value values[ISO_TABLE_SIZE], uint32_t field, const char *data,
+                             uint32_t size)
 {
     values[field] = (iso_value){(const uint8_t *)data, size, false};
 }

@@ -67,7 +67,8 @@ static iso_status build_one(uint32_t field, const char *data, uint32_t size, iso
     values[field] = (iso_value){guard_copy((const uint8_t *)data, size), size, false};
     uint8_t out[1200];
     uint32_t written = 0;
-    return iso_build(&spec, (const uint8_t *)"0200", values, false, out, sizeof out, &written, fault);
+    return iso_build(&spec, (const uint8_t *)"0200", values, false, out, sizeof out, &written,
+                     fault);
 }
 
 static void test_wrong_values_are_refused_with_their_place(void)
@@ -99,10 +100,10 @@ static void test_the_mti_must_be_four_digits(void)
     uint8_t out[64];
     uint32_t size = 0;
     iso_fault fault;
-    CHECK(iso_build(&spec, (const uint8_t *)"02X0", values, false, out, sizeof out, &size, &fault) ==
-          ISO_E_MTI);
-    CHECK(iso_build(&spec, (const uint8_t *)"0800", values, false, out, sizeof out, &size, &fault) ==
-          ISO_OK);
+    CHECK(iso_build(&spec, (const uint8_t *)"02X0", values, false, out, sizeof out, &size,
+                    &fault) == ISO_E_MTI);
+    CHECK(iso_build(&spec, (const uint8_t *)"0800", values, false, out, sizeof out, &size,
+                    &fault) == ISO_OK);
     CHECK(size == 10);
 }
 
@@ -115,8 +116,8 @@ static void test_wire_values_are_copied_unchanged(void)
     uint8_t out[64];
     uint32_t size = 0;
     iso_fault fault;
-    CHECK(iso_build(&spec, (const uint8_t *)"0200", values, false, out, sizeof out, &size, &fault) ==
-          ISO_OK);
+    CHECK(iso_build(&spec, (const uint8_t *)"0200", values, false, out, sizeof out, &size,
+                    &fault) == ISO_OK);
     CHECK(size == 13 && memcmp(out + 10, "\x03\x12\x3F", 3) == 0);
 }
 
@@ -132,8 +133,8 @@ static void test_a_second_bitmap_appears_when_needed_or_asked_for(void)
           ISO_OK);
     CHECK(size == 18 && out[2] == 0x80 && out[10] == 0);
     set_value(values, F_LAST, "12345678", 8);
-    CHECK(iso_build(&spec, (const uint8_t *)"0800", values, false, out, sizeof out, &size, &fault) ==
-          ISO_OK);
+    CHECK(iso_build(&spec, (const uint8_t *)"0800", values, false, out, sizeof out, &size,
+                    &fault) == ISO_OK);
     CHECK(size == 26 && out[2] == 0x80 && out[17] == 0x01);
 }
 

@@ -33,8 +33,8 @@ static void test_every_pair_is_gbk_or_not(void)
             uint32_t index = 9;
             const iso_status status =
                 iso_content_check(ISO_CONTENT_GBK, guard_copy(pair, 2), 2, &index);
-            const bool good = lead >= 0x81 && lead <= 0xFE && trail >= 0x40 && trail <= 0xFE &&
-                              trail != 0x7F;
+            const bool good =
+                lead >= 0x81 && lead <= 0xFE && trail >= 0x40 && trail <= 0xFE && trail != 0x7F;
             CHECK(status == (good ? ISO_OK : ISO_E_TEXT));
         }
     }

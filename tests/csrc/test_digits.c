@@ -17,7 +17,8 @@ static void test_unpacking_undoes_packing_at_every_length(void)
         for (uint32_t length = 0; length <= 37; length++) {
             const uint32_t size = (length + 1) / 2;
             uint8_t *const packed = guard_copy(NULL, size);
-            CHECK(iso_pack(packings[p], (const uint8_t *)digits, length, packed) == ISO_NO_POSITION);
+            CHECK(iso_pack(packings[p], (const uint8_t *)digits, length, packed) ==
+                  ISO_NO_POSITION);
             const iso_field field = {(uint8_t)packings[p], 0, ISO_UNIT_DIGITS, 2, 0, 0, 0, 37};
             uint8_t out[38] = {0};
             iso_unpack(&field, packed, length, out);
@@ -61,7 +62,11 @@ static void test_decimals_go_both_ways(void)
     for (uint32_t digits = 1; digits <= 4; digits++) {
         for (uint32_t form = 0; form < 2; form++) {
             const uint32_t size = iso_decimal_size(digits, (iso_digits_form)form);
-            for (uint32_t value = 0; value < 10000 && value < (digits == 4 ? 10000u : digits == 3 ? 1000u : digits == 2 ? 100u : 10u); value += 7) {
+            for (uint32_t value = 0; value < 10000 && value < (digits == 4   ? 10000u
+                                                               : digits == 3 ? 1000u
+                                                               : digits == 2 ? 100u
+                                                                             : 10u);
+                 value += 7) {
                 uint8_t *const out = guard_copy(NULL, size);
                 iso_decimal_write(out, digits, (iso_digits_form)form, value);
                 CHECK(iso_decimal_read(out, digits, (iso_digits_form)form) == (int32_t)value);

@@ -16,7 +16,8 @@ static void test_every_prefix_is_truncated(void)
 static void test_what_cannot_be_accepted_is_refused_at_the_prefix(void)
 {
     iso_frame found = {9, 9};
-    CHECK(iso_frame_len2(guard_copy((const uint8_t *)"\x00\x00", 2), 2, 4096, &found) == ISO_E_EMPTY);
+    CHECK(iso_frame_len2(guard_copy((const uint8_t *)"\x00\x00", 2), 2, 4096, &found) ==
+          ISO_E_EMPTY);
     CHECK(iso_frame_len2(guard_copy((const uint8_t *)"\x10\x01", 2), 2, 4096, &found) ==
           ISO_E_TOO_LONG);
     CHECK(iso_frame_len2(guard_copy((const uint8_t *)"\x10\x00", 2), 2, 4096, &found) ==

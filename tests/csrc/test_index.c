@@ -37,7 +37,8 @@ static void test_offsets_count_from_the_header(void)
     const uint32_t size = build_sample(&spec, sample + 11, sizeof sample - 11);
     iso_layout layout;
     iso_fault fault;
-    CHECK(iso_index(&spec, guard_copy(sample, size + 11), size + 11, 11, &layout, &fault) == ISO_OK);
+    CHECK(iso_index(&spec, guard_copy(sample, size + 11), size + 11, 11, &layout, &fault) ==
+          ISO_OK);
     CHECK(layout.mti_offset == 11 && layout.fields_offset == 21);
 }
 

@@ -1,10 +1,14 @@
 #include "check.h"
 
-static const iso_field LL_DIGITS = {ISO_PACK_BCD_LEFT, ISO_CONTENT_N, ISO_UNIT_DIGITS, 2, ISO_FORM_BCD, 0, 2, 19};
-static const iso_field LLL_ASCII = {ISO_PACK_BYTES, ISO_CONTENT_B, ISO_UNIT_BYTES, 3, ISO_FORM_ASCII, 0, 0, 999};
-static const iso_field LLL_BCD = {ISO_PACK_BYTES, ISO_CONTENT_B, ISO_UNIT_BYTES, 3, ISO_FORM_BCD, 0, 0, 999};
+static const iso_field LL_DIGITS = {
+    ISO_PACK_BCD_LEFT, ISO_CONTENT_N, ISO_UNIT_DIGITS, 2, ISO_FORM_BCD, 0, 2, 19};
+static const iso_field LLL_ASCII = {
+    ISO_PACK_BYTES, ISO_CONTENT_B, ISO_UNIT_BYTES, 3, ISO_FORM_ASCII, 0, 0, 999};
+static const iso_field LLL_BCD = {
+    ISO_PACK_BYTES, ISO_CONTENT_B, ISO_UNIT_BYTES, 3, ISO_FORM_BCD, 0, 0, 999};
 
-static iso_status read_prefix(const iso_field *field, const char *data, uint32_t size, uint32_t *length)
+static iso_status read_prefix(const iso_field *field, const char *data, uint32_t size,
+                              uint32_t *length)
 {
     uint32_t prefix_size = 0;
     return iso_length_read(field, guard_copy((const uint8_t *)data, size), size, 0, length,
@@ -15,7 +19,8 @@ static void test_the_same_prefix_counts_digits_or_bytes(void)
 {
     CHECK(iso_value_size(&LL_DIGITS, 19) == 10);
     CHECK(iso_value_size(&LLL_BCD, 19) == 19);
-    const iso_field digits_in_bytes = {ISO_PACK_BCD_LEFT, ISO_CONTENT_N, ISO_UNIT_BYTES, 2, ISO_FORM_BCD, 0, 0, 6};
+    const iso_field digits_in_bytes = {
+        ISO_PACK_BCD_LEFT, ISO_CONTENT_N, ISO_UNIT_BYTES, 2, ISO_FORM_BCD, 0, 0, 6};
     CHECK(iso_value_size(&digits_in_bytes, 4) == 4);
     CHECK(iso_unpacked_length(&digits_in_bytes, 4) == 8);
     CHECK(iso_unpacked_length(&LL_DIGITS, 19) == 19);

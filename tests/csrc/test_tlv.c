@@ -8,7 +8,8 @@ static void test_objects_come_in_order_and_padding_is_skipped(void)
     uint32_t offset = 0;
     iso_tlv found;
     CHECK(iso_tlv_next(data, sizeof OBJECTS, &offset, &found) == ISO_OK);
-    CHECK(found.tag_offset == 0 && found.tag_size == 2 && found.value_offset == 3 && found.value_size == 2);
+    CHECK(found.tag_offset == 0 && found.tag_size == 2 && found.value_offset == 3 &&
+          found.value_size == 2);
     CHECK(iso_tlv_next(data, sizeof OBJECTS, &offset, &found) == ISO_OK);
     CHECK(found.tag_offset == 7 && found.tag_size == 1 && found.value_size == 1);
     CHECK(offset == sizeof OBJECTS);
@@ -52,8 +53,8 @@ static void test_what_is_written_is_read_back_with_the_shortest_length(void)
         const uint32_t total = sizes[i] + overheads[i];
         uint32_t offset = 0;
         uint8_t *out = guard_copy(NULL, total - 1);
-        CHECK(iso_tlv_write((const uint8_t *)"\x9F\x10", 2, value, sizes[i], out, total - 1, &offset) ==
-              ISO_E_SPACE);
+        CHECK(iso_tlv_write((const uint8_t *)"\x9F\x10", 2, value, sizes[i], out, total - 1,
+                            &offset) == ISO_E_SPACE);
         CHECK(offset == 0);
         out = guard_copy(NULL, total);
         CHECK(iso_tlv_write((const uint8_t *)"\x9F\x10", 2, value, sizes[i], out, total, &offset) ==

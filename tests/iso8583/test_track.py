@@ -53,5 +53,6 @@ def test_check_digits() -> None:
     assert iso8583.luhn_ok(PAN)
     assert not any(iso8583.luhn_ok(PAN[:-1] + digit) for digit in "012345689")
     assert luhn_digit("622200000000001") == "7"
+    assert iso8583.luhn_ok("79927398713")  # the example that everybody prints; has nines and doubled digits
     for wrong in ("", "0", "62220000000000x7", "６２２２"):
         assert not iso8583.luhn_ok(wrong)

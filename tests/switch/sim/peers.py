@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,10 +44,8 @@ class Peer:
 
     async def close(self) -> None:
         self._writer.close()
-        try:
+        with suppress(OSError):
             await self._writer.wait_closed()
-        except OSError:
-            pass
 
     def write(self, frame: bytes) -> None:
         self._writer.write(len(frame).to_bytes(self.prefix_size, "big") + frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from switch.sim.commands import main
+from switch.sim.truth import read_charges
+
+from .peers import Terminal, run
 
 ROOT = Path(__file__).parents[3]
 COMMAND = (sys.executable, "-m", "switch.sim.commands")
@@ -79,3 +83,35 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert f"gridswitch {command}" in capsys.readouterr().out.partition("example:")[2]
+
+
+def test_what_a_killed_host_answered_is_in_its_ledger(tmp_path: Path) -> None:
+    ledger = tmp_path / "l"
+
+    async def pay_until_killed(process: subprocess.Popen[str], port: int) -> set[str]:
+        approved: set[str] = set()
+        terminal = Terminal()
+        await terminal.connect(port)
+        await terminal.sign_on()
+        for stan in range(1, 3_001):
+            terminal.write(terminal.sealed(terminal.purchase_values(stan, stan)))
+        try:
+            while (answer := await terminal.hear()) is not None:
+                assert answer[39] == "00"
+                approved.add(str(answer[11]))
+                if len(approved) == 500:
+                    process.kill()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        await terminal.close()
+        return approved
+
+    process, port = started("host", "unionpay", "--listen", "127.0.0.1:0", "--ledger", str(ledger))
+    approved = run(pay_until_killed(process, port))
+    process.communicate(timeout=10)
+    charged = {stan for _, _, stan in read_charges(ledger)}
+    assert 500 <= len(approved) and approved <= charged
+    process, _ = started("host", "unionpay", "--listen", "127.0.0.1:0", "--ledger", str(ledger))
+    process.terminate()
+    process.communicate(timeout=10)
+    assert {stan for _, _, stan in read_charges(ledger)} == charged

@@ -201,7 +201,7 @@ def test_a_fleet_pays_and_keeps_a_book(tmp_path: Path) -> None:
     bills = [receivable for entry in book.values() for receivable in entry.receivables]
     assert len(bills) == len(set(bills)), "no bill is paid twice"
     facts = list(read_facts(tmp_path / "book"))
-    first = {}
+    first: dict[str, str] = {}
     for fact in facts:
         first.setdefault(fact["key"], fact["fact"])
     assert set(first.values()) == {"sent"}, "the key is stored before anything else happens"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -230,7 +231,7 @@ def test_a_restarted_host_knows_what_it_knew(tmp_path: Path) -> None:
             await channel.ask("cancel", serial="undone", if_posted="undo")
             await channel.ask("cancel", serial="fenced", if_posted="refuse")
             await channel.ask("post", **channel.posting("refused", THREE, rows[2], amount=1))
-            return channel
+            return cast(Channel, channel)
 
     async def after(channel: Channel) -> None:
         async with marketing_host(ledger, "seed = 9") as host:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -267,7 +268,7 @@ def test_a_restarted_host_knows_what_it_knew(tmp_path: Path) -> None:
             await terminal.connect(host.port)
             assert [await terminal.purchase(stan, stan) for stan in (1, 2, 3)] == ["94"] * 3
             answer = await terminal.financial(terminal.purchase_values(4, 4))
-            assert answer[39] == "00" and answer[37] > last_rrn
+            assert answer is not None and answer[39] == "00" and str(answer[37]) > last_rrn
             assert await terminal.reverse(1, 1) == "00"
             assert await terminal.reverse(3, 3) == "25"
             await terminal.close()
@@ -338,5 +339,57 @@ def test_a_port_or_a_ledger_that_is_taken_is_said_so(tmp_path: Path) -> None:
                 await UnionPayHost("127.0.0.1", host.port, tmp_path / "v", scenario()).start()
             with pytest.raises(StartError, match="loopback"):
                 await UnionPayHost("0.0.0.0", 0, tmp_path / "w", scenario()).start()
+
+    run(story())
+
+
+def test_a_host_that_was_stopped_forgets_what_waited_in_its_sockets(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with card_host(tmp_path / "u") as host, terminal_at(host) as terminal:
+            host._awake_at -= 2.0  # as if the process had stood still
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await terminal.purchase(1, 100)
+            await asyncio.sleep(0.15)  # the next pulse
+            async with terminal_at(host) as again:
+                assert await again.reverse(1, 100) == "25"
+                assert await again.purchase(1, 100) == "00"
+
+    run(story())
+
+
+def test_a_late_charge_that_cannot_be_made_in_time_is_never_made(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with card_host(tmp_path / "u", script("late_act:0.1")) as host, terminal_at(host) as terminal:
+            assert await terminal.purchase(1, 100, wait_s=0.03) == ""
+            time.sleep(0.5)  # noqa: ASYNC251 - the whole process stands still
+            assert await terminal.hear(SILENCE_S) is None
+            assert host.counts["late_given_up"] == 1 and not read_charges(tmp_path / "u")
+            assert await terminal.purchase(1, 100) == "00", "nothing is remembered of it"
+
+    run(story())
+
+
+def test_facts_are_on_disk_before_the_answer(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with card_host(tmp_path / "u") as host, terminal_at(host) as terminal:
+            for stan in range(1, 20):
+                await terminal.purchase(stan, 100)
+                assert len(read_charges(tmp_path / "u")) == stan
+            await terminal.reverse(3, 100)
+            assert sum(charge.net for charge in read_charges(tmp_path / "u").values()) == 18 * 100
+
+    run(story())
+
+
+def test_odd_fields_are_refused_and_do_not_hurt(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with card_host(tmp_path / "u") as host, terminal_at(host) as terminal:
+            assert await terminal.purchase(1, 100, f35="1" * 37) == "30"
+            assert await terminal.purchase(1, 100, f35=None, f2="12345678") == "30"
+            assert await terminal.purchase(1, 100, f60="22") == "77"
+            assert await terminal.purchase(1, 100, f55=b"") == "00"
+            no_terminal = terminal.purchase_values(2, 100, f41=None)
+            assert await terminal.financial(no_terminal, SILENCE_S) is None
+            assert await terminal.purchase(2, 100) == "00"
 
     run(story())

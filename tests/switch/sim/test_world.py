@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def test_bills_are_plausible() -> None:
     assert set(months) == {1, 2, 3, 4} and 0.27 < months[3] / 3_000 < 0.33
     partial = sum(person.partial_allowed for person in people if person is not None)
     advance = sum(person.advance_balance > 0 for person in people if person is not None)
-    assert 0.92 < partial / 3_000 < 0.98 and 0.12 < advance / 3_000 < 0.18
+    assert 0.92 < partial / 3_000 < 0.98
+    assert 0.12 < advance / 3_000 < 0.18
     for person in people:
         assert person is not None
         assert 0 < len(person.name.encode("gbk")) <= 64 and 0 < len(person.address.encode("gbk")) <= 128
@@ -107,7 +109,7 @@ def test_the_penalty_grows_by_the_day() -> None:
 
 # ---------------------------------------------------------------------------------------------------- scenarios
 def test_bundled_scenarios_load_and_keep_the_quiet_times() -> None:
-    assert LATE_MAX_S < limits.SHORT.quiet_s and MARKETING_LATE_MAX_S < limits.SHORT.marketing_quiet_s
+    assert limits.SHORT.quiet_s > LATE_MAX_S and limits.SHORT.marketing_quiet_s > MARKETING_LATE_MAX_S
     for name in BUNDLED:
         scenario = load_scenario(name)
         assert scenario.name == name
@@ -243,3 +245,29 @@ def test_postings_are_net(tmp_path: Path) -> None:
     postings = read_postings(tmp_path / "ledger")
     assert [(p.posted, p.cancelled) for p in postings.values()] == [(10, False), (0, True), (0, True)]
     assert list(itertools.islice(postings, 2)) == ["a", "b"]
+
+
+def test_a_full_disk_loses_no_fact_and_keeps_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = TruthLedger(tmp_path / "ledger")
+    write = os.write
+    room = [10]
+
+    def write_little(descriptor: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("switch.sim.truth.os.write", write_little)
+    ledger.write("one")
+    ledger.write("two")
+    with pytest.raises(OSError, match="No space"):
+        ledger.flush()
+    ledger.write("three")
+    with pytest.raises(OSError, match="No space"):
+        ledger.flush()
+    assert not list(read_facts(tmp_path / "ledger"))
+    room[0] = 10_000
+    ledger.close()
+    assert [fact["fact"] for fact in read_facts(tmp_path / "ledger")] == ["one", "two", "three"]

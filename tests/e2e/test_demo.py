@@ -1,0 +1,182 @@
+"""The real commands in real processes: killed, cut off from the database, misconfigured. Imports only what it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from switch.ops.postgres import EmbeddedPostgres
+
+RUN = (sys.executable, "-m", "switch")
+
+
+def start_demo(folder: Path, seconds: int) -> subprocess.Popen[str]:
+    command = [*RUN, "demo", "--seconds", str(seconds), "--kiosks", "20", "--dir", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(demo: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    output, _ = demo.communicate(timeout=100)
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("{"), output
+    return demo.returncode, json.loads(last), output
+
+
+def wait_until_paying(folder: Path) -> None:
+    """Until the card host has charged somebody."""
+    ends_at = time.monotonic() + 30
+    ledger = folder / "unionpay.jsonl"
+    while not (ledger.exists() and b'"charge"' in ledger.read_bytes()):
+        assert time.monotonic() < ends_at, "the demo never charged a card"
+        time.sleep(0.1)
+
+
+def test_the_demo_proves_its_books_and_ends_with_one_json_object(short_dir: Path) -> None:
+    status, last, output = finish(start_demo(short_dir / "demo", 4))
+    assert status == 0, output
+    assert list(last) == [
+        *("payments", "completed", "declined", "reversed", "suspense", "open", "differences", "fen"),
+        *("payments_per_s", "p50_ms", "p99_ms"),
+    ]
+    assert last["open"] == last["differences"] == 0
+    assert last["payments"] == last["completed"] + last["declined"] + last["reversed"] > 100
+    assert "of 3" in output, "bills of three months among them"
+    for line in (short_dir / "demo" / "switch.log").read_text().splitlines():
+        json.loads(line)
+
+
+def test_a_switch_killed_in_the_middle_loses_nothing(short_dir: Path) -> None:
+    folder = short_dir / "demo"
+    demo = start_demo(folder, 7)
+    wait_until_paying(folder)
+    for _ in range(2):
+        time.sleep(1.5)
+        os.kill(json.loads((folder / "processes.json").read_text())["switch"], signal.SIGKILL)
+        time.sleep(1.0)
+    status, last, output = finish(demo)
+    assert status == 0, output
+    assert last["open"] == last["differences"] == 0
+    assert "started again 2 times" in output
+    adopted = [json.loads(line) for line in (folder / "switch.log").read_text().splitlines()]
+    assert sum(event["event"] == "payment.adopted" for event in adopted) > 0
+
+
+def test_postgresql_restarted_under_load_loses_nothing(short_dir: Path) -> None:
+    folder = short_dir / "demo"
+    demo = start_demo(folder, 7)
+    wait_until_paying(folder)
+    server = EmbeddedPostgres(folder / "postgres")
+    for _ in range(2):
+        time.sleep(1.0)
+        server.stop()
+        time.sleep(0.5)
+        server.start()
+    status, last, output = finish(demo)
+    assert status == 0, output
+    assert last["open"] == last["differences"] == 0 and last["payments"] > 100
+
+
+def test_the_journal_and_the_logs_hold_no_card_data(short_dir: Path) -> None:
+    """Every file the demo leaves behind, the database among them, searched for the test cards in every form."""
+    folder = short_dir / "demo"
+    status, _, output = finish(start_demo(folder, 3))
+    assert status == 0, output
+    from switch.sim.testkeys import test_pan
+
+    needles = []
+    for number in range(500):
+        pan = test_pan(number)
+        packed = bytes.fromhex(pan + "0" * (len(pan) % 2))
+        needles += [pan.encode(), packed[:8]]
+    searched = 0
+    for path in folder.rglob("*"):
+        if path.is_file():
+            searched += 1
+            data = path.read_bytes()
+            found = [needle for needle in needles if needle in data]
+            assert not found, f"{path} holds a card number"
+    assert searched > 100, "the database's files were among them"
+
+
+# ------------------------------------------------------------------------------------------------ bad starts
+def config(folder: Path, **changed: str) -> Path:
+    sections = {
+        "": 'environment = "development"\ntime_profile = "short"',
+        "database": f'data_dir = "{folder}/pg"',
+        "listen": "port = 0",
+        "observe": "port = 0",
+        "security": f'lmk_file = "{folder}/lmk.key"\nvault_dir = "{folder}/vault"',
+        "unionpay": 'host = "127.0.0.1"\nport = 9\nservice_terminal = "GS009999"\nservice_merchant = "898110049009999"',
+        "marketing": 'host = "127.0.0.1"\nport = 10\nchannel = "SELF01"',
+        "marketing.profile": 'fence = "tombstone"\ninquiry = "serial"\ndedupe = "serial"',
+    } | changed
+    path = folder / "switch.toml"
+    path.write_text("\n".join(f"[{name}]\n{body}" if name else body for name, body in sections.items()))
+    return path
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*RUN, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_misspelt_key_is_named_with_its_remedy(short_dir: Path) -> None:
+    path = config(short_dir, listen="prot = 5")
+    for command in (("check-config", path), ("run", "--config", path)):
+        result = run(*command)
+        assert result.returncode == 2
+        assert "listen.prot" in result.stderr and '"port"' in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_database_that_is_down_is_named_with_its_remedy(short_dir: Path) -> None:
+    path = config(short_dir, database=f'dsn = "postgresql://nobody@/nothing?host={short_dir}"')
+    result = run("run", "--config", path)
+    assert result.returncode == 2
+    assert "database.dsn" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_database_without_the_schema_says_migrate(short_dir: Path, empty_database: str) -> None:
+    result = run("run", "--config", config(short_dir, database=f'dsn = "{empty_database}"'))
+    assert result.returncode == 2
+    assert "gridswitch migrate" in result.stderr
+
+
+def test_two_switches_cannot_share_a_database(short_dir: Path, database: str) -> None:
+    path = config(short_dir, database=f'dsn = "{database}"')
+    first = subprocess.Popen([*RUN, "run", "--config", str(path)], stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    try:
+        while "switch.started" not in first.stderr.readline():
+            assert first.poll() is None
+        second = run("run", "--config", path)
+        assert second.returncode == 2 and "another" in second.stderr.splitlines()[-1]
+    finally:
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=20)
+    assert first.returncode == 0, "SIGTERM drains and ends with 0"
+
+
+def test_a_taken_port_is_named(short_dir: Path, database: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        path = config(short_dir, database=f'dsn = "{database}"', listen=f"port = {port}")
+        result = run("run", "--config", path)
+    assert result.returncode == 2
+    assert str(port) in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("demo", "--scenario", "nosuch"), ("proof",), ("nonsense",)])
+def test_a_wrong_command_says_what_is_wrong(arguments: tuple[str, ...], short_dir: Path) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr and "Traceback" not in result.stderr
