@@ -113,8 +113,8 @@ def build(tpdu: Tpdu | None, pos: PosHeader | None) -> bytes:
 def with_requirement(header: bytes, layout: str | HeaderLayout, requirement: str) -> bytes:
     """The header with digit 6 set: how a host asks a terminal to sign on again, to fetch keys, ...
 
-    >>> with_requirement(bytes.fromhex("6000030000603100310031"), "tpdu+pos6", "3").hex()
-    '6000030000603103310031'
+    >>> with_requirement(bytes.fromhex("6000030000603100123456"), "tpdu+pos6", "3").hex()
+    '6000030000603103123456'
     """
     tpdu, pos = parse(header, layout)
     if pos is None:

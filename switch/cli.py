@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     proof.add_argument(
         "--marketing-ledger", type=Path, required=True, metavar="FILE", help="truth ledger of the marketing system"
     )
+    proof.add_argument("--kiosk-book", type=Path, metavar="FILE", help="what a fleet of kiosks was told, as well")
     proof.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     proof.set_defaults(run=_proof)
 
@@ -205,7 +206,7 @@ def _proof(arguments: argparse.Namespace) -> int:
     from switch.ops.report import print_proof
 
     dsn = _dsn(load(arguments.config))
-    proof = _uvloop(prove(dsn, arguments.card_ledger, arguments.marketing_ledger))
+    proof = _uvloop(prove(dsn, arguments.card_ledger, arguments.marketing_ledger, arguments.kiosk_book))
     print_proof(proof, as_json=arguments.json)
     return EXIT_OK if proof.holds else EXIT_DIFFERENCES
 

@@ -506,7 +506,7 @@ cdef str _digits(Codec codec, uint32_t number, value):
     if field.content != ISO_CONTENT_N:
         raise EncodeError("type", str(number), "expected str; only numeric fields take an int")
     if field.prefix_digits != 0:
-        # 03062900 would silently become 3062900.
+        # 01234567 would silently become 1234567.
         raise EncodeError("type", str(number), "expected str; an int has no leading zeros and the length varies")
     if value < 0:
         raise EncodeError("content", str(number), "expected digits, got a negative number")

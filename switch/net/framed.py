@@ -192,12 +192,6 @@ class FramedProtocol(asyncio.Protocol):
         return self._open
 
     @property
-    def is_self_connected(self) -> bool:
-        """True if the kernel joined our dial to itself, which TCP allows on a port that it also gives to callers."""
-        name = self._transport.get_extra_info("sockname")
-        return name is not None and name == self._transport.get_extra_info("peername")
-
-    @property
     def unflushed(self) -> Sequence[object]:
         return tuple(self._tokens)
 

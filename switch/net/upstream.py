@@ -7,6 +7,7 @@ finds the link dead calls ``reset``.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Protocol
 
 from switch import limits
@@ -62,6 +63,8 @@ class Dialer:
         self._wire: FramedProtocol | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._kept = False  # a connection is made or there
 
     @property
     def wire(self) -> Wire | None:
@@ -79,48 +82,71 @@ class Dialer:
 
     async def stop(self, reason: str = "stopping") -> None:
         """Write what is queued, close, and dial no more. Returns when the wire is gone; ``wire_lost`` was called."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._stopping = True
         if self._wire is not None:
             self._wire.close(reason)
-            await self._lost.wait()  # bounded: a closing wire lingers CONNECT_TIMEOUT_S at most
+        if self._task is not None:
+            if not self._kept:
+                self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _keep(self) -> None:
         attempt = 0
-        while True:
+        while not self._stopping:
             if attempt:
                 await asyncio.sleep(backoff_s(attempt, self._dice))
             attempt += 1
-            if await self._dial_and_wait(attempt):
+            try:
+                async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
+                    sock = await self._connect()
+            except Exception as error:  # whatever it is, the next dial may go better; a dialer never gives up
+                self._observer.event(
+                    "link.dial_failed",
+                    link=self._name,
+                    address=self._address,
+                    attempt=attempt,
+                    reason=tcp.explain(error),
+                )
+                continue
+            # Only a peer that has spoken is back. One that accepts and hangs up must not be dialled ever faster.
+            if await self._carry(sock):
                 attempt = 1
 
-    async def _dial_and_wait(self, attempt: int) -> bool:
-        """One connection from its dial to its loss. True if the peer has spoken: only then is it back.
-
-        One that accepts and hangs up at once must not be dialled ever faster.
-        """
+    async def _connect(self) -> socket.socket:
         loop = asyncio.get_running_loop()
+        failure: OSError = ConnectionError("the name has no address")
+        for family, kind, proto, _, where in await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
+            sock = socket.socket(family, kind, proto)
+            try:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, where)
+                if sock.getsockname() == sock.getpeername():
+                    # TCP joins a dial to itself where nobody listens on a port that the system gives to callers.
+                    raise ConnectionError("reached itself: nobody listens there")
+                return sock
+            except OSError as error:
+                sock.close()
+                failure = error
+            except asyncio.CancelledError:
+                # asyncio forgets the descriptor only a turn later, when its number may be another socket's.
+                loop.remove_writer(sock.fileno())
+                sock.close()
+                raise
+        raise failure
+
+    async def _carry(self, sock: socket.socket) -> bool:
+        """One connection from here to its loss. True if the peer has spoken.
+
+        Not cancelled by ``stop``: uvloop, when ``create_connection`` is cancelled, may have called connection_made and
+        never calls connection_lost, and an owner would wait for a ``wire_lost`` that never comes.
+        """
+        self._kept = True
         self._lost.clear()
         try:
-            async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
-                _, wire = await loop.create_connection(self._new_wire, self._host, self._port)
-            if self._wire is None and not self._lost.is_set():
-                raise ConnectionError("reached itself: nobody listens on a port the system gives to callers")
-        except Exception as error:  # whatever it is, the next dial may go better; a dialer never gives up
-            self._observer.event(
-                "link.dial_failed",
-                link=self._name,
-                address=self._address,
-                attempt=attempt,
-                reason=tcp.explain(error),
-            )
-            if self._wire is not None:
-                # The time ran out in the very turn in which it connected. Two wires at once must not be.
-                self._wire.abort("connected too late")
-                await self._lost.wait()
-            return False
-        await self._lost.wait()
+            _, wire = await asyncio.get_running_loop().create_connection(self._new_wire, sock=sock)
+            await self._lost.wait()
+        finally:
+            self._kept = False
         return wire.frames_in > 0
 
     def _new_wire(self) -> FramedProtocol:
@@ -135,7 +161,8 @@ class Dialer:
         )
 
     def _opened(self, wire: FramedProtocol) -> bool:
-        if wire.is_self_connected:
+        if self._stopping:
+            self._lost.set()
             return False
         assert self._wire is None, "one wire at a time"
         self._wire = wire

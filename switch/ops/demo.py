@@ -49,11 +49,12 @@ class Demo:
         self._kiosks = kiosks
         self._scenario = scenario
         self._keep = keep
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, soft_wrap=True)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._restarts = 0
         self._card_ledger = self._folder / "unionpay.jsonl"
         self._marketing_ledger = self._folder / "marketing.jsonl"
+        self._kiosk_book = self._folder / "kiosks.jsonl"
         self._config_file = self._folder / "switch.toml"
         self._server = EmbeddedPostgres(self._folder / "postgres")
 
@@ -181,7 +182,7 @@ class Demo:
                     self._kiosks,
                     self._seconds,
                     scenario=load_scenario(self._scenario),
-                    book_path=self._folder / "kiosks.jsonl",
+                    book_path=self._kiosk_book,
                     settle_s=SETTLE_S,
                     progress=lambda result: live.update(self._progress(result)),
                 )
@@ -202,7 +203,7 @@ class Demo:
         """Until nothing is open, or the bound."""
         ends_at = time.monotonic() + SETTLE_S
         while True:
-            proof = uvloop.run(prove(dsn, self._card_ledger, self._marketing_ledger))
+            proof = uvloop.run(prove(dsn, self._card_ledger, self._marketing_ledger, self._kiosk_book))
             if not proof.open or time.monotonic() >= ends_at:
                 return proof
             time.sleep(LOOK_S)

@@ -9,7 +9,8 @@ Books are amounts, not bits: a payment of three months is one charge and three p
     open                     counted as open: no difference until its bound
     SUSPENSE UNPROVEN        counted: a person or the settlement file decides
 
-A charge or posting that no payment explains is always a difference.
+A charge or posting that no payment explains is always a difference. With the kiosks' book a fourth voice is heard:
+whoever was told "paid" must have paid (I3), and whoever was told "nothing was charged" must not have (I4).
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from typing import Any
 from switch.errors import StartError
 from switch.machines.payment import SUSPENSE_ACCOUNT
 from switch.model.payment import FINAL, State
+from switch.sim.fleet import BookEntry, read_book
 from switch.sim.truth import Charge, Posted, read_charges, read_postings
 from switch.store.proof import load_ledger_totals, load_payment_rows
 
 UNDECIDED = frozenset({State.SUSPENSE, State.UNPROVEN})
+TOLD_PAID = "00"  # field 39 of a kiosk's answer: paid and booked
+TOLD_UNDECIDED = frozenset({"U2", "C1", "94"})  # a file or a person decides; 94 says nothing about the payment
 SHOWN_MAX = 20  # differences printed; all are counted
 
 
@@ -69,11 +73,12 @@ class Proof:
         }
 
 
-async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path) -> Proof:
+async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path, kiosk_book: Path | None = None) -> Proof:
     """Raises StartError when a ledger cannot be read."""
     try:
         charges = read_charges(card_ledger)
         postings = read_postings(marketing_ledger)
+        told = read_book(kiosk_book) if kiosk_book is not None else {}
     except (OSError, ValueError) as error:
         raise StartError("ledger", f"cannot read a truth ledger: {error}") from error
     proof = Proof()
@@ -84,6 +89,8 @@ async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path) -> Proof:
         proof.payments += 1
         proof.states[payment.state] = proof.states.get(payment.state, 0) + 1
         proof.months[len(body["postings"])] = proof.months.get(len(body["postings"]), 0) + 1
+        key = f"{body['terminal']}|{body['kiosk_date']}|{body['kiosk_serial']}"
+        _hear(proof, payment.state, row.amount, key, told.pop(key, None))
         charge = charges.pop((body["terminal"], body["batch"], body["stan"]), None)
         posted = [postings.pop(posting[5], None) for posting in body["postings"]]
         if row.events != payment.ver:
@@ -98,12 +105,15 @@ async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path) -> Proof:
             proof.open += 1
             continue
         _compare(proof, payment.payment_id, payment.state, row.amount, body, charge, posted)
-    for key, charge in charges.items():
+    for card_key, charge in charges.items():
         if charge.net:
-            _add(proof, "charge without a payment", "|".join(key), f"rrn {charge.rrn}", charge.net)
+            _add(proof, "charge without a payment", "|".join(card_key), f"rrn {charge.rrn}", charge.net)
     for serial, one in postings.items():
         if one.posted:
             _add(proof, "posting without a payment", serial, f"account {one.account}", one.posted)
+    for key, entry in told.items():
+        if TOLD_PAID in entry.told:
+            _add(proof, "told paid without a payment", key, "the journal knows no such payment", entry.fen)
     proof.ledger = await load_ledger_totals(dsn)
     if sum(proof.ledger.values()):
         _add(proof, "ledger not balanced", "all accounts", "debits and credits differ", sum(proof.ledger.values()))
@@ -134,6 +144,17 @@ def _compare(
             _add(proof, kind, payment_id, f"{state}, receivable {receivable} posted {booked}", booked or owed)
         elif one is not None and booked and (one.account, one.receivable) != (body["account"], receivable):
             _add(proof, "posted to another bill", payment_id, f"account {one.account}", booked)
+
+
+def _hear(proof: Proof, state: State, amount: int, key: str, entry: BookEntry | None) -> None:
+    if entry is None:
+        return
+    if TOLD_PAID in entry.told and state is not State.COMPLETED:
+        _add(proof, "told paid, but it is not", key, f"{state}, told {entry.told}", amount)
+    elif entry.final not in (None, TOLD_PAID) and entry.final not in TOLD_UNDECIDED and state is State.COMPLETED:
+        _add(proof, "told not charged, but it is", key, f"told {entry.told}", amount)
+    elif entry.fen != amount:
+        _add(proof, "the kiosk paid another amount", key, f"kiosk {entry.fen}", amount)
 
 
 def _add(proof: Proof, kind: str, key: object, detail: str, fen: int) -> None:

@@ -17,7 +17,7 @@ def print_proof(proof: Proof, *, as_json: bool = False) -> None:
     if as_json:
         print(orjson.dumps(proof.to_dict()).decode())
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(proof_table(proof))
     for difference in proof.differences[:SHOWN_MAX]:
         console.print(f"  [red]{difference.kind}[/red]  {difference.key}  {difference.detail}  {yuan(difference.fen)}")

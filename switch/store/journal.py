@@ -388,8 +388,9 @@ class PostgresJournal:
     async def _sort_out(self, writer: Connection, group: list[_Waiting], settled: _Settled) -> list[list[_Waiting]]:
         """After a conflict: find the losers, and who stands in whose way inside the group itself."""
         self._observer.count("switch_db_conflicts_total")
-        writers = await self._writers(writer, group)
+        # In this order: a rival's commit between the two shows its event, and that counts more than its claims.
         holders = await self._holders(writer, group)
+        writers = await self._writers(writer, group)
         again: list[_Waiting] = []
         later: list[_Waiting] = []
         keys: set[_EventKey] = set()

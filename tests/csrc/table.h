@@ -64,7 +64,7 @@ static inline void fill_values(iso_value values[ISO_TABLE_SIZE], uint8_t field_m
     set_value(values, F_AMOUNT, "000000001250", 12);
     set_value(values, F_ENTRY, "021", 3);
     set_value(values, F_CARD, "001", 3);
-    set_value(values, F_BYTES, "03062900", 8);
+    set_value(values, F_BYTES, "01234567", 8);
     set_value(values, F_STRICT, "123", 3);
     set_value(values, F_TRACK, "6222000000000017=3012201", 24);
     set_value(values, F_TERMINAL, "10000001", 8);

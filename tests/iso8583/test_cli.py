@@ -13,7 +13,7 @@ import iso8583
 from iso8583.cli import main
 
 ROOT = Path(__file__).parents[2]
-HEADER = bytes.fromhex("6000030000603100310031")
+HEADER = bytes.fromhex("6000030000603100123456")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -6,7 +6,7 @@ import iso8583
 
 
 def test_the_mac_covers_mti_to_field_63_as_transmitted(purchase: bytes) -> None:
-    header = bytes.fromhex("6000030000603100310031")
+    header = bytes.fromhex("6000030000603100123456")
     message = iso8583.load("unionpay_pos", header="tpdu+pos6").decode(header + purchase)
     assert message.mab() == iso8583.mab(message) == purchase[:-8]
     assert message.mab()[2 + 7] & 1 == 1  # bit 64

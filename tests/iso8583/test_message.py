@@ -7,7 +7,7 @@ import pytest
 
 import iso8583
 
-HEADER = bytes.fromhex("6000030000603100310031")
+HEADER = bytes.fromhex("6000030000603100123456")
 
 
 def test_fields_are_read_by_number_name_and_path(spec: iso8583.Spec, purchase: bytes) -> None:
@@ -112,10 +112,10 @@ def test_an_empty_secondary_bitmap_survives_a_patch() -> None:
 
 def test_a_reply_echoes_what_the_spec_says_and_turns_the_tpdu(purchase: bytes) -> None:
     spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
-    header = bytes.fromhex("60 0003 0001 603100310031")
+    header = bytes.fromhex("60 0003 0001 603100123456")
     request = spec.decode(header + purchase)
     reply = spec.decode(request.reply({39: "00", 37: "000000000001"}))
-    assert reply.header == bytes.fromhex("60 0001 0003 603100310031")
+    assert reply.header == bytes.fromhex("60 0001 0003 603100123456")
     assert reply.mti == "0210"
     assert list(reply) == [0, 2, 3, 4, 11, 23, 25, 37, 39, 41, 42, 49, 60]
     assert all(reply.raw(number) == request.raw(number) for number in reply if number not in (0, 37, 39))

@@ -18,12 +18,16 @@ from switch.ports import Wire
 from .harness import HeldClock, Owner, Peer, Recorder, Run, len2, reset, until
 
 
+def echo(wire: Wire, frame: bytes) -> None:
+    assert wire.send(frame)
+
+
 class Door:
     """A started listener that echoes."""
 
     def __init__(self, *, connections_max: int = 1000, port: int = 0, reuse_port: bool = False) -> None:
         self.owner, self.observer, self.clock = Owner(), Recorder(), HeldClock()
-        self.owner.on_frame = lambda wire, frame: bool(wire.send(frame))
+        self.owner.on_frame = echo
         config = ListenConfig(host="127.0.0.1", port=port, connections_max=connections_max)
         self.listener = KioskListener(config, self.owner, self.observer, self.clock, reuse_port=reuse_port)
 
@@ -140,7 +144,11 @@ def test_a_closed_door_keeps_those_inside(run: Run) -> None:
         await inside.send(len2(b"still here"))
         assert await inside.receive(12) == len2(b"still here")
 
-        door.owner.on_frame = lambda wire, frame: bool(wire.send(b"last word")) and door.listener.close_all("drained")
+        def last_word(wire: Wire, _frame: bytes) -> None:
+            wire.send(b"last word")
+            door.listener.close_all("drained")
+
+        door.owner.on_frame = last_word
         await inside.send(len2(b"x"))
         assert await inside.ended() == len2(b"last word")
         await door.listener.stop("done")

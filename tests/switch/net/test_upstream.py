@@ -8,8 +8,7 @@ import socket
 import pytest
 
 from switch import limits
-from switch.net import framed
-from switch.net.framed import LEN2, FramedProtocol
+from switch.net.framed import LEN2
 from switch.net.upstream import Dialer, backoff_s
 from switch.ports import Wire
 
@@ -72,14 +71,18 @@ def test_a_link_is_dialled_and_carries_frames(run: Run) -> None:
         host = Host()
         await host.on()
         link = Link(host.port)
-        link.owner.on_up = lambda wire: bool(wire.send(b"first"))  # may be sent at once
+
+        def greet(wire: Wire) -> None:  # may send at once
+            assert wire.send(b"first")
+
+        link.owner.on_up = greet
         link.dialer.start()
         wire = await link.up()
         await until(lambda: link.owner.frames == [b"first"], "the echo")
         assert link.dialer.wire is wire and wire.peer == f"127.0.0.1:{host.port}"
         assert wire.send(b"last")
         await link.dialer.stop()
-        assert link.dialer.wire is None
+        assert not wire.is_open
         assert [reason for _, reason in link.owner.lost] == ["stopping"]
         await until(lambda: host.heard == len2(b"first", b"last"), "what was queued at the stop")
         host.off()
@@ -215,7 +218,7 @@ def test_stop_in_the_middle_of_a_dial_leaves_nothing_open(run: Run) -> None:
     async def main() -> None:
         host = Host()
         await host.on()
-        for turns in range(12):
+        for turns in range(25):
             link = Link(host.port)
             link.dialer.start()
             for _ in range(turns):
@@ -250,40 +253,29 @@ def test_an_owner_that_fails_in_wire_up_loses_that_wire_only(run: Run) -> None:
 
 
 def test_a_dialer_that_reaches_itself_does_not_call_that_a_link(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framed.FramedProtocol, "is_self_connected", property(lambda _self: True))
+    """TCP's simultaneous open: the system gave the caller just the port that it calls, where nobody listens."""
+    real_socket = socket.socket
 
     async def main() -> None:
-        host = Host()
-        await host.on()
-        link = Link(host.port)
-        link.dialer.start()
-        await until(lambda: len(link.observer.named("link.dial_failed")) >= 2, "two refusals")
-        assert "reached itself" in link.observer.named("link.dial_failed")[0]["reason"]
-        assert link.owner.up == [] and link.owner.lost == []
-        await link.dialer.stop()
-        host.off()
-
-    run(main)
-
-
-def test_a_socket_joined_to_itself_is_recognised(run: Run) -> None:
-    async def main() -> None:
-        with socket.socket() as probe:
+        with real_socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", port))
-        sock.connect(("127.0.0.1", port))  # TCP's simultaneous open
-        sock.setblocking(False)
-        loop = asyncio.get_running_loop()
-        owner = Owner()
-        _, wire = await loop.create_connection(
-            lambda: FramedProtocol(LEN2, owner, Recorder(), label="test", now=loop.time), sock=sock
-        )
-        assert wire.is_self_connected
-        wire.close("done")
-        await until(lambda: owner.lost, "the loss")
+
+        def bound(family: int = -1, kind: int = -1, proto: int = -1, fileno: int | None = None) -> socket.socket:
+            sock = real_socket(family, kind, proto, fileno)
+            if fileno is None and family == socket.AF_INET:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(("127.0.0.1", port))
+            return sock
+
+        link = Link(port)
+        monkeypatch.setattr("switch.net.upstream.socket.socket", bound)
+        link.dialer.start()
+        await until(lambda: link.observer.named("link.dial_failed"), "a refusal")
+        await link.dialer.stop()
+        monkeypatch.undo()
+        assert "reached itself" in link.observer.named("link.dial_failed")[0]["reason"]
+        assert link.owner.up == [] and link.owner.lost == []
 
     run(main)
 

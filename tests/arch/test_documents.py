@@ -1,0 +1,76 @@
+"""What a user meets is documented: options, commands, metrics, codes. A new one without its line fails here."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from switch.cli import _parser
+from switch.observe.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    return re.findall(r"^    ([a-z][a-z-]+)(?:\s|$)", _parser().format_help(), re.MULTILINE)
+
+
+def test_the_help_lists_every_command() -> None:
+    assert {"run", "migrate", "check-config", "demo", "host", "fleet", "proof"} <= set(commands())
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_every_command_is_in_the_readme(name: str) -> None:
+    missing = [command for command in commands() if f"gridswitch {command}" not in text(name)]
+    assert not missing, missing
+
+
+def test_every_kiosk_code_is_in_the_interface() -> None:
+    table = tomllib.loads(text("switch/dialects/kiosk_codes.toml"))["codes"]
+    interface = text("switch/KIOSK_INTERFACE.md")
+    for code, row in table.items():
+        if code in ("found", "signed_on"):
+            continue  # plain success of an inquiry and of a sign-on
+        assert code in interface and (not row["f39"] or row["f39"] in interface), code
+
+
+def test_every_text_fits_the_screen() -> None:
+    for name in ("kiosk_codes.toml", "unionpay_codes.toml"):
+        table = tomllib.loads(text(f"switch/dialects/{name}"))
+        texts = [row["text"] for row in table["codes"].values()] if "codes" in table else list(table["texts"].values())
+        assert all(len(each.encode("gbk")) <= 120 for each in texts)
+
+
+def test_every_metric_has_a_help_and_a_unit() -> None:
+    units = (
+        "_total",
+        "_seconds",
+        "_rows",
+        "_up",
+        "_info",
+        "_open",
+        "_payments",
+        "_connections",
+        "_pending",
+        "_inflight",
+    )
+    for definition in METRICS:
+        assert definition.help_text.strip().endswith("."), definition.name
+        assert definition.name.startswith("switch_") and definition.name.endswith(units), definition.name
+
+
+def test_nothing_in_the_tree_names_a_machine_or_a_registry() -> None:
+    """Of the tracked text files."""
+    banned = re.compile(r"/work/|bash_jobs|index-url|files\.pythonhosted|\.\./shared")
+    for path in ROOT.rglob("*"):
+        relative = path.relative_to(ROOT)
+        is_text = path.suffix in {".py", ".md", ".toml", ".sql", ".c", ".h", ".pyx"}
+        if is_text and not relative.parts[0].startswith(".") and relative.name != "test_documents.py":
+            assert not banned.search(path.read_text(encoding="utf-8")), relative
