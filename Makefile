@@ -12,7 +12,6 @@ SCENARIO ?= demo
 KEEP ?=
 
 STAMP := $(VENV)/.installed
-SUFFIX = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd)
 
 .PHONY: help build demo test test-all check format bench clean system
@@ -30,18 +29,19 @@ tools:
 	@command -v $${CC:-cc} >/dev/null || { echo "make: no C compiler: install one (Debian: apt-get install gcc libc6-dev)" >&2; exit 2; }
 	@$(PYTHON) -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "make: Python.h is missing: install the Python headers (Debian: apt-get install python3-dev)" >&2; exit 2; }
 
+# pip says much; it is kept and shown only when something fails.
 $(STAMP): pyproject.toml | tools
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=80" wheel
-	@GRIDSWITCH_NO_EXTENSION=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@echo "installing into $(VENV) (once; half a minute) …"
+	@{ $(BIN)/python -m pip install --upgrade pip "setuptools>=80" wheel && $(BIN)/python -m pip install --editable ".[dev]"; } \
+	  >$(VENV)/install.log 2>&1 || { tail -n 30 $(VENV)/install.log >&2; exit 2; }
 	@touch $@
 
 # The extension is rebuilt when csrc/ or a .pyx changed: an editable install alone does not notice.
 build: $(VENV)/.built ## set up .venv and compile the codec
 $(VENV)/.built: $(STAMP) $(SOURCES)
 	@echo "compiling iso8583._native.codec …"
-	@$(BIN)/python -c "from setuptools import setup; setup()" --quiet build_ext --inplace --force >$(VENV)/build.log 2>&1 \
+	@$(BIN)/python -c "from setuptools import setup; setup()" build_ext --inplace --force >$(VENV)/build.log 2>&1 \
 	  || { tail -n 30 $(VENV)/build.log >&2; exit 2; }
 	@touch $@
 

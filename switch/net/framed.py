@@ -107,14 +107,17 @@ class FramedProtocol(asyncio.Protocol):
         now: Monotonic seconds.
         opened: Called with this wire when it is connected; False refuses it, and the handler never hears of it.
         closed: Called with this wire when it is lost, before the handler is.
+        held: Nobody hears of this wire until ``release``; if it is lost before, nobody ever does.
 
     A length of zero is a line test on some lines: it counts as a sign of life and is not passed on.
     """
 
     __slots__ = (
         "_closed",
+        "_early",
         "_flush_due",
         "_handler",
+        "_held",
         "_in_labels",
         "_label",
         "_linger",
@@ -131,7 +134,6 @@ class FramedProtocol(asyncio.Protocol):
         "_queue",
         "_queued_bytes",
         "_reason",
-        "_refused",
         "_size_max",
         "_splitter",
         "_stuck_bytes",
@@ -152,6 +154,7 @@ class FramedProtocol(asyncio.Protocol):
         now: Callable[[], float],
         opened: Callable[[FramedProtocol], bool] | None = None,
         closed: Callable[[FramedProtocol], None] | None = None,
+        held: bool = False,
     ) -> None:
         self._handler = handler
         self._observer = observer
@@ -170,7 +173,8 @@ class FramedProtocol(asyncio.Protocol):
         self._peer = "not connected"
         self._reason = ""
         self._open = False
-        self._refused = False
+        self._held = held
+        self._early = b""  # what came while held
         self._lost = False
         self._paused = False
         self._flush_due = False
@@ -190,6 +194,12 @@ class FramedProtocol(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         return self._open
+
+    @property
+    def is_self_connected(self) -> bool:
+        """True if the kernel joined our dial to itself."""
+        name = self._transport.get_extra_info("sockname")
+        return name is not None and name == self._transport.get_extra_info("peername")
 
     @property
     def unflushed(self) -> Sequence[object]:
@@ -232,6 +242,14 @@ class FramedProtocol(asyncio.Protocol):
         self._observer.event("wire.aborted", link=self._label, peer=self._peer, reason=reason)
         self._transport.abort()
 
+    def release(self) -> None:
+        """End the hold: from here on the handler hears of this wire, beginning with what came already."""
+        assert self._held
+        self._held = False
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+
     def check(self, now: float, idle_s: float) -> None:
         """Drop this wire if its frame takes too long or it has been silent: called by the listener's one timer."""
         if self.partial_since is not None and now - self.partial_since > limits.KIOSK_PARTIAL_FRAME_S:
@@ -250,13 +268,16 @@ class FramedProtocol(asyncio.Protocol):
         self._open = True
         if self._opened is not None and not self._opened(self):
             self._open = False
-            self._refused = True
+            self._held = True  # for ever
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if not self._open:
             return
         self.heard_at = self._now()
+        if self._held:
+            self._early += data  # of one or two loop turns
+            return
         splitter = self._splitter
         frames = splitter.feed(data)
         if frames:
@@ -306,7 +327,7 @@ class FramedProtocol(asyncio.Protocol):
         self._open = False
         if self._linger is not None:
             self._linger.cancel()
-        if self._refused:
+        if self._held:
             return
         if not self._reason:
             self._reason = tcp.explain(exc) if exc is not None else "closed by the peer"

@@ -7,7 +7,6 @@ finds the link dead calls ``reset``.
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Protocol
 
 from switch import limits
@@ -63,8 +62,6 @@ class Dialer:
         self._wire: FramedProtocol | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
-        self._kept = False  # a connection is made or there
 
     @property
     def wire(self) -> Wire | None:
@@ -82,23 +79,21 @@ class Dialer:
 
     async def stop(self, reason: str = "stopping") -> None:
         """Write what is queued, close, and dial no more. Returns when the wire is gone; ``wire_lost`` was called."""
-        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         if self._wire is not None:
             self._wire.close(reason)
-        if self._task is not None:
-            if not self._kept:
-                self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._lost.wait()  # bounded: a closing wire lingers CONNECT_TIMEOUT_S at most
 
     async def _keep(self) -> None:
         attempt = 0
-        while not self._stopping:
+        while True:
             if attempt:
                 await asyncio.sleep(backoff_s(attempt, self._dice))
             attempt += 1
             try:
-                async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
-                    sock = await self._connect()
+                wire = await self._dial()
             except Exception as error:  # whatever it is, the next dial may go better; a dialer never gives up
                 self._observer.event(
                     "link.dial_failed",
@@ -108,46 +103,39 @@ class Dialer:
                     reason=tcp.explain(error),
                 )
                 continue
+            self._hand_over(wire)
+            await self._lost.wait()
             # Only a peer that has spoken is back. One that accepts and hangs up must not be dialled ever faster.
-            if await self._carry(sock):
+            if wire.frames_in:
                 attempt = 1
 
-    async def _connect(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        failure: OSError = ConnectionError("the name has no address")
-        for family, kind, proto, _, where in await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
-            sock = socket.socket(family, kind, proto)
-            try:
-                sock.setblocking(False)
-                await loop.sock_connect(sock, where)
-                if sock.getsockname() == sock.getpeername():
-                    # TCP joins a dial to itself where nobody listens on a port that the system gives to callers.
-                    raise ConnectionError("reached itself: nobody listens there")
-                return sock
-            except OSError as error:
-                sock.close()
-                failure = error
-            except asyncio.CancelledError:
-                # asyncio forgets the descriptor only a turn later, when its number may be another socket's.
-                loop.remove_writer(sock.fileno())
-                sock.close()
-                raise
-        raise failure
+    async def _dial(self) -> FramedProtocol:
+        """A connection that nobody has heard of yet: this may be cancelled anywhere, by ``stop`` or by the time.
 
-    async def _carry(self, sock: socket.socket) -> bool:
-        """One connection from here to its loss. True if the peer has spoken.
-
-        Not cancelled by ``stop``: uvloop, when ``create_connection`` is cancelled, may have called connection_made and
-        never calls connection_lost, and an owner would wait for a ``wire_lost`` that never comes.
+        uvloop, when ``create_connection`` is cancelled late, has called connection_made and never calls
+        connection_lost. Had the owner been told in connection_made, it would wait for a ``wire_lost`` that never comes.
         """
-        self._kept = True
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
+            _, wire = await loop.create_connection(self._new_wire, self._host, self._port)
+        if wire.is_self_connected:
+            # TCP joins a dial to itself where nobody listens on a port that the system gives to callers.
+            wire.abort("reached itself")
+            raise ConnectionError("reached itself: nobody listens there")
+        if not wire.is_open:
+            raise ConnectionError("accepted and closed at once")
+        return wire
+
+    def _hand_over(self, wire: FramedProtocol) -> None:
         self._lost.clear()
+        self._wire = wire
+        self._observer.event("link.connected", link=self._name, address=self._address)
         try:
-            _, wire = await asyncio.get_running_loop().create_connection(self._new_wire, sock=sock)
-            await self._lost.wait()
-        finally:
-            self._kept = False
-        return wire.frames_in > 0
+            self._handler.wire_up(wire)
+        except Exception as error:
+            self._observer.event("wire.handler_failed", link=self._name, call="wire_up", error=error)
+            wire.abort(f"our handler failed: {type(error).__name__}")
+        wire.release()
 
     def _new_wire(self) -> FramedProtocol:
         return FramedProtocol(
@@ -156,23 +144,9 @@ class Dialer:
             self._observer,
             label=self._name,
             now=asyncio.get_running_loop().time,
-            opened=self._opened,
             closed=self._closed,
+            held=True,
         )
-
-    def _opened(self, wire: FramedProtocol) -> bool:
-        if self._stopping:
-            self._lost.set()
-            return False
-        assert self._wire is None, "one wire at a time"
-        self._wire = wire
-        self._observer.event("link.connected", link=self._name, address=self._address)
-        try:
-            self._handler.wire_up(wire)
-        except Exception as error:
-            self._observer.event("wire.handler_failed", link=self._name, call="wire_up", error=error)
-            wire.abort(f"our handler failed: {type(error).__name__}")
-        return True
 
     def _closed(self, wire: FramedProtocol) -> None:
         assert wire is self._wire

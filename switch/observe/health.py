@@ -188,7 +188,7 @@ class _Server(ThreadingHTTPServer):
     """A thread for each caller, of a bounded number: the newest caller is served, for it may be the balancer."""
 
     daemon_threads = False  # so that server_close joins them
-    request_queue_size = CALLERS_MAX
+    request_queue_size = 4 * CALLERS_MAX  # waiting in the kernel; a full queue costs a caller a second
 
     def __init__(self, host: str, port: int, answer: Callable[[str], tuple[HTTPStatus, str, bytes]]) -> None:
         self.answer = answer

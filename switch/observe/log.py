@@ -106,18 +106,18 @@ def _safe(value: object, depth: int = 0) -> Any:
         text = mask(str(value))
         return value if text == str(value) and -(2**63) <= value < 2**63 else text
     if isinstance(value, str):
-        return mask(value[:TEXT_SIZE_MAX])
+        return mask(value)[:TEXT_SIZE_MAX]
     if isinstance(value, bytes | bytearray | memoryview):
         return f"{len(value)} bytes"
     if isinstance(value, BaseException):
-        return mask("".join(traceback.format_exception(value))[-TEXT_SIZE_MAX:])
+        return mask("".join(traceback.format_exception(value)))[-TEXT_SIZE_MAX:]
     if depth >= DEPTH_MAX:
         return type(value).__name__
     if isinstance(value, Mapping):
         return {mask(str(key)): _safe(inner, depth + 1) for key, inner in value.items() if not _denied(key)}
     if isinstance(value, Sequence | set | frozenset):
         return [_safe(inner, depth + 1) for inner in value]
-    return mask(str(value)[:TEXT_SIZE_MAX])
+    return mask(str(value))[:TEXT_SIZE_MAX]
 
 
 def _denied(key: object) -> bool:

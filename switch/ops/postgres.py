@@ -315,9 +315,11 @@ class EmbeddedPostgres:
                     "postgres_start", f"PostgreSQL on {self._cluster} runs but is not ready{self._log_tail()}"
                 )
             time.sleep(POLL_S)
-        # Nobody works on the data, so the number in a left-over file is at best a stranger's.
-        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        # Nobody works on the data, so the number in a left-over file is a stranger's, or a zombie's that init has not
+        # collected yet; the server takes either for a rival.
         self._own_folder(self._socket_dir)
+        for left in (self._cluster / "postmaster.pid", *self._socket_dir.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_SIZE_MAX:
             self.log.replace(self.log.with_suffix(".log.1"))
         pid = self._spawn(programs)

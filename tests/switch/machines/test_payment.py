@@ -312,6 +312,16 @@ def test_a_not_found_that_overtook_a_late_approval_is_not_taken_for_lost_money()
     assert machine.state is State.REVERSED
 
 
+def test_not_found_never_ends_a_purchase_that_was_seen_approved() -> None:
+    """Even late, even from a host whose word proves: the answered request may be older than the approval."""
+    machine = in_doubt()
+    give(machine, Input.REVERSAL_UNCLEAR, 104.0)
+    give(machine, Input.RETRY_DUE, 105.2)
+    give(machine, Input.CARD_APPROVED, 105.3, replace(APPROVED))
+    give(machine, Input.REVERSAL_NOT_FOUND, 105.4, Facts(response_code="25"))
+    assert machine.state is State.REVERSAL_PENDING
+
+
 def test_00_from_a_host_that_always_says_00_counts_only_after_the_quiet_period() -> None:
     machine = in_doubt(CAREFUL)
     give(machine, Input.REVERSAL_DONE, 102.1, Facts(response_code="00"))

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from switch import limits
-from switch.net.framed import LEN2
+from switch.net.framed import LEN2, FramedProtocol
 from switch.net.upstream import Dialer, backoff_s
 from switch.ports import Wire
 
@@ -253,29 +253,64 @@ def test_an_owner_that_fails_in_wire_up_loses_that_wire_only(run: Run) -> None:
 
 
 def test_a_dialer_that_reaches_itself_does_not_call_that_a_link(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TCP's simultaneous open: the system gave the caller just the port that it calls, where nobody listens."""
-    real_socket = socket.socket
+    monkeypatch.setattr(FramedProtocol, "is_self_connected", property(lambda _self: True))
 
     async def main() -> None:
-        with real_socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-
-        def bound(family: int = -1, kind: int = -1, proto: int = -1, fileno: int | None = None) -> socket.socket:
-            sock = real_socket(family, kind, proto, fileno)
-            if fileno is None and family == socket.AF_INET:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind(("127.0.0.1", port))
-            return sock
-
-        link = Link(port)
-        monkeypatch.setattr("switch.net.upstream.socket.socket", bound)
+        host = Host()
+        await host.on()
+        link = Link(host.port)
         link.dialer.start()
-        await until(lambda: link.observer.named("link.dial_failed"), "a refusal")
-        await link.dialer.stop()
-        monkeypatch.undo()
+        await until(lambda: len(link.observer.named("link.dial_failed")) >= 2, "two refusals")
         assert "reached itself" in link.observer.named("link.dial_failed")[0]["reason"]
         assert link.owner.up == [] and link.owner.lost == []
+        await link.dialer.stop()
+        host.off()
+
+    run(main)
+
+
+def test_a_socket_joined_to_itself_is_recognised(run: Run) -> None:
+    async def main() -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+        sock.connect(("127.0.0.1", port))  # TCP's simultaneous open
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        owner = Owner()
+        _, wire = await loop.create_connection(
+            lambda: FramedProtocol(LEN2, owner, Recorder(), label="test", now=loop.time), sock=sock
+        )
+        assert wire.is_self_connected
+        wire.close("done")
+        await until(lambda: owner.lost, "the loss")
+
+    run(main)
+
+
+def test_what_a_peer_says_before_the_hand_over_comes_after_wire_up(run: Run) -> None:
+    async def main() -> None:
+        host = Host()
+        await host.on()
+        owner = Owner()
+        loop = asyncio.get_running_loop()
+        _, wire = await loop.create_connection(
+            lambda: FramedProtocol(LEN2, owner, Recorder(), label="test", now=loop.time, held=True),
+            "127.0.0.1",
+            host.port,
+        )
+        await until(lambda: host.accepted, "the host's side")
+        host.accepted[0].write(len2(b"early", b"bird"))
+        await until(lambda: wire.heard_at and wire._early, "the early bytes")
+        assert owner.frames == [] and wire.is_open
+        wire.release()
+        assert owner.frames == [b"early", b"bird"]
+        wire.close("done")
+        await until(lambda: owner.lost, "the loss")
+        host.off()
 
     run(main)
 

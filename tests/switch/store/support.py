@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from switch.model.payment import State
 from switch.ports import Append, Appended, Claim, Journal, JournalEntry
+from switch.store.journal import PostgresJournal
 
 DAY = 20261123
 
@@ -67,6 +69,22 @@ def append(journal: Journal, item: JournalEntry) -> asyncio.Future[Appended]:
 
 async def outcome(journal: Journal, item: JournalEntry) -> Append:
     return (await append(journal, item)).result
+
+
+@asynccontextmanager
+async def opened(journal: PostgresJournal) -> AsyncIterator[PostgresJournal]:
+    """Started, and stopped whatever happens: uvloop waits for ever for a connection that a failed test left open."""
+    await journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.stop()
+
+
+async def until(true: Callable[[], bool], every_s: float = 0.01) -> None:
+    """Wait for something that has no event of its own; the test's time-out is the bound."""
+    while not true():  # noqa: ASYNC110
+        await asyncio.sleep(every_s)
 
 
 def asked(call: Callable[..., None], *arguments: Any, **named: Any) -> asyncio.Future[Any]:

@@ -230,9 +230,7 @@ def test_strays_are_recorded_whatever_is_in_them(store: Store, run: Run) -> None
     run(main())
 
 
-def test_two_switches_on_one_database_are_refused(
-    store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_switches_on_one_database_are_refused(store: Store, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("switch.limits.JOURNAL_LOCK_WAIT_S", 0.3)
 
     async def main() -> None:

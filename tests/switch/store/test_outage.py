@@ -21,7 +21,7 @@ from switch.store.journal import PostgresJournal
 from switch.store.migrate import migrate
 
 from .conftest import PostgresStore, Run
-from .support import DAY, RealClock, Recorder, append, entry, found, outcome
+from .support import DAY, RealClock, Recorder, append, entry, found, opened, outcome, until
 
 
 class Unlocked(PostgresJournal):
@@ -128,20 +128,18 @@ def test_the_next_batch_is_sent_before_the_last_is_told(postgres: PostgresStore,
 
     async def main() -> None:
         journal = Traced(postgres.dsn, clock=RealClock(), observer=postgres.seen)
-        await journal.start()
-        first = asyncio.get_running_loop().create_future()
+        async with opened(journal):
+            first = asyncio.get_running_loop().create_future()
 
-        def told(_: Appended) -> None:
-            trace.append("told")
-            first.set_result(None)
+            def told(_: Appended) -> None:
+                trace.append("told")
+                first.set_result(None)
 
-        journal.append(entry(1), told)
-        await asyncio.sleep(0)  # the batch of one is taken
-        while not trace:
-            await asyncio.sleep(0)
-        second = append(journal, entry(2))
-        await asyncio.gather(first, second)
-        await journal.stop()
+            journal.append(entry(1), told)
+            await asyncio.sleep(0)  # the batch of one is taken
+            await until(lambda: bool(trace), every_s=0)
+            second = append(journal, entry(2))
+            await asyncio.gather(first, second)
         assert trace == [("sent", [1]), ("sent", [2]), "told"]
 
     run(main())
@@ -150,9 +148,11 @@ def test_the_next_batch_is_sent_before_the_last_is_told(postgres: PostgresStore,
 def test_two_writers_of_one_ver_exactly_one_commits(postgres: PostgresStore, run: Run) -> None:
     async def main() -> None:
         journals = [Unlocked(postgres.dsn, clock=RealClock(), observer=postgres.seen) for _ in range(2)]
-        for journal in journals:
-            await journal.start()
         first, second = journals
+        async with opened(first), opened(second):
+            await race(first, second)
+
+    async def race(first: PostgresJournal, second: PostgresJournal) -> None:
         futures = []
         numbers = list(range(1, 1501))
         for chunk in range(0, 1500, 50):
@@ -168,8 +168,6 @@ def test_two_writers_of_one_ver_exactly_one_commits(postgres: PostgresStore, run
             won[number] += result is Append.COMMITTED
         assert set(won.values()) == {1}
         assert len(await postgres.rows()) == 1500
-        for journal in journals:
-            await journal.stop()
 
     run(main())
 
@@ -179,10 +177,9 @@ def test_a_lost_answer_is_found_out(postgres: PostgresStore, run: Run, seed: int
     async def main() -> None:
         journal = Flaky(postgres.dsn, clock=RealClock(), observer=postgres.seen)
         journal.dice = random.Random(seed)
-        await journal.start()
-        load = Load(journal, payments=120, width=10)
-        await load.finished.wait()
-        await journal.stop()
+        async with opened(journal):
+            load = Load(journal, payments=120, width=10)
+            await load.finished.wait()
         assert journal.lost > 3
         await check(load, postgres, 120)
 
@@ -200,10 +197,9 @@ def test_a_lost_answer_to_a_foreign_row_is_a_loss(postgres: PostgresStore, run: 
 
     async def main() -> None:
         journal = Robbed(postgres.dsn, clock=RealClock(), observer=postgres.seen)
-        await journal.start()
-        first, second = append(journal, entry(1)), append(journal, entry(2))
-        assert ((await first).result, (await second).result) == (Append.LOST, Append.COMMITTED)
-        await journal.stop()
+        async with opened(journal):
+            first, second = append(journal, entry(1)), append(journal, entry(2))
+            assert ((await first).result, (await second).result) == (Append.LOST, Append.COMMITTED)
 
     run(main())
 
@@ -249,8 +245,7 @@ def test_the_server_is_killed_and_restarted_under_load(short_dir: Path, run: Run
                     await asyncio.sleep(0.1)
                     assert not journal.accepting
                     await asyncio.to_thread(server.start)
-                while sum(load.results.values()) < done + 500 and not load.finished.is_set():
-                    await asyncio.sleep(0.01)
+                await until(lambda done=done: sum(load.results.values()) >= done + 500 or load.finished.is_set())
                 assert journal.accepting
             await load.finished.wait()
             await check(load, store, 20_000)
@@ -281,25 +276,21 @@ def test_our_own_session_that_still_runs_is_ended_before_the_re_read(postgres: P
                 f"({DAY}, 1, 1, 'CARD_PENDING', '1', 0, 0, '{{}}', '', NULL, NULL, 999, 1)"
             )
             ours = append(journal, entry(1))
-            await _until_blocked(postgres)
+            waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE '%writer'"
+            for _ in range(1000):
+                if await postgres.fetch(waits):
+                    break
+                await asyncio.sleep(0.01)
             former = journal._former
             assert journal._writer is not None
             journal._writer.terminate()
-            while journal._former == former:
-                await asyncio.sleep(0.01)
+            await until(lambda: journal._former != former)
             await blocked.rollback()
             assert (await ours).result is Append.COMMITTED
             assert [row.events for row in await postgres.rows()] == [1]
         await rival.close()
 
     run(main())
-
-
-async def _until_blocked(store: PostgresStore) -> None:
-    while not await store.fetch(
-        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE '%writer'"
-    ):
-        await asyncio.sleep(0.01)
 
 
 def test_a_server_that_hangs_is_given_up_and_closes_admission(
@@ -318,8 +309,7 @@ def test_a_server_that_hangs_is_given_up_and_closes_admission(
             ours = append(journal, entry(1))
             await asyncio.sleep(0.4)
             assert not journal.accepting and journal.pending == 1
-            while "journal.database_hangs" not in postgres.seen.names():
-                await asyncio.sleep(0.05)
+            await until(lambda: "journal.database_hangs" in postgres.seen.names())
             await blocked.rollback()
             assert (await ours).result is Append.COMMITTED
             assert journal.accepting
@@ -352,11 +342,11 @@ def test_a_parked_entry_is_tried_again_and_many_close_admission(
     monkeypatch.setattr(limits, "JOURNAL_PARKED_RETRY_S", 0.2)
 
     async def main() -> None:
+        await postgres.execute("SELECT switch.ensure_partition($1)", DAY)
         await postgres.execute(f"ALTER TABLE switch.payment_event_{DAY} ADD CONSTRAINT bug CHECK (amount < 1000000)")
         async with postgres.journal() as journal:
             futures = [append(journal, entry(number, amount=2_000_000)) for number in range(1, 12)]
-            while journal.accepting:
-                await asyncio.sleep(0.02)
+            await until(lambda: not journal.accepting)
             await postgres.execute(f"ALTER TABLE switch.payment_event_{DAY} DROP CONSTRAINT bug")
             assert {(await future).result for future in futures} == {Append.COMMITTED}
             assert journal.accepting and journal.pending == 0
@@ -376,11 +366,10 @@ def test_a_full_disk_is_an_outage_not_a_refusal(postgres: PostgresStore, run: Ru
 
     async def main() -> None:
         journal = Full(postgres.dsn, clock=RealClock(), observer=postgres.seen)
-        await journal.start()
-        futures = [append(journal, entry(number)) for number in range(1, 20)]
-        assert {(await future).result for future in futures} == {Append.COMMITTED}
-        assert "journal.entry_refused" not in postgres.seen.names()
-        await journal.stop()
+        async with opened(journal):
+            futures = [append(journal, entry(number)) for number in range(1, 20)]
+            assert {(await future).result for future in futures} == {Append.COMMITTED}
+            assert "journal.entry_refused" not in postgres.seen.names()
 
     run(main())
 
@@ -445,9 +434,7 @@ def test_stop_commits_what_waits(postgres: PostgresStore, run: Run) -> None:
     run(main())
 
 
-def test_stop_during_an_outage_gives_up_in_time(
-    short_dir: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_during_an_outage_gives_up_in_time(short_dir: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "JOURNAL_STOP_S", 0.5)
     server = EmbeddedPostgres(short_dir)
     dsn = server.start()
@@ -490,7 +477,7 @@ def test_start_without_a_schema_or_a_server_says_so(
         nowhere = "postgresql://gridswitch@/gridswitch?host=/tmp/gs-no-such-folder"
         with pytest.raises(UnavailableError, match="cannot be reached"):
             await PostgresJournal(nowhere, clock=RealClock(), observer=Recorder()).start()
-        no_such = empty_database.replace("/test_", "/no_such_")
+        no_such = empty_database.replace("/gridswitch?", "/no_such?")
         with pytest.raises(StartError, match="refuses us"):
             await PostgresJournal(no_such, clock=RealClock(), observer=Recorder()).start()
 
@@ -528,10 +515,9 @@ def test_a_batch_is_bounded_in_bytes(postgres: PostgresStore, run: Run, monkeypa
 
     async def main() -> None:
         journal = Measured(postgres.dsn, clock=RealClock(), observer=postgres.seen)
-        await journal.start()
-        futures = [append(journal, big(number)) for number in range(1, 20)]
-        assert {(await future).result for future in futures} == {Append.COMMITTED}
-        await journal.stop()
+        async with opened(journal):
+            futures = [append(journal, big(number)) for number in range(1, 20)]
+            assert {(await future).result for future in futures} == {Append.COMMITTED}
         assert max(sizes) <= limits.JOURNAL_BATCH_BYTES_MAX
 
     run(main())

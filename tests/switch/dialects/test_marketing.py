@@ -1,0 +1,138 @@
+"""marketing_json: what an answer proves, and that nothing unchecked gets past."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from switch.dialects.marketing import MarketingDialect
+from switch.errors import BadRequestError
+from switch.machines.payment_table import Input
+from switch.model.payment import Posting
+
+DIALECT = MarketingDialect("SELF01")
+POSTING = Posting("R1", "202601", 900, 100, 1000, "7701")
+ROW = {
+    "receivable": "R1",
+    "period": "202601",
+    "principal": 900,
+    "penalty": 100,
+    "amount": 1000,
+    "energy_kwh": 12,
+    "tier": 1,
+}
+
+
+def answer(**fields: Any) -> Any:
+    return DIALECT.read(orjson.dumps({"id": 1, "code": "00", "text": "", **fields}))
+
+
+POSTED = {"serial": "7701", "account": "A1", "period": "202601", "amount": 1000}
+
+
+def test_a_posting_is_confirmed_only_for_this_serial_account_period_and_amount() -> None:
+    assert DIALECT.posted(answer(**POSTED), POSTING, "A1") is Input.BILL_POSTED
+    for other in ({"serial": "7702"}, {"account": "A2"}, {"period": "202602"}, {"amount": 999}):
+        assert DIALECT.posted(answer(**(POSTED | other)), POSTING, "A1") is Input.BILL_UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("code", "given_"),
+    [("73", Input.BILL_REJECTED), ("06", Input.BILL_REJECTED), ("51", Input.BILL_UNCLEAR), ("zz", Input.BILL_UNCLEAR)],
+)
+def test_only_listed_refusals_are_definite(code: str, given_: Input) -> None:
+    assert DIALECT.posted(answer(code=code), POSTING, "A1") is given_
+
+
+@pytest.mark.parametrize(
+    ("state", "given_"),
+    [
+        ("posted", Input.BILL_POSTED),
+        ("cancelled", Input.BILL_REJECTED),
+        ("rejected", Input.BILL_REJECTED),
+        ("unknown", Input.BILL_ABSENT),
+        ("surprise", Input.BILL_UNCLEAR),
+    ],
+)
+def test_a_status_says_what_became_of_a_serial(state: str, given_: Input) -> None:
+    assert DIALECT.stated(answer(serial="7701", state=state), POSTING) is given_
+    assert DIALECT.stated(answer(serial="9999", state=state), POSTING) is Input.BILL_UNCLEAR
+    assert DIALECT.stated(answer(code="99"), POSTING) is Input.BILL_UNCLEAR
+
+
+def test_a_cancel_is_done_refused_or_unclear() -> None:
+    assert DIALECT.cancelled(answer(serial="7701"), POSTING) is Input.CANCEL_DONE
+    assert DIALECT.cancelled(answer(serial="other"), POSTING) is Input.CANCEL_UNCLEAR
+    assert DIALECT.cancelled(answer(code="14"), POSTING) is Input.CANCEL_POSTED
+    assert DIALECT.cancelled(answer(code="16"), POSTING) is Input.CANCEL_FINAL
+    assert DIALECT.cancelled(answer(code="50"), POSTING) is Input.CANCEL_UNCLEAR
+
+
+INQUIRY: dict[str, Any] = {
+    "account": "A1",
+    "name": "张三",
+    "address": "某路1号",
+    "day": "20261123",
+    "total": 1000,
+    "advance_balance": 0,
+    "partial_allowed": True,
+    "rows": [ROW],
+}
+
+
+def test_rows_come_oldest_first() -> None:
+    newer = ROW | {"receivable": "R0", "period": "202602"}
+    good = answer(**(INQUIRY | {"rows": [newer, ROW]}))
+    DIALECT.check("inquiry", good)
+    assert [row.period for row in DIALECT.rows(good)] == ["202601", "202602"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"rows": [ROW | {"amount": 10.5}]}, r"inquiry\.rows\[0\]\.amount"),
+        ({"rows": [ROW | {"amount": -1}]}, r"rows\[0\]\.amount"),
+        ({"rows": [ROW | {"amount": True}]}, r"rows\[0\]\.amount"),
+        ({"rows": [ROW | {"period": "20261"}]}, r"rows\[0\]\.period"),
+        ({"rows": ["x"]}, r"rows\[0\]"),
+        ({"rows": [ROW] * 25}, r"inquiry\.rows"),
+        ({"day": 20261123}, r"inquiry\.day"),
+        ({"partial_allowed": 1}, r"partial_allowed"),
+        ({"name": "x" * 33}, r"inquiry\.name"),
+        ({"account": None}, r"inquiry\.account"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_was_expected(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadRequestError, match=named):
+        DIALECT.check("inquiry", answer(**(INQUIRY | changed)))
+
+
+@given(
+    st.binary(max_size=200)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "code", "x"]), inner, max_size=3)
+        ),
+    ).map(lambda value: orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_SUBCLASS) if _fits(value) else b"")
+)
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        found = DIALECT.read(data)
+    except BadRequestError as error:
+        assert error.code == "unreadable"
+    else:
+        assert isinstance(found.request_id, int) and isinstance(found.code, str)
+
+
+def _fits(value: object) -> bool:
+    """orjson refuses integers beyond 64 bits and lone surrogates."""
+    try:
+        orjson.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

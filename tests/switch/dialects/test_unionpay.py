@@ -1,0 +1,160 @@
+"""UnionPay POS messages both ways, field by field as the facts say. Test PANs only; written by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import iso8583
+from switch.dialects.codes import CardCodes, kiosk_codes
+from switch.dialects.unionpay import NO_MAC, UnionPayDialect, mab, with_mac
+from switch.errors import BadRequestError
+from switch.limits import SHORT
+from switch.machines.payment import HostProfile, Payment
+from switch.machines.payment_table import Input
+from switch.model.payment import Card, Posting
+
+TPDU, HEADER = bytes.fromhex("6000030000"), bytes.fromhex("602200000000")
+DIALECT = UnionPayDialect(TPDU, HEADER)
+SPEC = iso8583.load("unionpay_pos", header="tpdu+pos6")
+PAN = "6222000000000017"
+CARD = Card(
+    PAN, "3012", "001", "051", "06", f"{PAN}=30121010000000000", b"\x01" * 8, "2600000000000000", b"\x9c\x01\x00"
+)
+
+
+def payment() -> Payment:
+    return Payment(
+        payment_id=77,
+        opened_on=20261123,
+        terminal_id="GS000001",
+        merchant_id="898110049000001",
+        kiosk_date="1123",
+        kiosk_serial="000009",
+        digest="d",
+        account="0500000017",
+        amount=12345,
+        batch_number="000002",
+        stan="000345",
+        settlement_day=20261123,
+        marketing_day="20261123",
+        postings=[Posting("R1", "202601", 12000, 345, 12345, "7701")],
+        card_token="t",
+        card_masked=CARD.masked,
+        entry_mode="051",
+        original_60="22000002000",
+        times=SHORT,
+        profile=HostProfile(),
+        started_at=0.0,
+        rrn="112233445566",
+        authorization_code="A1B2C3",
+    )
+
+
+def test_a_purchase_carries_the_card_once_and_our_own_trace_number() -> None:
+    frame, _ = DIALECT.purchase(payment(), CARD)
+    assert frame[:11] == TPDU + HEADER
+    fields = SPEC.decode(frame).to_dict()
+    assert (fields[0], fields[3], fields[4], fields[11]) == ("0200", "000000", "000000012345", "000345")
+    assert (fields[2], fields[22], fields[23], fields[26], fields[35]) == (PAN, "051", "001", "06", CARD.track2)
+    assert (fields[52], fields[60], fields[64]) == (b"\x01" * 8, "22000002000", NO_MAC)
+
+
+def test_a_reversal_repeats_the_original_without_track_or_pin() -> None:
+    frame, _ = DIALECT.reversal(payment(), CARD.kept(), "98")
+    fields = SPEC.decode(frame).to_dict()
+    assert (fields[0], fields[39], fields[11], fields[60]) == ("0400", "98", "000345", "22000002000")
+    assert (fields[2], fields[14], fields[23]) == (PAN, "3012", "001")
+    assert (fields[37], fields[38]) == ("112233445566", "A1B2C3")
+    assert not {26, 35, 36, 52, 53, 55} & set(fields)
+
+
+def test_the_journals_copies_hold_no_card_data() -> None:
+    for _, safe in (DIALECT.purchase(payment(), CARD), DIALECT.reversal(payment(), CARD.kept(), "98")):
+        assert not {2, 14, 35, 52, 53, 55, 64} & set(SPEC.decode(safe).to_dict())
+        assert PAN.encode() not in safe and bytes.fromhex(PAN) not in safe
+
+
+def test_the_mac_covers_the_message_type_up_to_field_63() -> None:
+    frame, _ = DIALECT.purchase(payment(), CARD)
+    assert mab(frame) == SPEC.decode(frame).mab()
+    signed = with_mac(frame, b"8456B1CD")
+    assert signed[:-8] == frame[:-8] and SPEC.decode(signed)[64] == b"8456B1CD"
+
+
+def answer(**changed: Any) -> bytes:
+    fields: dict[int, Any] = {
+        0: "0210", 3: "000000", 4: 12345, 11: "000345", 12: "101112", 13: "1123", 15: "1124", 25: "00",
+        37: "112233445566", 39: "00", 41: "GS000001", 42: "898110049000001", 49: "156", 60: "22000002000",
+        64: b"ABCDEF01",
+    }
+    fields |= {int(name[1:]): value for name, value in changed.items()}
+    return SPEC.encode({number: value for number, value in fields.items() if value is not None}, header=TPDU + HEADER)
+
+
+def test_an_answer_is_matched_by_terminal_batch_and_trace_number() -> None:
+    found = DIALECT.read(answer())
+    assert found.key == "purchase|GS000001|000002|000345"
+    assert (found.response_code, found.amount, found.rrn, found.settlement_date) == (
+        "00",
+        12345,
+        "112233445566",
+        "1124",
+    )
+    assert found.mac == b"ABCDEF01" and found.mab == mab(answer())
+
+
+def test_an_answer_without_mac_or_code_says_so() -> None:
+    found = DIALECT.read(answer(f64=None, f39=None, f4=None))
+    assert found.mac is None and found.response_code == "" and found.amount == -1
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00" * 20, answer()[:-3], answer() + b"0", answer(f0="0200"), answer(f41=None)]
+)
+def test_what_is_no_answer_of_ours_is_refused_without_card_data(data: bytes) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        DIALECT.read(data)
+    assert caught.value.code == "unreadable"
+
+
+# ------------------------------------------------------------------------------------------------ codes
+@pytest.mark.parametrize(
+    ("code", "given"),
+    [
+        ("00", Input.CARD_APPROVED),
+        ("11", Input.CARD_APPROVED),
+        ("10", Input.CARD_PARTIAL),
+        ("51", Input.CARD_DECLINED),
+        ("A0", Input.CARD_DECLINED),
+        ("68", Input.CARD_AMBIGUOUS),
+        ("94", Input.CARD_AMBIGUOUS),
+        ("98", Input.CARD_AMBIGUOUS),
+        ("ZZ", Input.CARD_AMBIGUOUS),
+        ("", Input.CARD_AMBIGUOUS),
+    ],
+)
+def test_what_a_code_proves_about_a_purchase(code: str, given: Input) -> None:
+    """Saga §5 and C4: a code that is not listed proves nothing."""
+    assert CardCodes().purchase(code) is given
+
+
+@pytest.mark.parametrize(
+    ("code", "given"),
+    [
+        ("00", Input.REVERSAL_DONE),
+        *((code, Input.REVERSAL_NOT_FOUND) for code in ("25", "12", "22", "01")),
+        *((code, Input.REVERSAL_UNCLEAR) for code in ("94", "96", "40", "A0", "", "ZZ")),
+    ],
+)
+def test_what_a_code_proves_about_a_reversal(code: str, given: Input) -> None:
+    assert CardCodes().reversal(code) is given
+
+
+def test_every_answer_of_the_machine_has_a_code_for_the_kiosk() -> None:
+    import switch.machines.payment as machine
+
+    words = {value for name, value in vars(machine).items() if name.isupper() and isinstance(value, str)}
+    words -= {machine.U_RECEIVABLE, machine.SUSPENSE_ACCOUNT, machine.M_PAYABLE}
+    assert words <= set(kiosk_codes())

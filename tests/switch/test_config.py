@@ -1,0 +1,368 @@
+"""Configuration: every mistake is named with its key and its cure, and the example file is the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from switch import config, limits
+from switch.config import Config, check, document, load, options
+from switch.errors import ConfigError
+
+EXAMPLE = Path(config.__file__).with_name("config.example.toml")
+MINIMAL = """
+environment = "development"
+[unionpay]
+host = "10.0.0.1"
+port = 8001
+service_terminal = "00000001"
+service_merchant = "000000000000001"
+[marketing]
+host = "10.0.0.2"
+port = 8002
+channel = "SELF01"
+"""
+PROFILES = """
+[unionpay.profile]
+reversal_00 = "found_only"
+reversal_not_found = "proves"
+ordered = true
+unmacced_decline = "reverse"
+cut_over = "23:00"
+[marketing.profile]
+fence = "tombstone"
+inquiry = "serial"
+dedupe = "serial"
+"""
+PRODUCTION = (
+    MINIMAL.replace("development", "production")
+    + PROFILES
+    + """
+[database]
+dsn = "postgresql://switch:hunter2@db.inner/switch?sslmode=verify-full"
+"""
+)
+
+
+@pytest.fixture
+def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes switch.toml and returns its (relative) path."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> str:
+        Path("switch.toml").write_text(text, encoding="utf-8")
+        return "switch.toml"
+
+    return write
+
+
+def test_the_committed_example_is_what_the_code_says_and_loads(at: Any) -> None:
+    assert EXAMPLE.read_text(encoding="utf-8") == document()
+    assert load(at(document())).environment == "development"
+
+
+def test_every_option_is_helpful_and_documented() -> None:
+    text = document()
+    seen = set()
+    for one in options():
+        assert re.fullmatch(r"[A-Z].*\.", one.help_text), f"{one.key}: help is not a sentence"
+        assert one.help_text in text and one.key not in seen
+        assert bool(one.unit) >= one.numeric, f"{one.key}: a number without a unit"
+        assert one.required != (one.default is not None), one.key
+        assert one.example is not None, f"{one.key}: nothing to show in the example file"
+        assert "None" not in one.expected, f"{one.key}: a number without bounds"
+        seen.add(one.key)
+    # the options are exactly the leaves of the example file
+    assert seen == set(leaves(tomllib.loads(text)))
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in tree.items():
+        found += leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return found
+
+
+def test_the_example_shows_the_defaults(at: Any) -> None:
+    example, minimal = load(at(document())), load(at(MINIMAL))
+    for name in ("listen", "observe", "security", "database"):
+        assert getattr(example, name) == getattr(minimal, name)
+    assert example.unionpay.profile == minimal.unionpay.profile
+    assert minimal.unionpay.profile.reversal_00 == "any" and minimal.marketing.profile.fence == "none"
+
+
+def test_a_minimal_file_loads_with_absolute_paths(at: Any, tmp_path: Path) -> None:
+    loaded = load(at(MINIMAL))
+    assert isinstance(loaded, Config) and loaded.times is limits.STANDARD
+    assert loaded.listen.connections_max == limits.KIOSK_CONNECTIONS_MAX and loaded.listen.idle_s == 600
+    assert loaded.security.lmk_file == str(tmp_path / ".gridswitch/lmk")
+    assert loaded.database.data_dir == str(tmp_path / ".gridswitch/database")
+    loaded = load(at(MINIMAL + '[security]\nvault_dir = "keys"\nlmk_file = "/etc/gridswitch/lmk"\n'))
+    assert loaded.security.vault_dir == str(tmp_path / "keys") and loaded.security.lmk_file == "/etc/gridswitch/lmk"
+    assert load(at('time_profile = "short"\n' + MINIMAL)).times is limits.SHORT
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("port = 8001", "prot = 8001", 'switch.toml: unionpay.prot: unknown key; did you mean "port"? [config]'),
+        ("port = 8001", "", "switch.toml: unionpay.port: missing; a TCP port, 1 to 65535 [config]"),
+        (
+            "port = 8001",
+            "port = 70000",
+            "switch.toml: unionpay.port: 70000 is not accepted; a TCP port, 1 to 65535 [config]",
+        ),
+        (
+            "port = 8001",
+            'port = "8001"',
+            'switch.toml: unionpay.port: "8001" is not accepted; a TCP port, 1 to 65535 [config]',
+        ),
+        (
+            "port = 8001",
+            "port = true",
+            "switch.toml: unionpay.port: true is not accepted; a TCP port, 1 to 65535 [config]",
+        ),
+        (
+            "[unionpay]",
+            "[listen]\nidle_s = 5\n[unionpay]",
+            "switch.toml: listen.idle_s: 5 is not accepted; a number of seconds, 10 to 86400 [config]",
+        ),
+        (
+            "[unionpay]",
+            "[listen]\nidle_s = nan\n[unionpay]",
+            "switch.toml: listen.idle_s: nan is not accepted; a number of seconds, 10 to 86400 [config]",
+        ),
+        (
+            "[unionpay]",
+            "[listen]\nconnections_max = 20001\n[unionpay]",
+            "switch.toml: listen.connections_max: 20001 is not accepted; "
+            "a whole number of connections, 1 to 20000 [config]",
+        ),
+        (
+            "[unionpay]",
+            "[security]\nback_end = 'hsm'\n[unionpay]",
+            'switch.toml: security.back_end: "hsm" is not accepted; one of "software" [config]',
+        ),
+        (
+            "[unionpay]",
+            "[unionpay]\ntpdu = '60000300'",
+            'switch.toml: unionpay.tpdu: "60000300" is not accepted; 10 hexadecimal digits [config]',
+        ),
+        (
+            "[unionpay]",
+            "[unionpay]\ntpdu = '6000030000\\n'".replace("'", '"'),
+            "switch.toml: unionpay.tpdu: a text of 11 characters is not accepted; 10 hexadecimal digits [config]",
+        ),
+        (
+            "[marketing]",
+            "[unionpay.profile]\ncut_over = '24:00'\n[marketing]",
+            'switch.toml: unionpay.profile.cut_over: "24:00" is not accepted; a time as "23:00" [config]',
+        ),
+        (
+            "[unionpay]",
+            "listen = 5\n[unionpay]",
+            "switch.toml: listen: not a table; write [listen] on a line of its own, its keys below it [config]",
+        ),
+        (
+            "[unionpay]",
+            "[[unionpay]]",
+            "switch.toml: unionpay: not a table; write [unionpay] on a line of its own, its keys below it [config]",
+        ),
+        (
+            'environment = "development"',
+            "",
+            'switch.toml: environment: missing; one of "development", "production" [config]',
+        ),
+        (
+            'environment = "development"',
+            "environment = 2026-11-23",
+            'switch.toml: environment: a date or time is not accepted; one of "development", "production" [config]',
+        ),
+        (
+            "[unionpay]",
+            "[observe]\nport = 8583\n[unionpay]",
+            "switch.toml: observe.port: 8583 is also listen.port; give each its own port [config]",
+        ),
+        (
+            'host = "10.0.0.2"\nport = 8002',
+            'host = "10.0.0.1"\nport = 8001',
+            "switch.toml: marketing.port: 8001 is also unionpay.port on the same host; one of them is wrong [config]",
+        ),
+        (
+            'host = "10.0.0.1"\nport = 8001',
+            'host = "127.0.0.1"\nport = 9583',
+            "switch.toml: unionpay.port: 9583 is also observe.port on 127.0.0.1; the switch would call itself [config]",
+        ),
+        (
+            "[marketing]",
+            "[marketing]\nname = 'unionpay'",
+            'switch.toml: marketing.name: "unionpay" is also unionpay.name; give each link its own name [config]',
+        ),
+        (
+            "[unionpay]",
+            "[security]\nlmk_file = '.gridswitch/vault/lmk'\n[unionpay]",
+            "switch.toml: security.lmk_file: lies inside security.vault_dir; give each its own place [config]",
+        ),
+        (
+            "[unionpay]",
+            "[security]\nvault_dir = '.gridswitch/database'\n[unionpay]",
+            "switch.toml: security.vault_dir: the same path as database.data_dir; give each its own [config]",
+        ),
+        (
+            "port = 8001",
+            "port = = 8001",
+            "switch.toml: not TOML: invalid value (at line 5, column 8); text values need double quotes [config]",
+        ),
+    ],
+)
+def test_one_mistake_is_one_clear_error(at: Any, old: str, new: str, message: str) -> None:
+    path = at(MINIMAL.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == message
+    assert check(path) == [message]
+    assert caught.value.code == "config"
+
+
+def test_several_mistakes_are_all_listed(at: Any) -> None:
+    path = at(
+        "colour = 1\n" + MINIMAL.replace("8001", "0").replace('channel = "SELF01"', "") + "[listen]\nidle_s = 1\n"
+    )
+    problems = check(path)
+    assert [line.split(": ")[1] for line in problems] == [
+        "colour",
+        "listen.idle_s",
+        "unionpay.port",
+        "marketing.channel",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    text = str(caught.value)
+    assert text.startswith("switch.toml: 4 problems\n  colour: unknown key; known here: environment,")
+    assert text.endswith("[config]")
+    assert all(line.removeprefix("switch.toml: ").removesuffix(" [config]") in text for line in problems)
+
+
+def test_an_empty_file_says_what_is_needed(at: Any) -> None:
+    problems = check(at(""))
+    assert problems[1] == (
+        "switch.toml: unionpay: missing; "
+        "a table [unionpay] with host, port, service_terminal, service_merchant [config]"
+    )
+    assert len(problems) == 3
+
+
+def test_files_that_cannot_be_read(at: Any, tmp_path: Path) -> None:
+    assert check("nowhere.toml") == [
+        "nowhere.toml: cannot be read: No such file or directory; start from switch/config.example.toml [config]"
+    ]
+    assert check(tmp_path)[0].startswith(f"{tmp_path}: cannot be read: Is a directory")
+    path = at("")
+    Path(path).write_bytes(b"# \xb5\xe7\xc1\xa6")  # GBK
+    assert check(path) == ["switch.toml: not UTF-8 at byte 2; save it as UTF-8 [config]"]
+
+
+def test_a_password_is_never_printed(at: Any) -> None:
+    for dsn in ('"mysql://switch:hunter2@db/x"', "['hunter2']", '"postgresql://switch:hunter2@db/x"'):
+        problems = check(
+            at(PRODUCTION.replace('"postgresql://switch:hunter2@db.inner/switch?sslmode=verify-full"', dsn))
+        )
+        assert any("database.dsn" in line for line in problems)
+        assert "hunter2" not in " ".join(problems)
+
+
+def production_problems(path: str) -> list[str]:
+    """Without the one that nothing can cure yet: this version has no hardware module."""
+    return [line for line in check(path) if "security.back_end" not in line]
+
+
+def test_production_refuses_keys_in_software(at: Any) -> None:
+    assert check(at(PRODUCTION)) == [
+        'switch.toml: security.back_end: "software" holds keys in memory; '
+        "production needs a hardware module (this version has none) [config]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("[unionpay]", 'time_profile = "short"\n[unionpay]', 'time_profile: "short" reverses purchases that'),
+        (
+            "[database]",
+            "[listen]\nport = 0\n[database]",
+            "listen.port: 0 takes any free port; production needs a fixed",
+        ),
+        ("[database]", "[observe]\nport = 0\n[database]", "observe.port: 0 takes any free port"),
+        ("[database]", "[nothing]", "nothing: unknown key"),
+        ("?sslmode=verify-full", "", "database.dsn: would cross the network unencrypted"),
+        ("?sslmode=verify-full", "?sslmode=prefer", "database.dsn: would cross the network unencrypted"),
+        ("?sslmode=verify-full", "?sslmode=require&sslmode=disable", "database.dsn: would cross the network"),
+        ("ordered = true", "", "unionpay.profile.ordered: missing; production needs every behaviour of a host said"),
+        ('fence = "tombstone"', "", "marketing.profile.fence: missing; production needs"),
+    ],
+)
+def test_production_refuses_what_is_unsafe(at: Any, old: str, new: str, problem: str) -> None:
+    assert old in PRODUCTION and production_problems(at(PRODUCTION)) == []
+    (line, *_) = production_problems(at(PRODUCTION.replace(old, new, 1)))
+    assert line.startswith(f"switch.toml: {problem}")
+
+
+def test_production_refuses_missing_profiles_and_the_private_database(at: Any) -> None:
+    problems = production_problems(at(MINIMAL.replace("development", "production")))
+    assert [line.split(": ")[1] for line in problems] == [
+        "database.dsn",
+        *(f"unionpay.profile.{key}" for key in ("reversal_00", "reversal_not_found", "ordered", "unmacced_decline")),
+        "unionpay.profile.cut_over",
+        *(f"marketing.profile.{key}" for key in ("fence", "inquiry", "dedupe")),
+    ]
+
+
+@pytest.mark.parametrize("dsn", ["postgresql:///switch?host=/run/postgresql", "postgresql://a@127.0.0.1/b"])
+def test_production_takes_a_database_on_this_machine_without_tls(at: Any, dsn: str) -> None:
+    text = re.sub('dsn = ".*"', f'dsn = "{dsn}"', PRODUCTION)
+    assert production_problems(at(text)) == []
+
+
+def test_production_refuses_a_key_file_that_others_may_read(at: Any, tmp_path: Path) -> None:
+    lmk_file = tmp_path / "lmk"
+    lmk_file.write_bytes(b"x")
+    path = at(PRODUCTION + f'[security]\nlmk_file = "{lmk_file}"\n')
+    lmk_file.chmod(0o640)
+    assert production_problems(path) == [
+        f"switch.toml: security.lmk_file: other users may read it; run: chmod 600 {lmk_file} [config]"
+    ]
+    lmk_file.chmod(0o600)
+    assert production_problems(path) == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_any_tree_is_a_configuration_or_a_list_of_problems(data: st.DataObject) -> None:
+    tree = tomllib.loads(MINIMAL + PROFILES)
+    key = data.draw(
+        st.sampled_from([one.key for one in options()] + ["unionpay", "listen", "marketing.profile", "new"])
+    )
+    *tables, last = key.split(".")
+    table = tree
+    for name in tables:
+        table = table.setdefault(name, {})
+    table[last] = data.draw(VALUES)
+    problems: list[tuple[str, str]] = []
+    config._walk(Config, tree, "", Path("/etc"), problems)
+    if problems:
+        assert all(where and detail for where, detail in problems)
+    else:
+        msgspec.convert(tree, Config)  # the walk lets nothing through that the structs refuse
