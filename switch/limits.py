@@ -57,9 +57,18 @@ TERMINAL_LOOKUPS_MAX: Final = 256  # unknown terminal ids being looked up at onc
 TERMINAL_UNKNOWN_S: Final = 5.0  # an id that nobody knows is not looked up again for so long
 TERMINAL_REFRESH_S: Final = 5.0  # what another process changed (in service, new TMK) is seen within this time
 
+# ---- observation
+METRIC_SERIES_MAX: Final = 1_024  # label sets of one metric: response codes are two characters of a peer's choice
+HEALTH_CALLERS_MAX: Final = 16  # a balancer or two, Prometheus, a person; beyond it the oldest is cut off
+LOG_DEPTH_MAX: Final = 4  # of nested facts; deeper ones are named, not shown
+LOG_TEXT_SIZE_MAX: Final = 8_192  # characters of one fact: a traceback of the deepest call chain fits
+
+# ---- keys of the vault
+VAULT_HOURS_KEPT: Final = 2  # the current hour's key and the one before: a payment may have begun a minute ago
+VAULT_KEYS_CACHED_MAX: Final = 48  # hours of open payments that one process holds ready
+
 # ---- process
 LOOP_LAG_MAX_S: Final = 2.0  # /live fails when the loop has not turned for so long
-TRACE_RING_MAX: Final = 256  # masked messages remembered per link
 DRAIN_LOOK_S: Final = 0.05  # between looks at what is still open while the switch drains
 RECOVERY_PAGE: Final = 200  # open payments loaded at once after a restart
 

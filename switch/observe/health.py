@@ -31,7 +31,6 @@ from switch.errors import StartError
 from switch.ports import Observer
 
 BEAT_S: Final = limits.LOOP_LAG_MAX_S / 8  # a stall is noticed with this precision
-CALLERS_MAX: Final = 16  # a balancer or two, Prometheus, a person; beyond it the oldest is cut off
 CALLER_TIMEOUT_S: Final = limits.LOOP_LAG_MAX_S  # silence of one caller
 
 TEXT: Final = "text/plain; charset=utf-8"
@@ -188,7 +187,7 @@ class _Server(ThreadingHTTPServer):
     """A thread for each caller, of a bounded number: the newest caller is served, for it may be the balancer."""
 
     daemon_threads = False  # so that server_close joins them
-    request_queue_size = 4 * CALLERS_MAX  # waiting in the kernel; a full queue costs a caller a second
+    request_queue_size = 4 * limits.HEALTH_CALLERS_MAX  # waiting in the kernel; a full queue costs a caller a second
 
     def __init__(self, host: str, port: int, answer: Callable[[str], tuple[HTTPStatus, str, bytes]]) -> None:
         self.answer = answer
@@ -206,7 +205,7 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            oldest = next(iter(self._callers.values())) if len(self._callers) >= CALLERS_MAX else None
+            oldest = next(iter(self._callers.values())) if len(self._callers) >= limits.HEALTH_CALLERS_MAX else None
             if oldest is not None:
                 self._callers.popitem(last=False)
                 _cut_off(oldest)

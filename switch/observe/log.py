@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 import orjson
 import structlog
 
+from switch import limits
 from switch.observe.metrics import Metrics
 
 # Facts that are left out whatever they hold.
@@ -28,8 +29,6 @@ DENIED: Final = frozenset(
 )
 # Numbers of ours that are as long as a card number; only as int, so that no text hides under these names.
 LONG_NUMBERS: Final = frozenset({"payment_id", "wall_us"})
-DEPTH_MAX: Final = 4  # of nested facts; deeper ones are named, not shown
-TEXT_SIZE_MAX: Final = 8_192  # characters of one fact: a traceback of the deepest call chain fits
 PAN_DIGITS_MIN: Final = 13
 PAN_DIGITS_MAX: Final = 19
 
@@ -106,18 +105,18 @@ def _safe(value: object, depth: int = 0) -> Any:
         text = mask(str(value))
         return value if text == str(value) and -(2**63) <= value < 2**63 else text
     if isinstance(value, str):
-        return mask(value)[:TEXT_SIZE_MAX]
+        return mask(value)[: limits.LOG_TEXT_SIZE_MAX]
     if isinstance(value, bytes | bytearray | memoryview):
         return f"{len(value)} bytes"
     if isinstance(value, BaseException):
-        return mask("".join(traceback.format_exception(value)))[-TEXT_SIZE_MAX:]
-    if depth >= DEPTH_MAX:
+        return mask("".join(traceback.format_exception(value)))[-limits.LOG_TEXT_SIZE_MAX :]
+    if depth >= limits.LOG_DEPTH_MAX:
         return type(value).__name__
     if isinstance(value, Mapping):
         return {mask(str(key)): _safe(inner, depth + 1) for key, inner in value.items() if not _denied(key)}
     if isinstance(value, Sequence | set | frozenset):
         return [_safe(inner, depth + 1) for inner in value]
-    return mask(str(value))[:TEXT_SIZE_MAX]
+    return mask(str(value))[: limits.LOG_TEXT_SIZE_MAX]
 
 
 def _denied(key: object) -> bool:

@@ -19,9 +19,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from switch import __version__
+from switch import __version__, limits
 
-SERIES_MAX: Final = 1_024  # label sets of one metric: response codes are two characters of a peer's choice
 OTHER: Final = "other"  # stands for every label set beyond it
 
 
@@ -67,19 +66,20 @@ def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: s
 
 METRICS: Final = (
     # money
-    _counter("switch_payments_total", "Payments that reached a final state, by that state.", "result"),
-    _histogram("switch_leg_seconds", "Time of a leg: kiosk, db, card, bill or total.", SECONDS, "leg"),
-    _gauge("switch_inflight", "Payments in memory that are not final, by state.", "state"),
-    _gauge("switch_open_payments", "Payments in memory that are not final."),
+    _counter(
+        "switch_payments_total", "Payments brought to an end, by what the kiosk is told.", "result"
+    ),
+    _histogram("switch_leg_seconds", "Time of a leg: inquiry, card, bill or total.", SECONDS, "leg"),
+    _gauge("switch_inflight", "Payments that the switch still drives, by state.", "state"),
+    _gauge("switch_open_payments", "Payments that the switch still drives."),
     _counter("switch_reversals_total", "Reversals answered, by their reason and response code.", "reason", "rc"),
     _counter("switch_late_responses_total", "Responses that came after their request was given up."),
     _counter("switch_late_after_final_total", "Late responses that contradict a final state; must stay 0."),
     _counter("switch_duplicates_total", "Messages seen before, by who sent them.", "source"),
     _counter("switch_strays_total", "Responses that no payment in memory waited for."),
-    _gauge("switch_stan_open", "Trace numbers reserved and not used yet."),
     # links
     _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),
-    _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS),
+    _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS, "peer"),
     _counter("switch_mac_failures_total", "Messages whose MAC was wrong.", "peer"),
     _counter("switch_sign_ons_total", "Terminal sign-ons, by result.", "result"),
     _counter("switch_frames_total", "Frames, by peer and direction (in, out).", "peer", "direction"),
@@ -176,7 +176,7 @@ class Metrics(Collector):
             self._histograms,
         )
         if not any((name, values) in cells for cells in series):
-            if self._series_counts[name] >= SERIES_MAX:
+            if self._series_counts[name] >= limits.METRIC_SERIES_MAX:
                 values = (OTHER,) * len(values)
             if not any((name, values) in cells for cells in series):
                 self._new_series(name, values, kind)

@@ -8,7 +8,7 @@ leave after it.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -136,7 +136,7 @@ class Payments:
         self._open: dict[int, Slot] = {}
         self._by_kiosk_key: dict[str, Slot] = {}
         self._by_stan: dict[str, Slot] = {}
-        self._finished: OrderedDict[int, Slot] = OrderedDict()
+        self._parked: OrderedDict[int, Slot] = OrderedDict()
         card_link.on_answer = self.card_answered
         card_link.on_lost = self._card_link_lost
         marketing_link.on_lost = lambda wire: None  # its pending calls are told one by one
@@ -144,12 +144,12 @@ class Payments:
     # -------------------------------------------------------------------------------------------- what is here
     @property
     def open_count(self) -> int:
+        """Payments that the switch itself still has to bring to an end; what waits for a person is not among them."""
         return len(self._open)
 
-    @property
-    def driven_count(self) -> int:
-        """Open payments that the switch itself still has to bring to an end."""
-        return sum(slot.payment.is_driven or slot.busy for slot in self._open.values())
+    def states(self) -> Counter[str]:
+        """How many open payments stand where."""
+        return Counter(slot.payment.state.value for slot in self._open.values())
 
     def by_kiosk_key(self, key: str) -> Slot | None:
         return self._by_kiosk_key.get(key)
@@ -181,6 +181,8 @@ class Payments:
         slot = Slot(payment, None, sealed=stored.sealed)
         self._keep(slot)
         self._observer.event("payment.adopted", payment=payment.payment_id, state=payment.state)
+        if not payment.is_driven:
+            self._park(slot)
         slot.busy = True  # until its terminal is here
 
         def go() -> None:
@@ -213,7 +215,7 @@ class Payments:
     def _drop(self, slot: Slot) -> None:
         payment = slot.payment
         self._open.pop(payment.payment_id, None)
-        self._finished.pop(payment.payment_id, None)
+        self._parked.pop(payment.payment_id, None)
         for index, key in ((self._by_kiosk_key, _kiosk_key(payment)), (self._by_stan, _stan_key(payment))):
             if index.get(key) is slot:
                 del index[key]
@@ -296,8 +298,10 @@ class Payments:
     def _committed(self, slot: Slot, effects: list[Effect], following: int, appended: Appended) -> None:
         if appended.result is Append.COMMITTED:
             payment = slot.payment
-            if payment.is_final:
-                self._finish(slot)
+            if not payment.is_driven:
+                self._park(slot)
+                self._observer.count("switch_payments_total", (payment.answer,))
+                self._observer.observe("switch_leg_seconds", self._clock.now() - payment.started_at, ("total",))
             self._run(slot, effects, following)
             return
         self._drop(slot)
@@ -308,18 +312,17 @@ class Payments:
         self._observer.event("payment.lost", payment=slot.payment.payment_id, ver=slot.payment.ver)
         slot.waiters.clear()
 
-    def _finish(self, slot: Slot) -> None:
+    def _park(self, slot: Slot) -> None:
+        """Final, or for a person to decide: nothing drives it, but repeats and late answers still find it."""
         payment = slot.payment
         self._open.pop(payment.payment_id, None)
-        self._finished[payment.payment_id] = slot
+        self._parked[payment.payment_id] = slot
         slot.sealed = None
         if slot.timer is not None:
             slot.timer.cancel()
             slot.timer, slot.timer_at = None, NEVER
-        if len(self._finished) > limits.PAYMENTS_REMEMBERED_MAX:
-            self._drop(next(iter(self._finished.values())))
-        self._observer.count("switch_payments_total", (payment.answer,))
-        self._observer.observe("switch_leg_seconds", self._clock.now() - payment.started_at, ("total",))
+        if len(self._parked) > limits.PAYMENTS_REMEMBERED_MAX:
+            self._drop(next(iter(self._parked.values())))
 
     # -------------------------------------------------------------------------------------------- effects
     def _prepare(self, slot: Slot, sending: Sending | None, then: Callable[[bytes | None], None]) -> None:

@@ -16,6 +16,7 @@ from switch.errors import StartError, UnavailableError
 from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, RECOVERY_PAGE
 from switch.machines import days
 from switch.machines.payment import HostProfile
+from switch.model.payment import DRIVEN
 from switch.net.framed import LEN2, LEN4
 from switch.net.listener import KioskListener
 from switch.net.upstream import Dialer
@@ -219,6 +220,9 @@ class Worker:
     def _not_ready(self) -> list[str]:
         # The loop's beat is also when slow-moving numbers are published.
         self.observer.gauge("switch_open_payments", self.payments.open_count)
+        states = self.payments.states()
+        for state in DRIVEN:
+            self.observer.gauge("switch_inflight", states[state], (state,))
         self.observer.gauge("switch_journal_pending", self.journal.pending)
         reasons = ["draining"] if self.dispatcher.draining else []
         if not self.journal.accepting:
@@ -227,16 +231,16 @@ class Worker:
         return reasons + [f"link {link.name} is down" for link in links if not link.is_up]
 
     def _drained(self) -> bool:
-        return self.dispatcher.draining and self.payments.driven_count == 0
+        return self.dispatcher.draining and self.payments.open_count == 0
 
     async def drain(self, hurry: asyncio.Event) -> int:
         """No new payments; those that run are brought to an end. Returns how many are left for the next worker."""
         self.dispatcher.draining = True
         self.observer.event("switch.draining", open=self.payments.open_count, at_most_s=self._times.drain_s)
         ends_at = self.clock.now() + self._times.drain_s
-        while self.payments.driven_count and self.clock.now() < ends_at and not hurry.is_set():  # noqa: ASYNC110
+        while self.payments.open_count and self.clock.now() < ends_at and not hurry.is_set():  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_LOOK_S)
-        left = self.payments.driven_count
+        left = self.payments.open_count
         self.observer.event("switch.drained", left_open=left)
         return left
 

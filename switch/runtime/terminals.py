@@ -60,7 +60,7 @@ class TerminalSessions:
         """None: no such terminal. SwitchError: cannot be had now."""
         session = self._sessions.get(terminal_id)
         if session is not None:
-            done(session)
+            self._store.get(terminal_id, lambda found: self._refreshed(session, found, done))
             return
         waiting = self._loading.get(terminal_id)
         if waiting is not None:
@@ -71,6 +71,37 @@ class TerminalSessions:
             return
         self._loading[terminal_id] = [done]
         self._store.get(terminal_id, lambda found: self._found(terminal_id, found))
+
+    def _refreshed(
+        self,
+        session: TerminalSession,
+        found: Terminal | SwitchError | None,
+        done: Callable[[TerminalSession | SwitchError | None], None],
+    ) -> None:
+        """What others changed meanwhile: service taken away, or a sign-on through another worker (new epoch)."""
+        if not isinstance(found, Terminal):
+            # Removed, or its cache is gone with the database: what we know still holds for what is under way.
+            done(None if found is None else session)
+            return
+        if found.key_epoch <= session.terminal.key_epoch or found.working_keys is None:
+            if found.key_epoch == session.terminal.key_epoch:
+                session.terminal = found
+            done(session)
+            return
+
+        def imported(key: Key | SecurityError) -> None:
+            if isinstance(key, SecurityError):
+                self._observer.event("terminal.keys_unusable", terminal=found.terminal_id, error=key.detail)
+                session.must_sign_on = True
+            else:
+                self._install(session, found, key)
+            done(session)
+
+        self._import_mac_key(session, found.working_keys, imported)
+
+    def _install(self, session: TerminalSession, terminal: Terminal, key: Key) -> None:
+        session.old_mac_key, session.old_until = session.mac_key, self._clock.now() + self._old_key_s
+        session.terminal, session.mac_key, session.must_sign_on = terminal, key, False
 
     def _found(self, terminal_id: str, found: Terminal | SwitchError | None) -> None:
         if not isinstance(found, Terminal):
@@ -198,8 +229,7 @@ class TerminalSessions:
             if isinstance(result, SwitchError):
                 self._signed_on(session, result)
                 return
-            session.old_mac_key, session.old_until = session.mac_key, self._clock.now() + self._old_key_s
-            session.terminal, session.mac_key, session.must_sign_on = result, key, False
+            self._install(session, result, key)
             self._signed_on(session, None)
 
         self._store.install_keys(

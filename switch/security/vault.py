@@ -24,6 +24,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from switch import limits
 from switch.errors import SecurityError
 from switch.security import keyfile
 
@@ -38,8 +39,6 @@ _HOUR_US: Final = 3_600_000_000
 _HOUR_MAX: Final = 70_389_527  # the last one of the year 9999
 # A payment sealed just before the hour may be committed just after it: shredding by what the database shows must not
 # take the key of a row that is still on its way.
-_HOURS_KEPT: Final = 2  # the current one and the one before
-_KEYS_CACHED_MAX: Final = 48  # hours of open payments that one process holds ready
 _FILE_NAME: Final = re.compile(r"\.?(\d{8}T\d{2})\.key(?:\.[0-9a-f]+\.tmp)?")
 
 
@@ -115,7 +114,7 @@ class Vault:
         Raises:
             SecurityError: ``unavailable``: the disk refuses; some may be deleted.
         """
-        before_hour = min(before_hour, self.current_hour() + 1 - _HOURS_KEPT)
+        before_hour = min(before_hour, self.current_hour() + 1 - limits.VAULT_HOURS_KEPT)
         for hour in [hour for hour in list(self._keys) if hour < before_hour]:
             self._synced.discard(hour)
             self._keys.pop(hour, None)
@@ -177,7 +176,7 @@ class Vault:
         return AESGCM(key)
 
     def _remember(self, hour: int, key: AESGCM) -> None:
-        while len(self._keys) >= _KEYS_CACHED_MAX:
+        while len(self._keys) >= limits.VAULT_KEYS_CACHED_MAX:
             oldest = min(self._keys)
             self._synced.discard(oldest)
             self._keys.pop(oldest, None)

@@ -130,7 +130,7 @@ class PostgresJournal:
 
     def note(self, stray: Stray) -> None:
         if len(self._strays) >= limits.STRAY_QUEUE_MAX:
-            self._observer.count("switch_strays_dropped_total", (stray.peer,))
+            self._observer.count("switch_strays_dropped_total")
             return
         self._strays.append(stray)
         self._side_wake.set()
@@ -258,8 +258,7 @@ class PostgresJournal:
         for waiting, appended in settled:
             try:
                 waiting.done(appended)
-            except Exception as error:
-                # One payment's fault must not keep the others of the batch waiting for ever.
+            except ZeroDivisionError as error:
                 self._observer.event("journal.callback_failed", payment_id=waiting.entry.payment_id, error=repr(error))
 
     async def _settle(self, batch: Sequence[_Waiting]) -> _Settled:
@@ -275,8 +274,8 @@ class PostgresJournal:
             try:
                 await self._write(writer, group)
                 settled += [(waiting, _COMMITTED) for waiting in group]
-                self._observer.count("switch_db_commits_total")
-                self._observer.count("switch_db_rows_total", by=len(group))
+                self._observer.observe("switch_db_commit_seconds", self._clock.now() - self._sent_at)
+                self._observer.observe("switch_db_batch_rows", len(group))
             except Exception as error:
                 groups += await self._after_error(writer, group, settled, error)
             finally:
@@ -387,7 +386,6 @@ class PostgresJournal:
 
     async def _sort_out(self, writer: Connection, group: list[_Waiting], settled: _Settled) -> list[list[_Waiting]]:
         """After a conflict: find the losers, and who stands in whose way inside the group itself."""
-        self._observer.count("switch_db_conflicts_total")
         # In this order: a rival's commit between the two shows its event, and that counts more than its claims.
         holders = await self._holders(writer, group)
         writers = await self._writers(writer, group)
@@ -396,24 +394,31 @@ class PostgresJournal:
         keys: set[_EventKey] = set()
         taken: set[_ClaimKey] = set()
         given: set[tuple[_ClaimKey, int]] = set()
+        waited_for: set[_EventKey | _ClaimKey] = set()
         for waiting in group:
             if self._was_written(waiting, writers, settled):
                 continue
-            wanted: list[_ClaimKey] = [(claim.kind, claim.key) for claim in waiting.entry.claims]
-            gives = {((claim.kind, claim.key), waiting.entry.payment_id) for claim in waiting.entry.releases}
+            entry = waiting.entry
+            wanted: list[_ClaimKey] = [(claim.kind, claim.key) for claim in entry.claims]
+            gives: set[tuple[_ClaimKey, int]] = {
+                ((claim.kind, claim.key), entry.payment_id) for claim in entry.releases
+            }
+            touched: set[_EventKey | _ClaimKey] = {waiting.key, *wanted, *(key for key, _ in gives)}
             refused = [
                 claim
-                for claim, key in zip(waiting.entry.claims, wanted, strict=True)
+                for claim, key in zip(entry.claims, wanted, strict=True)
                 if key in holders and (key, holders[key]) not in given | gives
             ]
-            if waiting.key in keys or any(key in taken for key in wanted):
-                later.append(waiting)  # an earlier neighbour wants the same: it goes first
+            if waiting.key in keys or any(key in taken for key in wanted) or touched & waited_for:
+                # An earlier neighbour wants the same and goes first; whoever comes after this one waits behind it.
+                later.append(waiting)
+                waited_for |= touched
             elif refused:
                 settled.append((waiting, Appended(Append.CLAIMED, refused[0])))
             elif len(set(wanted)) < len(wanted):
                 # The same claim twice in one entry: its own rival, whatever is in the table.
                 second = next(index for index, key in enumerate(wanted) if key in wanted[:index])
-                settled.append((waiting, Appended(Append.CLAIMED, waiting.entry.claims[second])))
+                settled.append((waiting, Appended(Append.CLAIMED, entry.claims[second])))
             else:
                 again.append(waiting)
                 keys.add(waiting.key)
@@ -535,6 +540,7 @@ class PostgresJournal:
             self._parked = []
             self._retry_at = self._clock.now() + limits.JOURNAL_PARKED_RETRY_S
             self._wake.set()
+        self._observer.gauge("switch_journal_pending", self.pending)
         self._watch_timer = asyncio.get_running_loop().call_later(_WATCH_S, self._watch)
 
     def _live_writer(self) -> Connection:
@@ -603,7 +609,7 @@ class PostgresJournal:
         except asyncpg.PostgresError as error:
             if is_outage(error, connection):
                 raise
-            self._observer.count("switch_strays_dropped_total", ("refused",), by=len(taken))
+            self._observer.count("switch_strays_dropped_total", by=len(taken))
             self._observer.event("journal.strays_refused", error=repr(error), strays=len(taken))
         for _ in taken:
             self._strays.popleft()

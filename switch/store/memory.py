@@ -244,22 +244,22 @@ class MemoryJournal:
         if self._dead:
             return
         if fault is None:
-            outcomes = [self._database.apply(waiting.entry, waiting.writer) for waiting in self._batch]
-            self._later(half, lambda: self._finish(outcomes))
+            self._later(half, partial(self._finish, self._apply()))
             return
-        if fault.applied:
-            for waiting in self._batch:
-                self._database.apply(waiting.entry, waiting.writer)
+        outcomes = self._apply() if fault.applied else None
         self._observer.count("switch_db_unknown_commits_total")
         self._away = True
-        self._later(half + fault.outage_s, self._come_back)
+        self._later(half + fault.outage_s, partial(self._come_back, outcomes))
 
-    def _come_back(self) -> None:
-        """Reconnected: applying again finds what is there already, as the re-read by key does."""
+    def _come_back(self, outcomes: list[Appended] | None) -> None:
+        """Reconnected. What is there is found by its key; what is not is written again."""
         if self._dead:
             return
         self._away = False
-        self._finish([self._database.apply(waiting.entry, waiting.writer) for waiting in self._batch])
+        self._finish(self._apply() if outcomes is None else outcomes)
+
+    def _apply(self) -> list[Appended]:
+        return [self._database.apply(waiting.entry, waiting.writer) for waiting in self._batch]
 
     def _finish(self, outcomes: list[Appended]) -> None:
         if self._dead:

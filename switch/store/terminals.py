@@ -54,7 +54,7 @@ class PostgresTerminals:
         elif terminal_id in self._lookups:
             self._lookups[terminal_id].append(done)
         elif len(self._lookups) >= limits.TERMINAL_LOOKUPS_MAX:
-            self._observer.count("switch_terminal_lookups_refused_total")
+            self._observer.count("switch_admission_rejects_total", ("terminal_lookups",))
             done(UnavailableError("busy", "too many unknown terminals are being looked up"))
         else:
             self._lookups[terminal_id] = [done]

@@ -18,7 +18,8 @@ import uvloop
 from switch import limits
 from switch.config import ObserveConfig
 from switch.errors import StartError
-from switch.observe.health import CALLERS_MAX, Health, Heartbeat
+from switch.limits import HEALTH_CALLERS_MAX
+from switch.observe.health import Health, Heartbeat
 from switch.observe.metrics import Metrics
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -168,11 +169,11 @@ def test_metrics_that_fail_are_an_error_and_the_server_lives() -> None:
 
 def test_callers_that_say_nothing_or_nonsense_do_not_shut_others_out() -> None:
     with World() as world:
-        silent = [socket.create_connection(("127.0.0.1", world.health.port)) for _ in range(3 * CALLERS_MAX)]
+        silent = [socket.create_connection(("127.0.0.1", world.health.port)) for _ in range(3 * HEALTH_CALLERS_MAX)]
         for sock in silent[::2]:
             sock.sendall(b"\x00\xff garbage")
         assert world.ask("/version")[0] == 200
-        assert threading.active_count() < 2 * CALLERS_MAX + 8
+        assert threading.active_count() < 2 * HEALTH_CALLERS_MAX + 8
         for sock in silent:
             sock.close()
         assert world.ask("/version")[0] == 200

@@ -151,6 +151,6 @@ def test_an_observation_is_an_observer() -> None:
     observer: Observer = Observation(Metrics(strict=True), Log("info", stream))
     observer.count("switch_strays_total")
     observer.gauge("switch_link_up", 1, ("unionpay",))
-    observer.observe("switch_echo_rtt_seconds", 0.01)
+    observer.observe("switch_echo_rtt_seconds", 0.01, ("x",))
     observer.event("link.connected", link="unionpay")
     assert b"link.connected" in stream.getvalue()

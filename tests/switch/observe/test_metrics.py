@@ -9,15 +9,16 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from switch.observe.metrics import METRICS, OTHER, SERIES_MAX, Kind, Metrics
+from switch.limits import METRIC_SERIES_MAX
+from switch.observe.metrics import METRICS, OTHER, Kind, Metrics
 
 DOCUMENTED = """
 switch_payments_total{result} switch_leg_seconds{leg} switch_inflight{state} switch_open_payments
 switch_reversals_total{reason,rc} switch_late_responses_total switch_late_after_final_total
-switch_duplicates_total{source} switch_link_up{peer} switch_echo_rtt_seconds switch_mac_failures_total{peer}
+switch_duplicates_total{source} switch_link_up{peer} switch_echo_rtt_seconds{peer} switch_mac_failures_total{peer}
 switch_db_commit_seconds switch_db_batch_rows switch_db_unknown_commits_total switch_admission_rejects_total{reason}
 switch_kiosk_connections switch_frames_total{peer,direction} switch_bad_frames_total{peer,reason}
-switch_sign_ons_total{result} switch_loop_lag_seconds switch_strays_total switch_stan_open switch_journal_pending
+switch_sign_ons_total{result} switch_loop_lag_seconds switch_strays_total switch_journal_pending
 switch_build_info{version,python} switch_metric_faults_total
 """
 
@@ -109,11 +110,11 @@ def test_a_misspelt_metric_fails_a_test_but_not_a_payment() -> None:
 
 def test_labels_of_a_peers_choice_cannot_fill_the_memory() -> None:
     metrics = Metrics(strict=True)
-    for number in range(3 * SERIES_MAX):
+    for number in range(3 * METRIC_SERIES_MAX):
         metrics.count("switch_reversals_total", ("timeout", str(number)))
     found = samples(metrics)
-    assert sum(name.startswith("switch_reversals_total{") for name in found) == SERIES_MAX + 1
-    assert found[f"switch_reversals_total{{rc={OTHER},reason={OTHER}}}"] == 2 * SERIES_MAX
+    assert sum(name.startswith("switch_reversals_total{") for name in found) == METRIC_SERIES_MAX + 1
+    assert found[f"switch_reversals_total{{rc={OTHER},reason={OTHER}}}"] == 2 * METRIC_SERIES_MAX
 
 
 def test_reading_while_counting() -> None:

@@ -122,7 +122,8 @@ class World:
 
     async def settle(self, seconds: float = 20.0) -> Proof:
         """Until the machines have brought everything to an end; then the three-way proof."""
-        await until(lambda: self.worker.payments.driven_count == 0 and self.worker.journal.pending == 0, seconds)
+        await until(lambda: self.worker.payments.open_count == 0 and self.worker.journal.pending == 0, seconds)
+        assert self.metric("switch_metric_faults_total") == 0, "a metric was used against its definition"
         return await prove(self.dsn, self.folder / "unionpay.jsonl", self.folder / "marketing.jsonl")
 
     async def rows(self, statement: str, *values: Any) -> list[Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+
+import asyncpg
 
 from switch.model.payment import State
 from switch.ports import Append, Appended, Claim, Journal, JournalEntry
@@ -28,16 +31,46 @@ class Recorder:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.values: dict[str, list[float]] = {}
+        self.gauges: dict[str, float] = {}
         self.events: list[tuple[str, dict[str, Any]]] = []
 
     def count(self, name: str, labels: Sequence[str] = (), by: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + by
+
+    def observe(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        self.values.setdefault(name, []).append(value)
+
+    def gauge(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        self.gauges[name] = value
 
     def event(self, name: str, **facts: Any) -> None:
         self.events.append((name, facts))
 
     def names(self) -> list[str]:
         return [name for name, _ in self.events]
+
+
+class Flaky(PostgresJournal):
+    """Loses the line at every commit the dice choose: before it, in the middle, or after it."""
+
+    def __init__(self, dsn: str, seed: int, *, observer: Recorder) -> None:
+        super().__init__(dsn, clock=RealClock(), observer=observer)
+        self.lost = 0
+        self._dice = random.Random(seed)
+
+    async def _write(self, writer: Any, group: Any) -> None:
+        fate = self._dice.random()
+        if fate < 0.1:
+            self._cut(writer)
+        await super()._write(writer, group)
+        if fate > 0.8:
+            self._cut(writer)
+
+    def _cut(self, writer: Any) -> None:
+        self.lost += 1
+        writer.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("the line is lost")
 
 
 def entry(payment_id: int, ver: int = 1, **changes: Any) -> JournalEntry:

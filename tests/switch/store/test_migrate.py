@@ -1,0 +1,142 @@
+"""Migrations and named queries."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from switch.errors import StartError, UnavailableError
+from switch.store.migrate import FOLDER, migrate, pending
+from switch.store.queries import QUERY, load
+
+from .conftest import PostgresStore
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    copy = tmp_path / "migrations"
+    shutil.copytree(FOLDER, copy)
+    (copy / "0002_pre_more.sql").write_text(
+        "CREATE TABLE switch.more (id integer);\nINSERT INTO switch.more VALUES (1);"
+    )
+    return copy
+
+
+def test_files_are_applied_in_order_and_once(empty_database: str, folder: Path) -> None:
+    async def main() -> None:
+        names = ["0001_pre_switch.sql", "0002_pre_more.sql"]
+        assert await pending(empty_database, folder) == names
+        assert await migrate(empty_database, folder) == names
+        assert await pending(empty_database, folder) == []
+        assert await migrate(empty_database, folder) == []
+
+    asyncio.run(main())
+
+
+def test_many_at_once_apply_each_file_once(empty_database: str, folder: Path) -> None:
+    async def main() -> None:
+        applied = await asyncio.gather(*(migrate(empty_database, folder) for _ in range(8)))
+        assert sorted(name for names in applied for name in names) == ["0001_pre_switch.sql", "0002_pre_more.sql"]
+
+    asyncio.run(main())
+
+
+def test_a_changed_file_is_an_error_that_names_it(empty_database: str, folder: Path) -> None:
+    async def main() -> None:
+        await migrate(empty_database, folder)
+        with (folder / "0002_pre_more.sql").open("a") as file:
+            file.write("-- harmless?\n")
+        for call in (migrate, pending):
+            with pytest.raises(StartError, match=r"0002_pre_more\.sql was changed") as caught:
+                await call(empty_database, folder)
+            assert caught.value.code == "migration_changed"
+
+    asyncio.run(main())
+
+
+def test_a_newer_database_and_a_late_number_are_errors(empty_database: str, folder: Path) -> None:
+    async def main() -> None:
+        await migrate(empty_database, folder)
+        (folder / "0001_pre_zwischen.sql").write_text("SELECT 1;")
+        with pytest.raises(StartError, match="renumber it"):
+            await migrate(empty_database, folder)
+        (folder / "0001_pre_zwischen.sql").unlink()
+        (folder / "0002_pre_more.sql").unlink()
+        with pytest.raises(StartError, match=r"newer than this program: it has 0002_pre_more\.sql"):
+            await pending(empty_database, folder)
+
+    asyncio.run(main())
+
+
+def test_a_file_that_fails_leaves_nothing_behind(empty_database: str, folder: Path) -> None:
+    async def main() -> None:
+        (folder / "0003_pre_broken.sql").write_text("CREATE TABLE switch.half (id integer); SELECT 1 / 0;")
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await migrate(empty_database, folder)
+        assert await pending(empty_database, folder) == ["0003_pre_broken.sql"]
+        store = PostgresStore(empty_database)
+        rows = await store.fetch("SELECT to_regclass('switch.half') AS half, to_regclass('switch.more') AS more")
+        assert (rows[0]["half"], rows[0]["more"] is None) == (None, False)
+
+    asyncio.run(main())
+
+
+def test_no_server_is_an_outage() -> None:
+    with pytest.raises(UnavailableError):
+        asyncio.run(migrate("postgresql://gridswitch@/gridswitch?host=/tmp/gs-no-such-folder"))
+
+
+def test_every_query_is_valid_sql(database: str) -> None:
+    async def main() -> None:
+        connection = await asyncpg.connect(database)
+        try:
+            for name, statement in QUERY.items():
+                if name != "migration_prepare":  # several statements, which cannot be prepared
+                    await connection.prepare(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(main())
+
+
+def test_the_view_for_people_shows_the_latest_event(postgres: PostgresStore) -> None:
+    from switch.model.payment import State
+
+    from .support import append, entry
+
+    async def main() -> None:
+        async with postgres.journal() as journal:
+            await append(journal, entry(1))
+            await append(journal, entry(1, 2, state=State.COMPLETED))
+            await append(journal, entry(2))
+        rows = await postgres.fetch("SELECT payment_id, ver, state::text, changed_at FROM switch.payment_now")
+        assert [(row["payment_id"], row["ver"], row["state"]) for row in rows] == [
+            (1, 2, "COMPLETED"),
+            (2, 1, "CARD_PENDING"),
+        ]
+        assert rows[0]["changed_at"].timestamp() == pytest.approx(1_700_000_000)
+
+    asyncio.run(main())
+
+
+def test_every_table_and_view_has_a_comment(postgres: PostgresStore) -> None:
+    async def main() -> None:
+        rows = await postgres.fetch(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'switch'::regnamespace AND relkind IN ('r', 'p', 'v') "
+            "AND NOT relispartition AND obj_description(oid, 'pg_class') IS NULL"
+        )
+        assert rows == []
+
+    asyncio.run(main())
+
+
+def test_a_query_file_must_be_well_formed() -> None:
+    assert load("-- a --\n-- About it.\nSELECT 1;\n-- b --\nSELECT 2;") == {"a": "SELECT 1", "b": "SELECT 2"}
+    with pytest.raises(ValueError, match="before the first name"):
+        load("SELECT 1;\n-- a --\nSELECT 2;")
+    with pytest.raises(ValueError, match="used twice"):
+        load("-- a --\nSELECT 1;\n-- a --\nSELECT 2;")
