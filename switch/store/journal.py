@@ -258,7 +258,8 @@ class PostgresJournal:
         for waiting, appended in settled:
             try:
                 waiting.done(appended)
-            except ZeroDivisionError as error:
+            except Exception as error:
+                # One payment's fault must not keep the others of the batch waiting for ever.
                 self._observer.event("journal.callback_failed", payment_id=waiting.entry.payment_id, error=repr(error))
 
     async def _settle(self, batch: Sequence[_Waiting]) -> _Settled:

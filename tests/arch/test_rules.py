@@ -95,9 +95,8 @@ def test_no_float_stands_for_money() -> None:
     faults = []
     for path in python_files("switch/model", "switch/machines", "switch/dialects", "switch/runtime", "switch/store"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_field = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-            if is_field and money.search(node.target.id) and "float" in ast.unparse(node.annotation):
-                faults.append(f"{name_of(path)}:{node.lineno}")
+            if isinstance(node, ast.AnnAssign) and money.search(ast.unparse(node.target)):
+                faults += [f"{name_of(path)}:{node.lineno}"] if "float" in ast.unparse(node.annotation) else []
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and money.search(ast.unparse(node.left)):
                 faults.append(f"{name_of(path)}:{node.lineno}")
     assert not faults, "\n".join(faults)

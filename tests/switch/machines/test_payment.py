@@ -22,7 +22,7 @@ from switch.model.effect import (
     SignOnAgain,
     Tell,
 )
-from switch.model.payment import FINAL, Card, Posting, PostingState, State, StoredPayment
+from switch.model.payment import DRIVEN, FINAL, Card, Posting, PostingState, State, StoredPayment
 
 APPROVED = Facts(response_code="00", rrn="112233445566", settlement_date="1123", approved=True)
 CAREFUL = HostProfile()
@@ -67,6 +67,11 @@ def give(machine: Payment, given: Input, now: float, facts: Facts | None = None)
     return effects
 
 
+def state(machine: Payment) -> State:
+    """Through a call, because a type checker believes that an attribute stays what an assertion found it to be."""
+    return machine.state
+
+
 def kinds(effects: list[Effect]) -> list[str]:
     return [type(effect).__name__ for effect in effects]
 
@@ -75,7 +80,7 @@ def charged(months: int = 1, profile: HostProfile = KNOWN, cut_over_at: float = 
     machine = payment(months, profile, cut_over_at)
     give(machine, Input.START, 100.0)
     give(machine, Input.CARD_APPROVED, 100.1, replace(APPROVED))
-    assert machine.state is State.BILL_PENDING
+    assert state(machine) is State.BILL_PENDING
     return machine
 
 
@@ -83,7 +88,7 @@ def in_doubt(profile: HostProfile = KNOWN, cut_over_at: float = float("inf")) ->
     machine = payment(profile=profile, cut_over_at=cut_over_at)
     give(machine, Input.START, 100.0)
     give(machine, Input.CARD_SILENT, 102.0)
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
     return machine
 
 
@@ -99,7 +104,7 @@ def test_three_months_are_one_charge_and_three_postings_oldest_first() -> None:
 
     assert kinds(start) == ["Record", "SendPurchase"]
     assert posted == ["R1", "R2", "R3"]
-    assert machine.state is State.COMPLETED and machine.answer == "completed"
+    assert state(machine) is State.COMPLETED and machine.answer == "completed"
     assert kinds(effects) == ["Record", "Tell"]
     assert machine.ver == 5
 
@@ -159,7 +164,7 @@ def test_an_answer_that_proves_nothing_good_reverses(given: Input, facts: Facts,
     machine = payment()
     give(machine, Input.START, 100.0)
     effects = give(machine, given, 100.1, facts)
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
     assert SendReversal(reason) in effects
     assert machine.approved_seen is facts.approved
 
@@ -193,7 +198,7 @@ def test_posted_months_are_taken_back_newest_first_when_a_later_one_is_refused()
         cancelled += [(each.posting.receivable, each.undo) for each in effects if isinstance(each, SendCancel)]
         effects = give(machine, Input.CANCEL_DONE, 100.5)
     assert cancelled == [("R3", False), ("R2", True), ("R1", True)]
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
 
 
 def test_silence_of_the_marketing_system_asks_first_and_posts_again_with_the_same_serial() -> None:
@@ -213,13 +218,13 @@ def test_without_dedupe_nothing_is_posted_twice() -> None:
     give(machine, Input.RETRY_DUE, 101.4)
     effects = give(machine, Input.BILL_ABSENT, 101.5)
     assert not [effect for effect in effects if isinstance(effect, SendPost)]
-    assert machine.state is State.BILL_CANCELLING
+    assert state(machine) is State.BILL_CANCELLING
 
 
 def test_a_posting_found_by_the_fence_goes_forward() -> None:
     machine = charged()
     give(machine, Input.BILL_DEADLINE, 111.0)
-    assert machine.state is State.BILL_CANCELLING
+    assert state(machine) is State.BILL_CANCELLING
     give(machine, Input.CANCEL_POSTED, 111.1)
     assert (machine.state, machine.answer) == (State.COMPLETED, "completed")
 
@@ -230,7 +235,7 @@ def test_a_posting_found_by_the_fence_is_undone_when_other_months_are_not_posted
     effects = give(machine, Input.CANCEL_POSTED, 111.1)
     assert [(each.posting.receivable, each.undo) for each in effects if isinstance(each, SendCancel)] == [("R1", True)]
     give(machine, Input.CANCEL_DONE, 111.2)
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
     assert [posting.state for posting in machine.postings] == [PostingState.CANCELLED, PostingState.WAITING]
 
 
@@ -241,16 +246,16 @@ def test_after_being_booked_was_told_silence_never_reverses() -> None:
     give(machine, Input.KIOSK_DEADLINE, 104.8)
     assert machine.answer == "being_booked"
     assert give(machine, Input.BILL_DEADLINE, 110.0) == []
-    assert machine.state is State.BILL_PENDING
+    assert state(machine) is State.BILL_PENDING
     assert machine.deadline < float("inf"), "it is still driven"
     give(machine, Input.BILL_REJECTED, 110.1, Facts(response_code="73"))
-    assert machine.state is State.BILL_CANCELLING, "a definite refusal still does"
+    assert state(machine) is State.BILL_CANCELLING, "a definite refusal still does"
 
 
 def test_nothing_is_given_up_when_a_reversal_could_come_too_late() -> None:
     machine = charged(cut_over_at=105.0)
     give(machine, Input.BILL_DEADLINE, 110.0)
-    assert machine.state is State.BILL_PENDING
+    assert state(machine) is State.BILL_PENDING
 
 
 # ---------------------------------------------------------------------------------------------- the reversal
@@ -258,10 +263,10 @@ def test_not_found_before_the_quiet_period_proves_nothing() -> None:
     """Mutations M2, M3: the reversal may have overtaken the purchase."""
     machine = in_doubt()
     give(machine, Input.REVERSAL_NOT_FOUND, 102.1, Facts(response_code="25"))
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
     # A late answer does not help while no reversal left after the quiet period.
     give(machine, Input.REVERSAL_NOT_FOUND, 106.0, Facts(response_code="25"))
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
 
 
 def test_not_found_after_the_quiet_period_ends_it_where_the_host_is_known_to_prove() -> None:
@@ -294,22 +299,22 @@ def test_a_late_approval_changes_no_decision_but_is_remembered() -> None:
     """Mutation M8: a decided reversal stays decided."""
     machine = in_doubt()
     effects = give(machine, Input.CARD_APPROVED, 102.5, replace(APPROVED))
-    assert machine.state is State.REVERSAL_PENDING and machine.approved_seen
+    assert state(machine) is State.REVERSAL_PENDING and machine.approved_seen
     assert Note("late") in effects
     record = effects[0]
     assert isinstance(record, Record) and record.changes["approved_seen"] and record.ledger
     give(machine, Input.REVERSAL_DONE, 102.6, Facts(response_code="00"))
-    assert machine.state is State.REVERSED
+    assert state(machine) is State.REVERSED
 
 
 def test_a_not_found_that_overtook_a_late_approval_is_not_taken_for_lost_money() -> None:
     machine = in_doubt()
     give(machine, Input.CARD_APPROVED, 102.5, replace(APPROVED))
     give(machine, Input.REVERSAL_NOT_FOUND, 102.6, Facts(response_code="25"))
-    assert machine.state is State.REVERSAL_PENDING, "that answer is to a request from before the approval"
+    assert state(machine) is State.REVERSAL_PENDING, "that answer is to a request from before the approval"
     give(machine, Input.RETRY_DUE, 103.0)
     give(machine, Input.REVERSAL_DONE, 103.1, Facts(response_code="00"))
-    assert machine.state is State.REVERSED
+    assert state(machine) is State.REVERSED
 
 
 def test_not_found_never_ends_a_purchase_that_was_seen_approved() -> None:
@@ -319,16 +324,16 @@ def test_not_found_never_ends_a_purchase_that_was_seen_approved() -> None:
     give(machine, Input.RETRY_DUE, 105.2)
     give(machine, Input.CARD_APPROVED, 105.3, replace(APPROVED))
     give(machine, Input.REVERSAL_NOT_FOUND, 105.4, Facts(response_code="25"))
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
 
 
 def test_00_from_a_host_that_always_says_00_counts_only_after_the_quiet_period() -> None:
     machine = in_doubt(CAREFUL)
     give(machine, Input.REVERSAL_DONE, 102.1, Facts(response_code="00"))
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
     give(machine, Input.RETRY_DUE, 103.1)
     give(machine, Input.REVERSAL_DONE, 103.2, Facts(response_code="00"))
-    assert machine.state is State.REVERSED
+    assert state(machine) is State.REVERSED
 
 
 @pytest.mark.parametrize("code", ["96", "12x", "99", ""])
@@ -340,7 +345,7 @@ def test_no_other_answer_ends_a_reversal(code: str) -> None:
         give(machine, Input.REVERSAL_UNCLEAR, now, Facts(response_code=code))
         assert machine.due(now + 10) is Input.RETRY_DUE, "it is never given up [M4]"
         give(machine, Input.RETRY_DUE, now + 5)
-    assert machine.state is State.REVERSAL_PENDING
+    assert state(machine) is State.REVERSAL_PENDING
 
 
 def test_at_the_cut_over_a_reversal_becomes_a_case() -> None:
@@ -348,22 +353,22 @@ def test_at_the_cut_over_a_reversal_becomes_a_case() -> None:
     machine = in_doubt(cut_over_at=150.0)
     assert machine.due(150.0) is Input.CUT_OVER
     give(machine, Input.CUT_OVER, 150.0)
-    assert machine.state is State.SUSPENSE
+    assert state(machine) is State.SUSPENSE
 
 
 # ---------------------------------------------------------------------------------------------- always
 def test_final_states_never_change() -> None:
     assert not [row.number for row in ROWS if row.state in FINAL]
-    for state in FINAL:
+    for final in FINAL:
         machine = payment()
-        machine.state = state
+        machine.state = final
         for given in Input:
             if given in (Input.START, Input.RETRY_DUE, Input.RECOVER):
                 with pytest.raises(OutOfOrderError):
                     machine.step(given, Facts(), 200.0)
             else:
                 assert kinds(machine.step(given, Facts(approved=True), 200.0)) == ["Note"]
-        assert machine.state is state
+        assert state(machine) is final
 
 
 def test_an_approval_after_not_found_was_believed_raises_the_alarm() -> None:
@@ -382,8 +387,8 @@ def test_an_approval_after_a_reversal_that_found_the_charge_is_only_late() -> No
 
 def test_every_open_state_can_be_taken_over() -> None:
     """Mutation M11: no open payment without somebody who drives it."""
-    for state in (State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING):
-        assert (state, Input.RECOVER) in INDEX
+    for driven in DRIVEN:
+        assert (driven, Input.RECOVER) in INDEX
 
 
 def test_what_the_journal_keeps_is_enough_to_go_on() -> None:
@@ -440,7 +445,7 @@ def test_every_booking_is_balanced_and_suspense_is_empty_at_the_end() -> None:
         assert isinstance(record, Record)
         assert sum(debit - credit for _, debit, credit in record.ledger) == 0
         lines += record.ledger
-    assert machine.state is State.REVERSED
+    assert state(machine) is State.REVERSED
     totals: dict[str, int] = {}
     for account, debit, credit in lines:
         totals[account] = totals.get(account, 0) + debit - credit
