@@ -66,8 +66,8 @@ format: build ## format and sort what ruff can mend
 test-all: test ## all tiers; HSM, browser, fuzz and drills come with their issues
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
 
-bench: build ## benchmarks of the codec and the journal
-	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,ops
+bench: build ## what the codec, the machine and a MAC cost
+	@$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-only --benchmark-columns=min,median,ops --benchmark-group-by=group
 
 system: ## Debian packages for the larger tiers (needs root); the core tier needs none
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -229,7 +229,7 @@ def test_the_server_is_killed_and_restarted_under_load(short_dir: Path, run: Run
                     assert not journal.accepting
                     await asyncio.to_thread(server.start)
                 await until(went_on)
-                assert journal.accepting
+                await until(lambda: journal.accepting)
             await load.finished.wait()
             await check(load, store, 20_000)
             assert "journal.database_back" in store.seen.names()
