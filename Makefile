@@ -63,7 +63,7 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-test-all: test ## all tiers; HSM, browser, fuzz and drills come with their issues
+test-all: test ## the core tier, then the demo as its own judge
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
 
 bench: build ## what the codec, the machine and a MAC cost

@@ -9,6 +9,8 @@
 A library: it knows no network, no clock and no program that uses it.
 """
 
+from pathlib import Path as _Path
+
 from iso8583 import errors, masking, mti, tlv, track
 from iso8583.errors import DecodeError, EncodeError, FrameError, Iso8583Error, SpecError
 from iso8583.framing import Framer, frame
@@ -41,3 +43,7 @@ __all__ = [
     "tlv",
     "track",
 ]
+
+# PyPI's pyiso8583 installs a package of the same name; both in one environment write over each other's files.
+if _Path(__file__).with_name("decoder.py").exists():
+    raise ImportError("pyiso8583 is installed over this iso8583: uninstall pyiso8583, then reinstall gridswitch")

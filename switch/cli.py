@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from switch import __version__
-from switch.errors import SwitchError
+from switch.errors import StartError, SwitchError
 
 EXIT_OK, EXIT_DIFFERENCES, EXIT_WRONG = 0, 1, 2
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from switch.sim.commands import add_fleet_parser, add_host_parser
+    from switch.sim.commands import above_zero, at_least_one, add_fleet_parser, add_host_parser
 
     parser = argparse.ArgumentParser(
         prog="gridswitch",
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_terminal_list)
     adding = actions.add_parser("add-test", help="add terminals whose keys the simulated card host knows")
     _config_option(adding)
-    adding.add_argument("--count", type=int, default=50, metavar="N", help="how many, from number 1 (default 50)")
+    adding.add_argument(
+        "--count", type=at_least_one, default=50, metavar="N", help="how many, from number 1 (default 50)"
+    )
     adding.set_defaults(run=_terminal_add_test)
 
     proof = commands.add_parser(
@@ -92,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Starts PostgreSQL, both simulated hosts and the switch, signs virtual kiosks on and lets them "
         "pay; then prints the three-way proof. The last line is one JSON object.",
     )
-    demo.add_argument("--seconds", type=float, default=20.0, metavar="S", help="seconds of load (default 20)")
-    demo.add_argument("--kiosks", type=int, default=50, metavar="N", help="virtual kiosks (default 50)")
+    demo.add_argument("--seconds", type=above_zero, default=20.0, metavar="S", help="seconds of load (default 20)")
+    demo.add_argument("--kiosks", type=at_least_one, default=50, metavar="N", help="virtual kiosks (default 50)")
     demo.add_argument("--scenario", default="demo", metavar="NAME", help="faults: calm, demo, storm or a TOML file")
     demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
     demo.add_argument(
@@ -118,35 +121,44 @@ def _uvloop(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return uvloop.run(coroutine)
 
 
-def _dsn(config: Any) -> str:
-    """The configured database, or the private server, started if it does not run."""
+@contextmanager
+def _database(config: Any) -> Iterator[str]:
+    """DSN of the configured database, or of the private server: started if it does not run, and then stopped again."""
     from switch.ops.postgres import EmbeddedPostgres
 
     if config.database.dsn:
-        return str(config.database.dsn)
-    return EmbeddedPostgres(Path(config.database.data_dir)).start()
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from switch.config import load
-    from switch.ops.postgres import EmbeddedPostgres
-    from switch.runtime.supervisor import serve
-    from switch.store.migrate import migrate
-
-    config = load(arguments.config)
-    if config.database.dsn:
-        _uvloop(serve(config, config.database.dsn))
-        return EXIT_OK
+        yield config.database.dsn
+        return
     server = EmbeddedPostgres(Path(config.database.data_dir))
     was_running = server.pid is not None
     dsn = server.start()
     try:
-        # A private server has no other user whose schema we could surprise.
-        _uvloop(migrate(dsn))
-        _uvloop(serve(config, dsn))
+        yield dsn
     finally:
         if not was_running:
             server.stop()
+
+
+async def _ready_schema(config: Any, dsn: str) -> None:
+    """A private server's schema is ours to bring up to date; on another one a person decides."""
+    from switch.store.migrate import migrate, pending
+
+    if not config.database.dsn:
+        await migrate(dsn)
+    elif missing := await pending(dsn):
+        raise StartError("schema", f"the database lacks {len(missing)} migrations; run: gridswitch migrate")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from switch.config import load
+    from switch.runtime.supervisor import serve
+    from switch.store.migrate import migrate
+
+    config = load(arguments.config)
+    with _database(config) as dsn:
+        if not config.database.dsn:
+            _uvloop(migrate(dsn))
+        _uvloop(serve(config, dsn))  # waits for another's database that is just starting, and checks its schema
     return EXIT_OK
 
 
@@ -154,7 +166,8 @@ def _migrate(arguments: argparse.Namespace) -> int:
     from switch.config import load
     from switch.store.migrate import migrate
 
-    applied = _uvloop(migrate(_dsn(load(arguments.config))))
+    with _database(load(arguments.config)) as dsn:
+        applied = _uvloop(migrate(dsn))
     for name in applied:
         print(f"applied {name}")
     if not applied:
@@ -185,8 +198,15 @@ def _terminal_list(arguments: argparse.Namespace) -> int:
     from switch.config import load
     from switch.ops.terminals import list_terminals
 
-    for line in _uvloop(list_terminals(_dsn(load(arguments.config)))):
-        print(line)
+    config = load(arguments.config)
+
+    async def listed(dsn: str) -> list[str]:
+        await _ready_schema(config, dsn)
+        return await list_terminals(dsn)
+
+    with _database(config) as dsn:
+        for line in _uvloop(listed(dsn)):
+            print(line)
     return EXIT_OK
 
 
@@ -195,18 +215,29 @@ def _terminal_add_test(arguments: argparse.Namespace) -> int:
     from switch.ops.terminals import add_test_terminals
 
     config = load(arguments.config)
-    added = _uvloop(add_test_terminals(config, _dsn(config), arguments.count))
-    print(f"added {added} test terminals")
+
+    async def added(dsn: str) -> int:
+        await _ready_schema(config, dsn)
+        return await add_test_terminals(config, dsn, arguments.count)
+
+    with _database(config) as dsn:
+        print(f"added {_uvloop(added(dsn))} test terminals")
     return EXIT_OK
 
 
 def _proof(arguments: argparse.Namespace) -> int:
     from switch.config import load
-    from switch.ops.proof import prove
+    from switch.ops.proof import Proof, prove
     from switch.ops.report import print_proof
 
-    dsn = _dsn(load(arguments.config))
-    proof = _uvloop(prove(dsn, arguments.card_ledger, arguments.marketing_ledger, arguments.kiosk_book))
+    config = load(arguments.config)
+
+    async def proved(dsn: str) -> Proof:
+        await _ready_schema(config, dsn)
+        return await prove(dsn, arguments.card_ledger, arguments.marketing_ledger, arguments.kiosk_book)
+
+    with _database(config) as dsn:
+        proof: Proof = _uvloop(proved(dsn))
     print_proof(proof, as_json=arguments.json)
     return EXIT_OK if proof.holds else EXIT_DIFFERENCES
 

@@ -1,6 +1,6 @@
 """Every option of the switch, read from one TOML file.
 
-An option is a struct field with ``option(...)``: its help, its unit, its bounds, and whether a reload may change it.
+An option is a struct field with ``option(...)``: its help, its unit and its bounds.
 From these come the checks, the error texts and ``config.example.toml`` (``document()``), so the three cannot differ.
 
 ``load`` reports every problem of a file at once, each with its key, what was expected and what to do:
@@ -38,7 +38,6 @@ def option(
     help_text: str,
     *,
     unit: str = "",
-    reload: bool = False,
     secret: bool = False,
     path: bool = False,
     example: object = None,
@@ -50,14 +49,13 @@ def option(
     Args:
         help_text: A sentence: what it does and what to change it for.
         unit: What a number counts.
-        reload: True if a running switch takes a new value.
         secret: True if its value must not be printed.
         path: True for a file or folder; relative ones count from the folder of the configuration file.
         example: The value in the example file, for options without a default.
         shape: What a text must look like, in words, when ``pattern`` says it in signs.
         bounds: ``ge``, ``le``, ``min_length``, ``max_length``, ``pattern``.
     """
-    extra = {"unit": unit, "reload": reload, "secret": secret, "path": path, "example": example, "shape": shape}
+    extra = {"unit": unit, "secret": secret, "path": path, "example": example, "shape": shape}
     return Meta(description=help_text, extra=extra, **bounds)
 
 
@@ -133,7 +131,7 @@ class ObserveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         int, _port("Port of /live, /ready, /metrics; 0 takes a free one and is for development only.", lowest=0)
     ] = 9583
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], option("Least important event that is logged.", reload=True)
+        Literal["debug", "info", "warning", "error"], option("Least important event that is logged.")
     ] = "info"
 
 
@@ -168,9 +166,6 @@ class UnionpayProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Literal["proves", "unproven"],
         option('Whether "original not found" proves that the card was never charged.'),
     ] = "unproven"
-    ordered: Annotated[
-        bool, option("Whether the host handles the messages of one connection in the order they arrive.")
-    ] = False
     unmacced_decline: Annotated[
         Literal["reverse", "decline"],
         option('What a decline without a MAC leads to; "reverse" treats it as forged.'),
@@ -205,19 +200,18 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class MarketingProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How this marketing system behaves; ask it. The defaults trust it with nothing; production wants each one said."""
+    """How this marketing system behaves; ask it. Production wants each one said."""
 
     fence: Annotated[
-        Literal["tombstone", "cancel_if_posted", "none"],
+        Literal["tombstone"],
         option(
-            'What a cancel does: "tombstone" also blocks a posting that comes later, "cancel_if_posted" does not, '
-            '"none" if there is no cancel.'
+            'What a cancel does: "tombstone" undoes or forbids a posting for good. This version drives no other.'
         ),
-    ] = "none"
+    ] = "tombstone"
     inquiry: Annotated[
-        Literal["serial", "history", "none"],
-        option('How a posting can be asked for: by our "serial", through the account\'s "history", or not at all.'),
-    ] = "none"
+        Literal["serial"],
+        option('How a posting is asked for: by our "serial". This version drives no other.'),
+    ] = "serial"
     dedupe: Annotated[
         Literal["serial", "none"],
         option('Whether a second posting with the same serial is recognised; "none" means it never posts again.'),
@@ -446,7 +440,6 @@ class Option:
     required: bool
     default: object  # None when required
     example: object
-    reload: bool
     secret: bool
 
 
@@ -470,7 +463,6 @@ def options(section: type[Struct] = Config, prefix: str = "") -> Iterator[Option
             required=field.required,
             default=default,
             example=extra["example"] if field.required else default,
-            reload=extra["reload"],
             secret=extra["secret"],
         )
     for field in fields:
@@ -492,8 +484,6 @@ def document() -> str:
             lines += ["", f"[{table}]", f"# {_heading(table)}"]
         facts = [_first_upper(one.expected)]
         facts.append("required" if one.required else f"default {_toml(one.default)}")
-        if one.reload:
-            facts.append("a reload takes it")
         lines += ["", f"# {one.help_text}", f"# {'; '.join(facts)}.", f"{name} = {_toml(one.example)}"]
     return "\n".join(lines) + "\n"
 

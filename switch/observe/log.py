@@ -28,7 +28,7 @@ DENIED: Final = frozenset(
     }
 )
 # Numbers of ours that are as long as a card number; only as int, so that no text hides under these names.
-LONG_NUMBERS: Final = frozenset({"payment_id", "wall_us"})
+LONG_NUMBERS: Final = frozenset({"payment", "payment_id", "wall_us"})
 PAN_DIGITS_MIN: Final = 13
 PAN_DIGITS_MAX: Final = 19
 

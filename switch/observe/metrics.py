@@ -76,6 +76,7 @@ METRICS: Final = (
     _counter("switch_late_responses_total", "Responses that came after their request was given up."),
     _counter("switch_late_after_final_total", "Late responses that contradict a final state; must stay 0."),
     _counter("switch_duplicates_total", "Messages seen before, by who sent them.", "source"),
+    _counter("switch_strays_dropped_total", "Strays that could not be recorded; must stay 0."),
     _counter("switch_strays_total", "Responses that no payment in memory waited for."),
     # links
     _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),

@@ -241,7 +241,6 @@ service_merchant = "{merchant}"
 [unionpay.profile] # how the simulated host is known to behave
 reversal_00 = "found_only"
 reversal_not_found = "proves"
-ordered = true
 cut_over = "{cut_over}"
 
 [marketing]

@@ -42,13 +42,13 @@ SETTINGS = {
     "listen_addresses": "",  # a folder with mode 0700 is the only door
     "unix_socket_permissions": "0700",
     "max_connections": "50",
-    "shared_buffers": "64MB",
+    "shared_buffers": "128MB",
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
     # New WAL segments cost more than commits do; equal bounds keep the old ones for reuse.
-    "min_wal_size": "256MB",
-    "max_wal_size": "256MB",
+    "min_wal_size": "512MB",
+    "max_wal_size": "512MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
     # A refused row is an answer that the journal expects, not news: errors stay out of the log.

@@ -49,7 +49,6 @@ class Worker:
 
     def __init__(self, config: Config, dsn: str) -> None:
         _assertions_on()
-        _check_profiles(config)
         self._config = config
         self._dsn = dsn
         self._times = config.times
@@ -79,13 +78,8 @@ class Worker:
 
     async def _start(self) -> None:
         config, clock, observer = self._config, self.clock, self.observer
-        # Only development may begin with a key of its own making: a lost LMK must not be replaced in silence.
-        read_lmk = load_or_create_lmk if config.environment == "development" else load_lmk
         security = SoftwareSecurityModule(
-            read_lmk(Path(config.security.lmk_file)),
-            Path(config.security.vault_dir),
-            config.environment,
-            clock.wall_us,
+            self._local_master_key(), Path(config.security.vault_dir), config.environment, clock.wall_us
         )
         await self._wait_for_schema()
         self.journal = PostgresJournal(self._dsn, clock=clock, observer=observer)
@@ -118,6 +112,16 @@ class Worker:
             time_profile=self._times.name,
             environment=config.environment,
         )
+
+    def _local_master_key(self) -> bytes:
+        """Only development may begin with a key of its own making: a lost one must not be replaced in silence."""
+        path = Path(self._config.security.lmk_file)
+        if self._config.environment == "development":
+            return load_or_create_lmk(path)
+        try:
+            return load_lmk(path)
+        except FileNotFoundError:
+            raise StartError("lmk", f"{path}: the local master key is missing; restore it from its backup") from None
 
     def _build(self, security: SecurityModule, terminals: Terminals) -> None:
         """The object graph; nothing of it has started."""
@@ -285,14 +289,3 @@ def _assertions_on() -> None:
     except AssertionError:
         return
     raise StartError("assertions", "assertions are part of the design: run without -O and PYTHONOPTIMIZE")
-
-
-def _check_profiles(config: Config) -> None:
-    """What the saga of this version can drive; anything else must not take money."""
-    profile = config.marketing.profile
-    if (profile.fence, profile.inquiry) != ("tombstone", "serial"):
-        raise StartError(
-            "profile",
-            f'marketing.profile: fence = "{profile.fence}", inquiry = "{profile.inquiry}": this version drives '
-            'fence = "tombstone" with inquiry = "serial" only',
-        )

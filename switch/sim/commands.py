@@ -73,9 +73,9 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="kiosk port of the switch")
-    parser.add_argument("--count", type=_at_least_one, default=10, metavar="N", help="kiosks (default 10)")
+    parser.add_argument("--count", type=at_least_one, default=10, metavar="N", help="kiosks (default 10)")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="length of the load (default 10)")
-    parser.add_argument("--rate", type=_above_zero, metavar="R", help="payments a second of all kiosks, at most")
+    parser.add_argument("--rate", type=above_zero, metavar="R", help="payments a second of all kiosks, at most")
     _add_scenario(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's seed")
     parser.add_argument("--book", type=Path, metavar="FILE", help="where the kiosks keep their book, JSON lines")
@@ -84,7 +84,7 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     )
     settle_help = f"how long unclear payments are asked for at the end (default {SETTLE_S:g})"
     parser.add_argument("--settle", type=float, default=SETTLE_S, metavar="S", help=settle_help)
-    parser.add_argument("--first-terminal", type=_at_least_one, default=1, metavar="N", help="first kiosk's number")
+    parser.add_argument("--first-terminal", type=at_least_one, default=1, metavar="N", help="first kiosk's number")
     parser.add_argument("--first-account", type=int, default=0, metavar="N", help="number of the first customer")
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
     parser.set_defaults(run=fleet_command)
@@ -210,14 +210,14 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("expected at least 1")
     return value
 
 
-def _above_zero(text: str) -> float:
+def above_zero(text: str) -> float:
     value = float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError("expected more than 0")

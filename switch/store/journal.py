@@ -34,7 +34,7 @@ from switch.errors import StartError, UnavailableError
 from switch.model.payment import StoredPayment
 from switch.ports import Append, Appended, Claim, Clock, JournalEntry, Observer, Stray
 from switch.store.fold import fold
-from switch.store.pool import Connection, close, connect, is_outage
+from switch.store.pool import BY_KEY, Connection, close, connect, is_outage
 from switch.store.queries import QUERY
 
 _LOCK = 0x6772_6964_0002  # "grid" 2: the one writer
@@ -209,7 +209,7 @@ class PostgresJournal:
 
     async def load_open(self, after_payment_id: int, limit: int) -> list[StoredPayment]:
         """The next ``limit`` payments that are not final, by payment id; for recovery, so not by callback."""
-        connection = await connect(self._dsn, f"{self._name} recovery")
+        connection = await connect(self._dsn, f"{self._name} recovery", BY_KEY)
         try:
             events = await connection.fetch(QUERY["payment_open"], after_payment_id, limit)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -463,7 +463,7 @@ class PostgresJournal:
     # ------------------------------------------------------------------------------------------------- connection
     async def _connect_writer(self, lock_wait_s: float | None = None) -> Connection:
         """A session that holds the lock. ``lock_wait_s``: None waits as long as another one holds it."""
-        connection = await connect(self._dsn, f"{self._name} writer")
+        connection = await connect(self._dsn, f"{self._name} writer", BY_KEY)
         try:
             await self._take_lock(connection, lock_wait_s)
             row = await connection.fetchrow(QUERY["session_self"], timeout=limits.CONNECT_TIMEOUT_S)
@@ -562,7 +562,7 @@ class PostgresJournal:
                     continue
                 try:
                     if connection is None or connection.is_closed():
-                        connection = await connect(self._dsn, f"{self._name} reader")
+                        connection = await connect(self._dsn, f"{self._name} reader", BY_KEY)
                     await self._answer_finds(connection)
                     await self._write_strays(connection)
                     if self._clock.now() >= partitions_at:

@@ -66,6 +66,16 @@ def test_every_metric_has_a_help_and_a_unit() -> None:
         assert definition.name.startswith("switch_") and definition.name.endswith(units), definition.name
 
 
+def test_every_metric_that_is_used_is_defined_and_the_other_way_round() -> None:
+    """A misspelt metric is only counted as a fault in production; here it fails."""
+    used: set[str] = set()
+    for path in (ROOT / "switch").rglob("*.py"):
+        if path.name != "metrics.py":
+            used |= set(re.findall(r'"(switch_[a-z_]+)"', path.read_text(encoding="utf-8")))
+    own = {"switch_build_info", "switch_metric_faults_total"}  # kept by the metrics themselves
+    assert used == {definition.name for definition in METRICS} - own
+
+
 def test_nothing_in_the_tree_names_a_machine_or_a_registry() -> None:
     """Of the tracked text files."""
     banned = re.compile(r"/work/|bash_jobs|index-url|files\.pythonhosted|\.\./shared")

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,15 @@ def test_a_missing_extension_is_one_clear_error() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode != 0
     assert "the compiled part of iso8583 is missing; in a source checkout run: make build" in done.stderr
+
+
+def test_a_clash_with_pyiso8583_is_one_clear_error(tmp_path: Path) -> None:
+    """PyPI's package of the same name lays its decoder.py into our folder."""
+    copied = tmp_path / "clash" / "iso8583"
+    shutil.copytree(ROOT / "iso8583", copied, ignore=shutil.ignore_patterns("__pycache__"))
+    (copied / "decoder.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", "import iso8583"], capture_output=True, text=True, cwd=copied.parent, check=False
+    )
+    assert done.returncode != 0
+    assert "uninstall pyiso8583" in done.stderr.splitlines()[-1]

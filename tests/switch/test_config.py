@@ -33,7 +33,6 @@ PROFILES = """
 [unionpay.profile]
 reversal_00 = "found_only"
 reversal_not_found = "proves"
-ordered = true
 unmacced_decline = "reverse"
 cut_over = "23:00"
 [marketing.profile]
@@ -304,7 +303,6 @@ def test_production_refuses_keys_in_software(at: Any) -> None:
         ("?sslmode=verify-full", "", "database.dsn: would cross the network unencrypted"),
         ("?sslmode=verify-full", "?sslmode=prefer", "database.dsn: would cross the network unencrypted"),
         ("?sslmode=verify-full", "?sslmode=require&sslmode=disable", "database.dsn: would cross the network"),
-        ("ordered = true", "", "unionpay.profile.ordered: missing; production needs every behaviour of a host said"),
         ('fence = "tombstone"', "", "marketing.profile.fence: missing; production needs"),
     ],
 )
@@ -318,7 +316,7 @@ def test_production_refuses_missing_profiles_and_the_private_database(at: Any) -
     problems = production_problems(at(MINIMAL.replace("development", "production")))
     assert [line.split(": ")[1] for line in problems] == [
         "database.dsn",
-        *(f"unionpay.profile.{key}" for key in ("reversal_00", "reversal_not_found", "ordered", "unmacced_decline")),
+        *(f"unionpay.profile.{key}" for key in ("reversal_00", "reversal_not_found", "unmacced_decline")),
         "unionpay.profile.cut_over",
         *(f"marketing.profile.{key}" for key in ("fence", "inquiry", "dedupe")),
     ]

@@ -78,8 +78,8 @@ def test_it_is_safe_for_money_and_closed_to_others(server: EmbeddedPostgres) -> 
         "server_encoding": "UTF8",
         "lc_collate": "C",
         "max_connections": "50",
-        "min_wal_size": "256MB",
-        "max_wal_size": "256MB",
+        "min_wal_size": "512MB",
+        "max_wal_size": "512MB",
     }.items():
         assert query(dsn, f"SHOW {name}") == value, name
     folder = server.data_dir / "socket"
