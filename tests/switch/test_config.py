@@ -94,7 +94,7 @@ def test_the_example_shows_the_defaults(at: Any) -> None:
     for name in ("listen", "observe", "security", "database"):
         assert getattr(example, name) == getattr(minimal, name)
     assert example.unionpay.profile == minimal.unionpay.profile
-    assert minimal.unionpay.profile.reversal_00 == "any" and minimal.marketing.profile.fence == "none"
+    assert minimal.unionpay.profile.reversal_00 == "any" and minimal.marketing.profile.dedupe == "none"
 
 
 def test_a_minimal_file_loads_with_absolute_paths(at: Any, tmp_path: Path) -> None:
