@@ -17,6 +17,8 @@ from switch.errors import BadRequestError
 from switch.machines.payment_table import Input
 from switch.model.payment import Posting, Receivable
 
+_FEN_END = 10**12  # fen: twelve digits are what an amount has on every line
+
 
 @dataclass(slots=True)
 class MarketingAnswer:
@@ -134,7 +136,10 @@ class MarketingDialect:
         return {"posted": Input.CANCEL_POSTED, "final": Input.CANCEL_FINAL}.get(outcome, Input.CANCEL_UNCLEAR)
 
     def rows(self, answer: MarketingAnswer) -> tuple[Receivable, ...]:
-        """The receivables of an inquiry, oldest first. Call ``check("inquiry", …)`` first."""
+        """The receivables of an inquiry, oldest first. Call ``check("inquiry", …)`` first.
+
+        Raises: BadRequestError ``bad_record``: each row is right, but not all of them together.
+        """
         found = [
             Receivable(
                 row["receivable"],
@@ -147,6 +152,10 @@ class MarketingDialect:
             )
             for row in answer.data["rows"]
         ]
+        if len({row.receivable for row in found}) < len(found):
+            raise BadRequestError("bad_record", "inquiry.rows: a receivable is named twice")
+        if sum(row.amount for row in found) >= _FEN_END:
+            raise BadRequestError("bad_record", "inquiry.rows: the sum is beyond what one charge can be")
         found.sort(key=lambda row: (row.period, row.receivable))
         return tuple(found)
 
@@ -158,7 +167,7 @@ def _check(fields: dict[str, Any], data: dict[str, Any], where: str, records: di
             raise BadRequestError("bad_record", f"{path}: missing")
         value, kind = data[name], rule["type"]
         if kind in ("fen", "count"):
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 10**12:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _FEN_END:
                 raise BadRequestError("bad_record", f"{path}: expected a whole number of {kind}, 0 to 10^12")
         elif kind == "flag":
             if not isinstance(value, bool):
@@ -177,3 +186,5 @@ def _check(fields: dict[str, Any], data: dict[str, Any], where: str, records: di
                 raise BadRequestError("bad_record", f"{path}: expected {rule.get('size', '')} digits")
         elif len(value) > rule["max"]:
             raise BadRequestError("bad_record", f"{path}: longer than {rule['max']} characters")
+        elif "\0" in value:
+            raise BadRequestError("bad_record", f"{path}: NUL, which no text of the journal can hold")

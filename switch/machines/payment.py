@@ -93,6 +93,7 @@ class Payment:
     approved_seen: bool = False
     flagged: bool = False
     told_pending: bool = False
+    forward_only: bool = False  # charged on a day that is over: no reversal any more
     absent: bool = False  # reversed because the host knew no purchase
     response_code: str = ""
     rrn: str = ""
@@ -109,6 +110,7 @@ class Payment:
     bill_deadline: float = NEVER
     attempts: int = 0  # of the present leg, for the back-off
     changes: dict[str, Any] = field(default_factory=dict)
+    durable_answer: str = ""  # what it was before the step that is being recorded; the runtime sets and clears it
 
     # ------------------------------------------------------------------------------------------------ in and out
     def opening_body(self) -> dict[str, Any]:
@@ -202,6 +204,8 @@ class Payment:
     @property
     def answer(self) -> str:
         """The stable code a kiosk is told now: a function of what is durable (I3, I16)."""
+        if self.durable_answer:
+            return self.durable_answer
         match self.state:
             case State.COMPLETED:
                 return COMPLETED
@@ -231,6 +235,8 @@ class Payment:
 
     @property
     def _cut_over_deadline(self) -> float:
+        if self.forward_only and self.state is State.BILL_PENDING:
+            return NEVER  # it knows already
         return self.cut_over_at if (self.state, Input.CUT_OVER) in INDEX else NEVER
 
     def due(self, now: float) -> Input | None:
@@ -254,8 +260,8 @@ class Payment:
         """Effects to carry out in this order; state has moved already, so drop the payment if the Record is refused."""
         rows = INDEX.get((self.state, given))
         if rows is None:
-            return self._unlisted(given)
-        row = next(row for row in rows if row.guard is None or getattr(self, "_if_" + row.guard)(now))
+            return self._unlisted(given, facts)
+        row = next(row for row in rows if row.guard is None or getattr(self, "_if_" + row.guard)(facts, now))
         before = self.state
         self.state = row.next
         if row.next is not before:
@@ -281,10 +287,10 @@ class Payment:
             self.card = None
         return effects
 
-    def _unlisted(self, given: Input) -> list[Effect]:
+    def _unlisted(self, given: Input, facts: Facts) -> list[Effect]:
         if given not in ANSWERS:
             raise OutOfOrderError("Payment", self.state, given)
-        if given in APPROVALS and self.state in (State.REVERSED, State.DECLINED):
+        if (given in APPROVALS or facts.approved) and self.state in (State.REVERSED, State.DECLINED):
             # After a reversal that found the charge, a late approval is only late.
             harmless = self.state is State.REVERSED and not self.absent
             return [Note("late" if harmless else "late_after_final")]
@@ -315,31 +321,30 @@ class Payment:
             self.leg_deadline, self.leg_input = now + self.times.post_s, Input.CANCEL_UNCLEAR
 
     # ------------------------------------------------------------------------------------------------ guards
-    def _if_more_to_post(self, now: float) -> bool:
+    def _if_more_to_post(self, facts: Facts, now: float) -> bool:
         return sum(posting.state in (PostingState.WAITING, PostingState.SENT) for posting in self.postings) > 1
 
-    def _if_deduplicates(self, now: float) -> bool:
+    def _if_deduplicates(self, facts: Facts, now: float) -> bool:
         return self.profile.deduplicates
 
-    def _if_may_give_up(self, now: float) -> bool:
+    def _if_may_give_up(self, facts: Facts, now: float) -> bool:
         # After "paid, being booked" silence never reverses, and never when a reversal could come too late (C7).
         return not self.told_pending and self.bill_deadline < self.cut_over_at
 
-    def _if_more_to_cancel(self, now: float) -> bool:
+    def _if_more_to_cancel(self, facts: Facts, now: float) -> bool:
         open_states = (PostingState.SENT, PostingState.REJECTED, PostingState.POSTED)
         return sum(posting.state in open_states for posting in self.postings) > 1
 
-    def _if_all_posted(self, now: float) -> bool:
+    def _if_all_posted(self, facts: Facts, now: float) -> bool:
         """Will all be posted once the one just found is booked?"""
         fenced = self._next_to_cancel()
         return all(posting.state is PostingState.POSTED or posting is fenced for posting in self.postings)
 
-    def _if_reversal_proved(self, now: float) -> bool:
-        if self.approved_seen or not self.profile.reversal_00_any:
-            return True
-        return self.reversal_written_at >= self.purchase_written_at + self.times.quiet_s
+    def _if_reversal_proved(self, facts: Facts, now: float) -> bool:
+        # Where 00 may mean "not found" it proves what "not found" would, and when: the answer may be to an earlier one.
+        return self.approved_seen or not self.profile.reversal_00_any or self._quiet(now)
 
-    def _if_approval_held(self, now: float) -> bool:
+    def _if_approval_held(self, facts: Facts, now: float) -> bool:
         # "Not found" for a purchase that we saw approved: only a person can know. The answered request must have left
         # after the approval was seen, or it may simply have overtaken the purchase.
         return self.approved_seen and self.reversal_written_at >= self.approved_at
@@ -349,11 +354,14 @@ class Payment:
         quiet_at = self.purchase_written_at + self.times.quiet_s
         return not self.approved_seen and self.reversal_written_at >= quiet_at and now >= quiet_at + self.times.late_s
 
-    def _if_absence_proved(self, now: float) -> bool:
+    def _if_absence_proved(self, facts: Facts, now: float) -> bool:
         return self.profile.not_found_proves and self._quiet(now) and now < self.cut_over_at
 
-    def _if_absence_unproven(self, now: float) -> bool:
+    def _if_absence_unproven(self, facts: Facts, now: float) -> bool:
         return not self.profile.not_found_proves and self._quiet(now)
+
+    def _if_says_charged(self, facts: Facts, now: float) -> bool:
+        return facts.approved
 
     # ------------------------------------------------------------------------------------------------ actions
     def _do_claim(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
@@ -467,8 +475,9 @@ class Payment:
         self.bill_deadline = NEVER
 
     def _do_forward_only(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        # ``cut_over_at`` stays: a posting that is refused now leads to a case, not to a reversal on another day.
         self.bill_deadline = NEVER
-        self.cut_over_at = NEVER
+        self.forward_only = True
 
     def _do_reason_98(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         self.reversal_reason = record.changes["reversal_reason"] = "98"

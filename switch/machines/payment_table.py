@@ -130,6 +130,16 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("6a", S.REVERSAL_PENDING, I.CARD_AMBIGUOUS, S.REVERSAL_PENDING, ("note_late",), durable=False),
     Row("16l", S.UNPROVEN, I.CARD_APPROVED, S.SUSPENSE, ("book_charge", "case", "note_late"), why="C3"),
     Row("16q", S.UNPROVEN, I.CARD_PARTIAL, S.SUSPENSE, ("book_charge", "case", "note_late"), why="C3"),
+    Row(
+        "16m",
+        S.UNPROVEN,
+        I.CARD_BAD_MAC,
+        S.SUSPENSE,
+        ("book_charge", "case", "note_late"),
+        guard="says_charged",
+        why="C3: the keys may have rolled over",
+    ),
+    Row("16n", S.UNPROVEN, I.CARD_BAD_MAC, S.UNPROVEN, ("note_late",), durable=False),
 )
 
 # An answer that comes again, or after the end, changes nothing. An approval after a decline, or after "not found" was
