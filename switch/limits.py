@@ -47,6 +47,8 @@ JOURNAL_RECONNECT_S: Final = 0.2  # between attempts to reach PostgreSQL again
 DATABASE_START_WAIT_S: Final = 15.0  # how long `run` waits for a database that is starting
 ADMISSION_COMMIT_LAG_S: Final = 2.0  # oldest waiting commit older than this: no new payments until it has passed
 
+CLAIM_KEPT_DAYS: Final = 30  # a kiosk's key names MMDD without a year; a busy terminal's trace numbers wrap in two months
+
 # ---- terminals and numbers
 STAN_MAX: Final = 999_999  # six digits; wraps to 1
 STAN_BLOCK: Final = 200  # numbers reserved at once; a restart loses the rest of a block and never reuses one

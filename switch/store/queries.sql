@@ -65,6 +65,17 @@ DELETE FROM switch.claim
  USING unnest($1::text[], $2::text[], $3::bigint[]) AS gone (kind, key, payment_id)
  WHERE claim.kind = gone.kind::switch.claim_kind AND claim.key = gone.key AND claim.payment_id = gone.payment_id;
 
+-- claim_purge --
+-- Keys of finished payments that nobody can ask for any more. $1 days kept, $2 most rows at once, so that no lock is held long.
+WITH old AS (
+    SELECT kind, key
+      FROM switch.claim AS mine
+     WHERE kind IN ('kiosk', 'stan') AND made_at < now() - make_interval(days => $1)
+       AND NOT EXISTS (SELECT FROM switch.claim AS other WHERE other.kind = 'open' AND other.payment_id = mine.payment_id)
+     LIMIT $2
+)
+DELETE FROM switch.claim USING old WHERE claim.kind = old.kind AND claim.key = old.key RETURNING claim.key;
+
 -- event_writers --
 -- Which of these events exist, and who wrote them. $1 opened_on, $2 payment ids, $3 vers.
 SELECT opened_on, payment_id, ver, writer_epoch, writer_seq

@@ -1,0 +1,43 @@
+"""Old keys go, in time and never too early."""
+
+from __future__ import annotations
+
+from switch import limits
+from switch.ports import Append, Claim, ClaimKind
+from switch.store.pool import connected
+
+from .conftest import PostgresStore, Run
+from .support import entry, outcome
+
+
+def keys(number: int) -> tuple[Claim, ...]:
+    return (
+        Claim(ClaimKind.KIOSK, f"10000001|1123|{number:06d}"),
+        Claim(ClaimKind.STAN, f"10000001|000001|{number:06d}"),
+        Claim(ClaimKind.BILL, f"0500000017|R{number}"),
+        Claim(ClaimKind.OPEN, str(number)),
+    )
+
+
+def test_keys_of_finished_payments_go_when_nobody_can_ask_for_them(postgres: PostgresStore, run: Run) -> None:
+    async def main() -> None:
+        async with postgres.journal() as journal:
+            for number in (1, 2, 3):
+                assert await outcome(journal, entry(number, claims=keys(number))) is Append.COMMITTED
+            for number in (1, 3):  # these two are final: their open claim and bill lock are given back
+                await outcome(journal, entry(number, 2, releases=keys(number)[2:]))
+            await postgres.execute(
+                "UPDATE switch.claim SET made_at = now() - make_interval(days => $1) WHERE payment_id < 3",
+                limits.CLAIM_KEPT_DAYS + 1,
+            )
+            async with connected(postgres.dsn, "test") as connection:
+                assert await journal._purge(connection) == 2
+                assert await journal._purge(connection) == 0
+            left = {(row["kind"], row["payment_id"]) for row in await postgres.fetch("SELECT * FROM switch.claim")}
+            assert not {kind for kind, payment_id in left if payment_id == 1}
+            assert {kind for kind, payment_id in left if payment_id == 2} == {"kiosk", "stan", "bill", "open"}, (
+                "old, but open: a person may still be deciding"
+            )
+            assert {kind for kind, payment_id in left if payment_id == 3} == {"kiosk", "stan"}, "young"
+
+    run(main())
