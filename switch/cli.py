@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from switch.sim.commands import above_zero, at_least_one, add_fleet_parser, add_host_parser
+    from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one
 
     parser = argparse.ArgumentParser(
         prog="gridswitch",

@@ -36,10 +36,14 @@ STRAY_QUEUE_MAX: Final = 10_000  # late and duplicate answers waiting to be reco
 # ---- journal
 JOURNAL_BATCH_MAX: Final = 512  # entries in one commit: more only adds latency (measured: 206k rows/s at 512)
 JOURNAL_PENDING_MAX: Final = 50_000  # entries waiting for a commit; beyond it admission is closed
-JOURNAL_BATCH_BYTES_MAX: Final = 393_216  # bytes in one commit; asyncpg waits for a slow socket from 512 KiB on, and for ever if it dies then
-JOURNAL_ANSWER_S: Final = 10.0  # a commit without an answer for so long: the connection is given up and the rows are re-read
-JOURNAL_LOCK_WAIT_S: Final = 3.0  # the session of a switch that was killed ends within this time; a lock held longer is a living one's
-JOURNAL_PARKED_MAX: Final = 8  # entries the database refuses for good (a fault of ours): one must not close a province, a pattern must
+# bytes in one commit; asyncpg waits for a slow socket from 512 KiB on, and for ever if it dies then
+JOURNAL_BATCH_BYTES_MAX: Final = 393_216
+# a commit without an answer for so long: the connection is given up and the rows are re-read
+JOURNAL_ANSWER_S: Final = 10.0
+# the session of a switch that was killed ends within this time; a lock held longer is a living one's
+JOURNAL_LOCK_WAIT_S: Final = 3.0
+# entries the database refuses for good (a fault of ours): one must not close a province, a pattern must
+JOURNAL_PARKED_MAX: Final = 8
 JOURNAL_PARKED_RETRY_S: Final = 5.0  # between attempts to write such an entry, in case the reason has gone
 JOURNAL_STOP_S: Final = 5.0  # how long `stop` waits for what is still uncommitted
 PARTITIONS_AHEAD_DAYS: Final = 7  # days whose partition exists in advance
@@ -47,7 +51,8 @@ JOURNAL_RECONNECT_S: Final = 0.2  # between attempts to reach PostgreSQL again
 DATABASE_START_WAIT_S: Final = 15.0  # how long `run` waits for a database that is starting
 ADMISSION_COMMIT_LAG_S: Final = 2.0  # oldest waiting commit older than this: no new payments until it has passed
 
-CLAIM_KEPT_DAYS: Final = 30  # a kiosk's key names MMDD without a year; a busy terminal's trace numbers wrap in two months
+# a kiosk's key names MMDD without a year; a busy terminal's trace numbers wrap in two months
+CLAIM_KEPT_DAYS: Final = 30
 
 # ---- terminals and numbers
 STAN_MAX: Final = 999_999  # six digits; wraps to 1

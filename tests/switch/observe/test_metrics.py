@@ -18,7 +18,8 @@ switch_reversals_total{reason,rc} switch_late_responses_total switch_late_after_
 switch_duplicates_total{source} switch_link_up{peer} switch_echo_rtt_seconds{peer} switch_mac_failures_total{peer}
 switch_db_commit_seconds switch_db_batch_rows switch_db_unknown_commits_total switch_admission_rejects_total{reason}
 switch_kiosk_connections switch_frames_total{peer,direction} switch_bad_frames_total{peer,reason}
-switch_sign_ons_total{result} switch_loop_lag_seconds switch_strays_total switch_strays_dropped_total switch_journal_pending
+switch_sign_ons_total{result} switch_loop_lag_seconds switch_strays_total switch_strays_dropped_total
+switch_journal_pending
 switch_build_info{version,python} switch_metric_faults_total
 """
 
