@@ -261,7 +261,7 @@ def _card(message: iso8583.Message) -> Card:
             raise _FieldError(35, "separator missing")
         pan = pan or number
         # An encrypted track has letters in it, and no expiry that we could read.
-        expiry = expiry or (rest[:4] if rest[:4].isdigit() else None)
+        expiry = expiry or (rest[:4] if len(rest) >= 4 and rest[:4].isdigit() else None)
     if not pan or not pan.isdigit() or not 13 <= len(pan) <= 19:
         raise _FieldError(2, "a card number of 13 to 19 digits is needed, in field 2 or field 35")
     return Card(

@@ -341,8 +341,15 @@ class Payment:
         return all(posting.state is PostingState.POSTED or posting is fenced for posting in self.postings)
 
     def _if_reversal_proved(self, facts: Facts, now: float) -> bool:
-        # Where 00 may mean "not found" it proves what "not found" would, and when: the answer may be to an earlier one.
-        return self.approved_seen or not self.profile.reversal_00_any or self._quiet(now)
+        if not self.profile.reversal_00_any:
+            return True
+        # From here on 00 may mean "not found", as the codes below do.
+        if now >= self.cut_over_at:
+            return False  # of today
+        if self.approved_seen:
+            # The answered reversal may have overtaken the purchase.
+            return self.reversal_written_at >= self.approved_at
+        return self.reversal_written_at >= self.purchase_written_at + self.times.quiet_s
 
     def _if_approval_held(self, facts: Facts, now: float) -> bool:
         # "Not found" for a purchase that we saw approved: only a person can know. The answered request must have left

@@ -15,19 +15,22 @@ from switch import limits
 from switch.dialects.kiosk import FormatError, KioskDialect, LocalTime, ReplyTo
 from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.unionpay import PURCHASE_60, mab, with_mac
-from switch.errors import BadRequestError, SecurityError, SwitchError
+from switch.errors import BadRequestError, SecurityError, SwitchError, UnavailableError
 from switch.limits import TimeProfile
 from switch.machines import days
-from switch.machines.payment import HostProfile, Payment
+from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
 from switch.model.payment import Posting, Quote, Receivable, StoredPayment
 from switch.model.request import BillInquiry, EchoTest, PaymentRequest, Request, ResultInquiry, SignOn
 from switch.ports import Claim, ClaimKind, Clock, Journal, Observer, SecurityModule, Wire
+from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Slot, Waiter, request_digest
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
 PEER = "kiosk"
+# These say nothing about the money of the request's key, so a copy of the request may still be looked at.
+_NOT_CLOSING = frozenset({"key_conflict", "result_unknown"})
 # With one of these the keys are in doubt or nobody's: the answer carries no MAC.
 _WITHOUT_MAC = frozenset({"unknown_terminal", "out_of_service", "sign_on_first", "mac_wrong", "format"})
 
@@ -49,16 +52,16 @@ class PaymentIds:
 
 @dataclass(slots=True)
 class Intake:
-    """A payment request on its way to become a payment."""
+    """A payment request on its way to become a payment, for all copies of it that come meanwhile."""
 
-    wire: Wire
     request: PaymentRequest
     session: TerminalSession
     token: str
     digest: str
+    asked_at: float  # monotonic: the customer's patience counts from here
     quote: Quote | None = None
     rows: list[Receivable] = field(default_factory=list)
-    waiters: list[Waiter] = field(default_factory=list)  # this kiosk, and repeats of the request that came meanwhile
+    waiters: list[Waiter] = field(default_factory=list)  # one per copy
 
 
 class Dispatcher:
@@ -101,6 +104,8 @@ class Dispatcher:
         self._timers = timers
         self._observer = observer
         self._quotes: OrderedDict[str, Quote] = OrderedDict()
+        self._intakes: dict[str, Intake] = {}  # by kiosk key, until it is a payment or refused
+        self._closed_keys: OrderedDict[str, tuple[str, float]] = OrderedDict()  # what was said, and until when it holds
         self._quote_numbers = count(1)
         self._inquiries = 0
         self._time = (0, LocalTime("000000", "0101"))
@@ -132,19 +137,19 @@ class Dispatcher:
             isinstance(session, TerminalSession) and session.terminal.merchant_id != request.merchant_id
         ):
             self._observer.event("terminal.unknown", peer=wire.peer)
-            self._refuse(wire, request, None, "unknown_terminal")
+            self._refuse(wire, request.reply, None, "unknown_terminal")
         elif not isinstance(session, TerminalSession):
             code = "internal" if isinstance(session, SecurityError) else "busy"
-            self._refuse(wire, request, None, code)
+            self._refuse(wire, request.reply, None, code)
         elif not session.terminal.in_service:
-            self._refuse(wire, request, session, "out_of_service")
+            self._refuse(wire, request.reply, session, "out_of_service")
         elif isinstance(request, SignOn):
             self._sessions.sign_on(session, partial(self._signed_on, wire, request, session))
         elif isinstance(request, EchoTest):
             assert isinstance(request.reply, ReplyTo)
             self._send(wire, self._dialect.echo(request.reply, self._now()))
         elif session.mac_key is None or session.must_sign_on:
-            self._refuse(wire, request, session, "sign_on_first")
+            self._refuse(wire, request.reply, session, "sign_on_first")
         else:
             assert request.mac is not None
             self._security.verify_mac(
@@ -158,7 +163,7 @@ class Dispatcher:
     def _signed_on(self, wire: Wire, request: SignOn, session: TerminalSession, error: SwitchError | None) -> None:
         if error is not None:
             code = "internal" if isinstance(error, SecurityError) else error.code
-            self._refuse(wire, request, None, code if code in ("busy", "card_unavailable") else "internal")
+            self._refuse(wire, request.reply, None, code if code in ("busy", "card_unavailable") else "internal")
             return
         assert isinstance(request.reply, ReplyTo)
         terminal = session.terminal
@@ -171,7 +176,7 @@ class Dispatcher:
     def _verified(self, wire: Wire, request: Request, session: TerminalSession, good: bool | SecurityError) -> None:
         if good is not True:
             self._observer.count("switch_mac_failures_total", (PEER,))
-            self._refuse(wire, request, session, "mac_wrong")
+            self._refuse(wire, request.reply, session, "mac_wrong")
         elif isinstance(request, BillInquiry):
             self._inquire(wire, request, session)
         elif isinstance(request, PaymentRequest):
@@ -181,12 +186,14 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- bill inquiry
     def _inquire(self, wire: Wire, request: BillInquiry, session: TerminalSession) -> None:
+        reply = request.reply
+        assert isinstance(reply, ReplyTo)
+
         def quoted(quote: Quote | str) -> None:
             if isinstance(quote, str):
-                self._refuse(wire, request, session, quote)
+                self._refuse(wire, reply, session, quote)
             else:
-                assert isinstance(request.reply, ReplyTo)
-                self._answer(wire, session, self._dialect.quote(request.reply, quote, self._now()))
+                self._answer(wire, session, self._dialect.quote(reply, quote, self._now()))
 
         self._quote(request.account, quoted)
 
@@ -222,11 +229,12 @@ class Dispatcher:
             return outcome
         try:
             dialect.check("inquiry", answer)
+            rows = dialect.rows(answer)
         except BadRequestError as error:
             self._observer.event("answer.bad_record", link=self._marketing_link.name, error=error.detail)
             return "bill_unavailable"
-        rows = dialect.rows(answer)
         data = answer.data
+        self._marketing_link.heard_day(data["day"])
         if data["account"] != account:
             self._observer.event("answer.bad_record", link=self._marketing_link.name, error="inquiry.account: another")
             return "bill_unavailable"
@@ -260,17 +268,23 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- payment
     def _pay(self, wire: Wire, request: PaymentRequest, session: TerminalSession) -> None:
-        token = self._security.token(request.card.pan)
+        """One payment a key, from the first moment: a copy of a request joins it, wherever that stands."""
+        key, token = request.kiosk_key, self._security.token(request.card.pan)
         digest = request_digest(request.account, request.receivables, request.amount, token)
-        intake = Intake(wire, request, session, token, digest)
-        known = self._payments.by_kiosk_key(request.kiosk_key)
+        tell: Waiter = partial(self._tell, wire, request.reply, session, None)
+        known = self._payments.by_kiosk_key(key)
         if known is not None:
-            self._repeat(intake, known)
+            self._repeat(known.payment.digest == digest, known.waiters, tell, wire.peer, known.payment)
             return
-        reason = self._closed()
+        running = self._intakes.get(key)
+        if running is not None:
+            self._repeat(running.digest == digest, running.waiters, tell, wire.peer, None)
+            return
+        intake = Intake(request, session, token, digest, self._clock.now(), waiters=[tell])
+        self._intakes[key] = intake
+        reason = self._said(key) or self._closed()
         if reason is not None:
-            self._observer.count("switch_admission_rejects_total", (reason,))
-            self._refuse(wire, request, session, reason)
+            self._turn_away(intake, reason)
             return
         quote = self._known_quote(request)
         if quote is not None:
@@ -280,44 +294,57 @@ class Dispatcher:
         def quoted(fresh: Quote | str) -> None:
             # Another worker's quote, or one from before a restart: asked again, and paid only if the sum still fits.
             if isinstance(fresh, str):
-                self._refuse(wire, request, session, fresh)
+                self._turn_away(intake, fresh)
             elif sum(row.amount for row in _chosen(fresh, request)) != request.amount:
-                self._refuse(wire, request, session, "quote_expired")
+                self._turn_away(intake, "quote_expired")
             else:
                 self._pay_quote(intake, fresh)
 
         self._quote(request.account, quoted)
 
+    def _repeat(self, same: bool, waiters: list[Waiter], tell: Waiter, peer: str, payment: Payment | None) -> None:
+        """A copy of a request that is a payment, or on its way to become one (None)."""
+        self._observer.count("switch_duplicates_total", (PEER,))
+        if not same:
+            self._observer.event("kiosk.key_conflict", peer=peer)
+            tell("key_conflict")
+        elif payment is not None and payment.answer != IN_PROGRESS:
+            tell(payment)
+        elif len(waiters) < limits.INBOX_MAX:
+            waiters.append(tell)  # it joins those who wait, and hears what they hear
+
     def _closed(self) -> str | None:
         """Why no new payment may begin now; None: it may. Nothing starts that is known to end badly."""
         if self.draining or not self._journal.accepting or self._payments.open_count >= limits.PAYMENTS_OPEN_MAX:
-            return "busy"
-        if not self._marketing_link.is_up:
-            return "bill_unavailable"
-        if not self._card_link.is_up:
-            return "card_unavailable"
-        return None
+            reason = "busy"
+        elif not self._marketing_link.is_up:
+            reason = "bill_unavailable"
+        elif not self._card_link.is_up:
+            reason = "card_unavailable"
+        else:
+            return None
+        self._observer.count("switch_admission_rejects_total", (reason,))
+        return reason
 
     def _pay_quote(self, intake: Intake, quote: Quote) -> None:
         request = intake.request
         rows = _chosen(quote, request)
         if request.receivables and len(rows) != len(request.receivables):
-            self._refuse(intake.wire, request, intake.session, "quote_expired")
+            self._turn_away(intake, "quote_expired")
         elif not quote.partial_allowed and len(rows) != len(quote.rows):
-            self._refuse(intake.wire, request, intake.session, "partial_refused")
+            self._turn_away(intake, "partial_refused")
         elif sum(row.amount for row in rows) != request.amount:
-            self._refuse(intake.wire, request, intake.session, "amount_mismatch")
+            self._turn_away(intake, "amount_mismatch")
         else:
             intake.quote, intake.rows = quote, rows
             self._sessions.take_stan(intake.session, partial(self._numbered, intake))
 
     def _numbered(self, intake: Intake, stan: str | None) -> None:
-        # While the number was fetched the same request may have come again.
-        known = self._payments.by_kiosk_key(intake.request.kiosk_key)
-        if known is not None:
-            self._repeat(intake, known)
-        elif stan is None:
-            self._refuse(intake.wire, intake.request, intake.session, "busy")
+        # Asking the bill and fetching a number took their time: the door may have been closed, the customer gone.
+        late = self._clock.now() > intake.asked_at + self._times.answer_s
+        reason = "busy" if stan is None or late else self._closed()
+        if stan is None or reason is not None:
+            self._turn_away(intake, reason or "busy")
         else:
             self._begin(intake, stan)
 
@@ -351,90 +378,123 @@ class Dispatcher:
             original_60=f"{PURCHASE_60}{batch}000",
             times=self._times,
             profile=self._profile,
-            started_at=now,
+            started_at=intake.asked_at,
             cut_over_at=now + days.seconds_to_cut_over(wall_us, self._cut_over_minute),
             card=request.card,
         )
-        if not intake.waiters:
-            intake.waiters.append(partial(self._tell, intake.wire, request, session, None))
-        self._payments.start(Slot(payment, session, waiters=intake.waiters, refused=partial(self._not_begun, intake)))
+        slot = Slot(payment, session, waiters=intake.waiters, refused=partial(self._not_begun, intake))
+        del self._intakes[request.kiosk_key]  # from here on it is found among the payments
+        self._payments.start(slot)
 
     def _not_begun(self, intake: Intake, why: Claim | str) -> None:
         """Nothing of the payment was written and nothing was sent."""
+        self._intakes[intake.request.kiosk_key] = intake
         if isinstance(why, str):
             self._end(intake, why)
         elif why.kind is ClaimKind.STAN:
             # The number is still taken from an earlier round of the same batch: the next one.
             self._sessions.take_stan(intake.session, partial(self._numbered, intake))
         elif why.kind is ClaimKind.KIOSK:
-            self._journal.find(why, partial(self._found_repeat, intake))
+            self._find(intake.request.kiosk_key, partial(self._found, intake, "result_unknown"))
         else:
             self._end(intake, "bill_locked")
 
-    def _end(self, intake: Intake, outcome: Payment | str) -> None:
-        for waiter in intake.waiters or [partial(self._tell, intake.wire, intake.request, intake.session, None)]:
-            waiter(outcome)
+    # -------------------------------------------------------------------------------------------- payment: refused
+    def _turn_away(self, intake: Intake, code: str) -> None:
+        """The kiosk hears ``code``, unless the journal knows the key: then this repeats what an earlier run has done,
+        and "nothing was charged" would be a lie."""
+        self._find(intake.request.kiosk_key, partial(self._found, intake, code))
 
-    def _repeat(self, intake: Intake, known: Slot) -> None:
-        payment = known.payment
-        self._observer.count("switch_duplicates_total", (PEER,))
-        tell = partial(self._tell, intake.wire, intake.request, intake.session, None)
-        if payment.digest != intake.digest:
-            self._observer.event("kiosk.key_conflict", peer=intake.wire.peer, terminal=intake.request.terminal_id)
-            self._refuse(intake.wire, intake.request, intake.session, "key_conflict")
-        elif payment.answer != "in_progress":
-            tell(payment)
-        elif len(known.waiters) < limits.INBOX_MAX:
-            known.waiters.append(tell)  # it joins those who wait, and hears what they hear
+    def _find(self, key: str, done: Callable[[StoredPayment | SwitchError | None], None]) -> None:
+        """The payment of a kiosk key as the journal has it. SwitchError: nobody can say now."""
+        if not self._journal.accepting:
+            done(UnavailableError("journal", "commits are late or the database is away"))
+            return
+        try:
+            self._journal.find(Claim(ClaimKind.KIOSK, key), done)
+        except UnavailableError as error:
+            done(error)
 
-    def _found_repeat(self, intake: Intake, stored: StoredPayment | None) -> None:
+    def _found(self, intake: Intake, otherwise: str, stored: StoredPayment | SwitchError | None) -> None:
+        if not isinstance(stored, StoredPayment):
+            # When nobody can say: a quote of ours makes it new; without, it may repeat a payment of an earlier run.
+            is_new = stored is None or self._known_quote(intake.request) is not None
+            self._end(intake, otherwise if is_new else "result_unknown")
+            return
         self._observer.count("switch_duplicates_total", (PEER,))
-        if stored is None:
-            self._end(intake, "busy")
-        elif stored.body.get("digest") != intake.digest:
-            self._observer.event("kiosk.key_conflict", peer=intake.wire.peer, terminal=intake.request.terminal_id)
+        if stored.body.get("digest") != intake.digest:
+            self._observer.event("kiosk.key_conflict", terminal=intake.request.terminal_id)
             self._end(intake, "key_conflict")
         else:
             self._end(intake, self._payments.stored(stored))
 
+    def _end(self, intake: Intake, outcome: Payment | str) -> None:
+        key = intake.request.kiosk_key
+        del self._intakes[key]
+        if isinstance(outcome, str) and outcome not in _NOT_CLOSING:
+            self._say(key, outcome)
+        call_each(self._observer, intake.waiters, outcome)
+
+    def _say(self, key: str, code: str) -> None:
+        """A kiosk hears that nothing was charged under this key. A copy of its request that is still on its way, on
+        another connection perhaps, must not make that untrue: it gets the same answer. Not durable, for a restart ends
+        all connections, and the copies in them."""
+        self._closed_keys[key] = code, self._clock.now() + limits.QUOTE_LIFE_S
+        self._closed_keys.move_to_end(key)
+        if len(self._closed_keys) > limits.PAYMENTS_REMEMBERED_MAX:
+            self._closed_keys.popitem(last=False)
+
+    def _said(self, key: str) -> str | None:
+        code, until = self._closed_keys.get(key, ("", 0.0))
+        return code if self._clock.now() < until else None
+
     # -------------------------------------------------------------------------------------------- result inquiry
     def _result(self, wire: Wire, request: ResultInquiry, session: TerminalSession) -> None:
-        known = self._payments.by_kiosk_key(request.asked_key)
-        if known is not None:
-            self._tell(wire, request, session, request, known.payment)
-            return
+        key = request.asked_key
 
-        def found(stored: StoredPayment | None) -> None:
-            if stored is None:
-                self._refuse(wire, request, session, "not_found")
+        def found(stored: StoredPayment | SwitchError | None) -> None:
+            # Looked at last: it may have begun while the journal was asked.
+            known = self._payments.by_kiosk_key(key)
+            outcome: Payment | str
+            if known is not None:
+                outcome = known.payment
+            elif key in self._intakes:
+                outcome = IN_PROGRESS
+            elif isinstance(stored, StoredPayment):
+                outcome = self._payments.stored(stored)
+            elif stored is None:
+                self._say(key, "not_found")
+                outcome = "not_found"
             else:
-                self._tell(wire, request, session, request, self._payments.stored(stored))
+                # "Not found", or "busy", would be a lie that makes the customer pay again.
+                outcome = "result_unknown"
+            self._tell(wire, request.reply, session, request, outcome)
 
-        if not self._journal.accepting:
-            # "Not found" would be a lie that makes the customer pay again.
-            self._refuse(wire, request, session, "busy")
-            return
-        self._journal.find(Claim(ClaimKind.KIOSK, request.asked_key), found)
+        if self._payments.by_kiosk_key(key) is not None or key in self._intakes:
+            found(None)
+        else:
+            self._find(key, found)
 
     # -------------------------------------------------------------------------------------------- answers
     def _tell(
         self,
         wire: Wire,
-        request: Request,
+        reply: object,
         session: TerminalSession,
         asked: ResultInquiry | None,
         outcome: Payment | str,
     ) -> None:
+        """``reply`` and not the request: who waits must not keep the card's track in memory."""
         if isinstance(outcome, str):
-            self._refuse(wire, request, session, outcome)
+            self._refuse(wire, reply, session, outcome)
             return
-        assert isinstance(request.reply, ReplyTo)
-        self._answer(wire, session, self._dialect.payment(request.reply, outcome, self._now(), asked=asked))
+        assert isinstance(reply, ReplyTo)
+        self._answer(wire, session, self._dialect.payment(reply, outcome, self._now(), asked=asked))
 
-    def _refuse(self, wire: Wire, request: Request, session: TerminalSession | None, code: str) -> None:
-        assert isinstance(request.reply, ReplyTo)
+    def _refuse(self, wire: Wire, reply: object, session: TerminalSession | None, code: str) -> None:
+        assert isinstance(reply, ReplyTo)
         with_mac = session is not None and session.mac_key is not None and code not in _WITHOUT_MAC
-        frame = self._dialect.refusal(request.reply, code, self._now(), mac=with_mac)
+        frame = self._dialect.refusal(reply, code, self._now(), mac=with_mac)
         if with_mac:
             assert session is not None
             self._answer(wire, session, frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from switch.limits import INFLIGHT_PER_LINK_MAX, STAN_MAX, TimeProfile
 from switch.machines.link import Link, LinkEffect
 from switch.model.request import CardAnswer
 from switch.ports import Clock, Journal, Observer, Stray, Wire
+from switch.runtime.calls import call_each
 from switch.runtime.timers import Timer, Timers
 
 
@@ -69,6 +71,11 @@ class UpstreamLink:
             self._observer.count("switch_bad_frames_total", (self.name, error.code))
             self._observer.event("frame.unreadable", link=self.name, error=error.detail, size=len(frame))
             self.stray("unreadable", "", error.detail)
+        except Exception as error:
+            # A fault of ours over one answer. Left to rise it would cut the link, and with it everybody's answers.
+            self._observer.event(
+                "answer.failed", level="error", link=self.name, error=repr(error), kind=type(error).__name__
+            )
 
     def stray(self, kind: str, key: str, detail: str) -> None:
         self._journal.note(Stray(self.name, kind, key, detail, self._clock.wall_us()))
@@ -173,8 +180,7 @@ class CardLink(UpstreamLink):
             self._observer.event("link.echo_refused", link=self.name, response_code=answer.response_code)
 
     def _forget_all(self) -> None:
-        for key in list(self._sign_ons):
-            self._end_sign_on(key, None)
+        call_each(self._observer, [partial(self._end_sign_on, key, None) for key in self._sign_ons])
 
 
 class MarketingLink(UpstreamLink):
@@ -216,6 +222,10 @@ class MarketingLink(UpstreamLink):
         self._pending[request_id] = done
         return True
 
+    def heard_day(self, day: str) -> None:
+        """Any answer may tell it: a busy link sends no echo."""
+        self.day = max(self.day, day)
+
     def forget(self, request_id: int) -> None:
         """Its time is over; an answer that still comes is a stray."""
         self._pending.pop(request_id, None)
@@ -247,5 +257,4 @@ class MarketingLink(UpstreamLink):
     def _forget_all(self) -> None:
         self._signed_on = False
         pending, self._pending = self._pending, {}
-        for done in pending.values():
-            done(None)
+        call_each(self._observer, pending.values(), None)

@@ -22,7 +22,7 @@ from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect, mab, with_mac
 from switch.errors import BadRequestError, SecurityError, SwitchError
 from switch.limits import TimeProfile
-from switch.machines.payment import NEVER, Facts, HostProfile, Payment
+from switch.machines.payment import IN_PROGRESS, NEVER, Facts, HostProfile, Payment
 from switch.machines.payment_table import INDEX, Input
 from switch.model.effect import (
     Effect,
@@ -50,6 +50,7 @@ from switch.ports import (
     Stray,
     Wire,
 )
+from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timer, Timers
@@ -180,6 +181,7 @@ class Payments:
         )
         slot = Slot(payment, None, sealed=stored.sealed)
         self._keep(slot)
+        self._by_stan[_stan_key(payment)] = slot
         self._observer.event("payment.adopted", payment=payment.payment_id, state=payment.state)
         if not payment.is_driven:
             self._park(slot)
@@ -210,7 +212,6 @@ class Payments:
         payment = slot.payment
         self._open[payment.payment_id] = slot
         self._by_kiosk_key[_kiosk_key(payment)] = slot
-        self._by_stan[_stan_key(payment)] = slot
 
     def _drop(self, slot: Slot) -> None:
         payment = slot.payment
@@ -240,7 +241,11 @@ class Payments:
         self._step(slot, given, facts)
 
     def _step(self, slot: Slot, given: Input, facts: Facts) -> None:
-        effects = slot.payment.step(given, facts, self._clock.now())
+        payment = slot.payment
+        before = payment.answer
+        effects = payment.step(given, facts, self._clock.now())
+        if any(isinstance(effect, Record) for effect in effects):
+            payment.durable_answer = before
         self._run(slot, effects, 0)
 
     def _run(self, slot: Slot, effects: list[Effect], index: int) -> None:
@@ -257,7 +262,14 @@ class Payments:
             given, facts = slot.inbox.popleft()
             self._step(slot, given, facts)
         if not slot.busy:
+            if slot.payment.answer != IN_PROGRESS:
+                # Who came while a step was being recorded that tells nobody.
+                self._tell(slot)
             self._schedule(slot)
+
+    def _tell(self, slot: Slot) -> None:
+        waiters, slot.waiters = slot.waiters, []
+        call_each(self._observer, waiters, slot.payment)
 
     def _commit(self, slot: Slot, record: Record, effects: list[Effect], following: int, attempt: bytes | None) -> None:
         payment = slot.payment
@@ -298,6 +310,12 @@ class Payments:
     def _committed(self, slot: Slot, effects: list[Effect], following: int, appended: Appended) -> None:
         if appended.result is Append.COMMITTED:
             payment = slot.payment
+            payment.durable_answer = ""
+            if payment.ver == 1:
+                # Its claims are taken: now answers with this STAN are its own. The request is needed no more, and
+                # holds the card's track.
+                self._by_stan[_stan_key(payment)] = slot
+                slot.refused = None
             if not payment.is_driven:
                 self._park(slot)
                 self._observer.count("switch_payments_total", (payment.answer,))
@@ -317,7 +335,7 @@ class Payments:
         payment = slot.payment
         self._open.pop(payment.payment_id, None)
         self._parked[payment.payment_id] = slot
-        slot.sealed = None
+        slot.sealed = payment.card = None
         if slot.timer is not None:
             slot.timer.cancel()
             slot.timer, slot.timer_at = None, NEVER
@@ -333,8 +351,11 @@ class Payments:
             then(None)
         elif isinstance(sending, SendPurchase):
             assert payment.card is not None
-            frame, safe = self._card_dialect.purchase(payment, payment.card)
-            self._add_mac(slot, frame, partial(then, safe))
+            built = self._built(slot, partial(self._card_dialect.purchase, payment, payment.card))
+            if built is None:
+                then(None)
+            else:
+                self._add_mac(slot, built[0], partial(then, built[1]))
         elif isinstance(sending, SendReversal):
             self._card_data(slot, partial(self._prepare_reversal, slot, sending, then))
         else:
@@ -365,8 +386,20 @@ class Payments:
         if kept is None:
             then(None)
             return
-        frame, safe = self._card_dialect.reversal(slot.payment, kept, sending.reason)
-        self._add_mac(slot, frame, partial(then, safe))
+        built = self._built(slot, partial(self._card_dialect.reversal, slot.payment, kept, sending.reason))
+        if built is None:
+            then(None)
+        else:
+            self._add_mac(slot, built[0], partial(then, built[1]))
+
+    def _built(self, slot: Slot, build: Callable[[], tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
+        """A frame and the journal's copy of it. None: a fault of ours; then this attempt is not sent."""
+        try:
+            return build()
+        except Exception as error:
+            # Left to rise, it would leave the payment busy for ever.
+            self._observer.event("frame.unbuildable", level="error", payment=slot.payment.payment_id, error=repr(error))
+            return None
 
     def _card_data(self, slot: Slot, then: Callable[[dict[str, str] | None], None]) -> None:
         if slot.payment.card is not None:
@@ -416,9 +449,7 @@ class Payments:
             if slot.session is not None:
                 slot.session.must_sign_on = True
         else:
-            waiters, slot.waiters = slot.waiters, []
-            for tell in waiters:
-                tell(slot.payment)
+            self._tell(slot)
 
     def _send(self, slot: Slot, effect: Sending) -> None:
         payment = slot.payment
@@ -427,6 +458,7 @@ class Payments:
         sent = False
         if ready is not None:
             if isinstance(effect, _TO_MARKETING):
+                self._marketing_link.forget(slot.request_id)  # given up for this one, and perhaps never answered
                 slot.request_id = ready.request_id
                 sent = self._marketing_link.call(
                     ready.request_id, ready.frame, partial(self._bill_answered, slot, effect, ready.request_id), slot
@@ -502,7 +534,8 @@ class Payments:
     def card_answered(self, answer: CardAnswer) -> None:
         slot = self._by_stan.get(f"{answer.terminal_id}|{answer.batch_number}|{answer.stan}")
         if slot is None or slot.session is None:
-            self._card_link.stray("foreign", answer.key, f"no payment in memory waits for {answer.kind}")
+            detail = f"no payment in memory waits for {answer.kind}, response code {answer.response_code}"
+            self._card_link.stray("foreign", answer.key, detail)
             self._observer.count("switch_strays_total")
             return
         session = slot.session
@@ -567,17 +600,19 @@ class Payments:
 
     def _card_link_lost(self, wire: Wire) -> None:
         unsent = {id(token) for token in wire.unflushed}
-        for slot in list(self._open.values()):
-            state = slot.payment.state
-            if slot.busy and slot.outstanding is None:
-                continue  # its frame waits for a commit and will find the link down
-            if state is State.CARD_PENDING and isinstance(slot.outstanding, SendPurchase):
-                slot.outstanding = None
-                given = Input.CARD_UNSENT if id(slot) in unsent else Input.CARD_SILENT
-                self._give(slot, given, Facts(reason="link_lost"))
-            elif state is State.REVERSAL_PENDING and isinstance(slot.outstanding, SendReversal):
-                slot.outstanding = None
-                self._give(slot, Input.REVERSAL_UNCLEAR, Facts(reason="link_lost"))
+        call_each(self._observer, [partial(self._leg_lost, slot, id(slot) in unsent) for slot in self._open.values()])
+
+    def _leg_lost(self, slot: Slot, unsent: bool) -> None:
+        state = slot.payment.state
+        if slot.busy and slot.outstanding is None:
+            return  # its frame waits for a commit and will find the link down
+        if state is State.CARD_PENDING and isinstance(slot.outstanding, SendPurchase):
+            slot.outstanding = None
+            given = Input.CARD_UNSENT if unsent else Input.CARD_SILENT
+            self._give(slot, given, Facts(reason="link_lost"))
+        elif state is State.REVERSAL_PENDING and isinstance(slot.outstanding, SendReversal):
+            slot.outstanding = None
+            self._give(slot, Input.REVERSAL_UNCLEAR, Facts(reason="link_lost"))
 
     # -------------------------------------------------------------------------------------------- answers: bill
     def _bill_answered(
@@ -604,7 +639,10 @@ class Payments:
             return self._marketing_dialect.posted(answer, posting, account)
         if isinstance(effect, SendStatus):
             return self._marketing_dialect.stated(answer, posting)
-        return self._marketing_dialect.cancelled(answer, posting)
+        given = self._marketing_dialect.cancelled(answer, posting)
+        if given is Input.CANCEL_POSTED and isinstance(effect, SendCancel) and effect.undo:
+            return Input.CANCEL_FINAL  # we know that it is posted; an undo that leaves it so was refused
+        return given
 
 
 def event_link(

@@ -212,9 +212,16 @@ class Worker:
         while page := await self.journal.load_open(after, RECOVERY_PAGE):
             for stored in page:
                 after = stored.payment_id
-                adopted += 1
                 same_day = stored.body.get("settlement_day") == today
-                self.payments.adopt(stored, cut_over_at=to_cut_over if same_day else self.clock.now())
+                try:
+                    self.payments.adopt(stored, cut_over_at=to_cut_over if same_day else self.clock.now())
+                except Exception as error:
+                    # A fault of ours over one payment: it stays open in the journal, and the province pays its bills.
+                    self.observer.event(
+                        "payment.unadoptable", level="error", payment=stored.payment_id, error=repr(error)
+                    )
+                else:
+                    adopted += 1
         return adopted
 
     async def _stop_journal(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from switch import limits
 from switch.errors import SecurityError, SwitchError, UnavailableError
 from switch.model.request import CardAnswer
 from switch.ports import Clock, Key, KeyUsage, Observer, SecurityModule, Terminal, Terminals
+from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink
 from switch.security import workingkeys
 
@@ -136,8 +138,7 @@ class TerminalSessions:
     def _loaded(self, terminal_id: str, result: TerminalSession | SwitchError | None) -> None:
         if isinstance(result, TerminalSession):
             self._sessions[terminal_id] = result
-        for done in self._loading.pop(terminal_id, []):
-            done(result)
+        call_each(self._observer, self._loading.pop(terminal_id, []), result)
 
     def _import_mac_key(
         self, session: TerminalSession, field_62: bytes, done: Callable[[Key | SecurityError], None]
@@ -173,13 +174,11 @@ class TerminalSessions:
             waiters, session.stan_waiters = session.stan_waiters, []
             if isinstance(first, SwitchError):
                 self._observer.event("stan.unavailable", error=first.detail)
-                for done in waiters:
-                    done(None)
+                call_each(self._observer, waiters, None)
                 return
             # The rest of the old block is given up: numbers are cheap, reuse of one is not.
             session.next_stan, session.stans_left = first, limits.STAN_BLOCK
-            for done in waiters:
-                self.take_stan(session, done)
+            call_each(self._observer, [partial(self.take_stan, session, done) for done in waiters])
 
         self._store.reserve_stans(session.terminal.terminal_id, limits.STAN_BLOCK, reserved)
 
@@ -247,5 +246,4 @@ class TerminalSessions:
         if error is not None:
             self._observer.event("terminal.sign_on_failed", terminal=session.terminal.terminal_id, error=error.detail)
         waiters, session.sign_on_waiters = session.sign_on_waiters, []
-        for done in waiters:
-            done(error)
+        call_each(self._observer, waiters, error)

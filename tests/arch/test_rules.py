@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_every_number_a_bound_is_made_of_has_its_reason() -> None:
     lines = (ROOT / "switch/limits.py").read_text(encoding="utf-8").splitlines()
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in pairwise(lines):
         if re.match(r"^[A-Z_]+: Final = ", line) and "TimeProfile" not in line and "PROFILES" not in line:
             assert "#" in line or above.startswith("#"), f"limits.py: {line.split(':')[0]} has no reason beside it"
 
