@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iso8583",
         description="Look at ISO 8583 messages, make them, check specs.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: iso8583 decode --spec unionpay_pos 08000020000000C0001000000131303030303030313839383130303030"
         "303030303030310011000000010030",
     )
@@ -70,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         help="make a message from JSON",
         description="Make a message from a JSON object of field numbers or names to values; binary values in "
         "hexadecimal, TLV fields also as objects. Prints hexadecimal. Also takes what decode --json --unmask prints.",
-        epilog="""example: echo '{"0": "0820", "11": 7, "41": "10000001", "42": "898100000000001", """
-        """"60": "00000001301"}' | iso8583 encode --spec unionpay_pos -""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""example: echo '{"0": "0820", "11": 7, "41": "10000001"}' | iso8583 encode --spec unionpay_pos -""",
     )
     _add_spec(encode)
     encode.add_argument("--header", metavar="HEX", help="bytes in front of the MTI: 5, 6 or 11 of them")

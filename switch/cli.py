@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -26,17 +27,27 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
     except SwitchError as error:
         print(f"gridswitch: {error}", file=sys.stderr)
         return EXIT_WRONG
     except KeyboardInterrupt:
         print("gridswitch: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read us has seen enough, e.g. `| head`. Nothing more may be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"gridswitch: {where}{(error.strerror or str(error)).lower()} [os]", file=sys.stderr)
+        return EXIT_WRONG
 
 
 def _parser() -> argparse.ArgumentParser:
-    from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one
+    from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
 
     parser = argparse.ArgumentParser(
         prog="gridswitch",
@@ -70,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     adding = actions.add_parser("add-test", help="add terminals whose keys the simulated card host knows")
     _config_option(adding)
     adding.add_argument(
-        "--count", type=at_least_one, default=50, metavar="N", help="how many, from number 1 (default 50)"
+        "--count", type=test_terminals, default=50, metavar="N", help="how many, from number 1 (default 50)"
     )
     adding.set_defaults(run=_terminal_add_test)
 
@@ -100,7 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--scenario", default="demo", metavar="NAME", help="faults: calm, demo, storm or a TOML file")
     demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
     demo.add_argument(
-        "--dir", type=Path, default=Path(".gridswitch/demo"), metavar="DIR", help="where its data and logs go"
+        "--dir",
+        type=Path,
+        default=Path(".gridswitch/demo"),
+        metavar="DIR",
+        help="its own folder for data and logs, emptied at every start (default .gridswitch/demo)",
     )
     demo.set_defaults(run=_demo)
 

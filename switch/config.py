@@ -204,9 +204,7 @@ class MarketingProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     fence: Annotated[
         Literal["tombstone"],
-        option(
-            'What a cancel does: "tombstone" undoes or forbids a posting for good. This version drives no other.'
-        ),
+        option('What a cancel does: "tombstone" undoes or forbids a posting for good. This version drives no other.'),
     ] = "tombstone"
     inquiry: Annotated[
         Literal["serial"],

@@ -97,6 +97,7 @@ class TimeProfile:
     echo_idle_s: float  # silence on a link before an echo test
     echo_timeout_s: float  # no echo answer by then: the link is reset
     drain_s: float  # SIGTERM: how long in-flight payments may still run
+    cut_over_s: float  # before the card network's cut-over: nothing begins whose reversal could come too late
 
     @property
     def answer_s(self) -> float:
@@ -112,6 +113,8 @@ class TimeProfile:
         # The drain must let a customer who stands there see an answer.
         assert self.drain_s > self.kiosk_s
         assert self.post_s < self.bill_s
+        # A purchase that stays silent must still be reversed on its own day.
+        assert self.cut_over_s >= 2 * self.card_s
         assert self.echo_timeout_s < self.echo_idle_s
 
 
@@ -129,6 +132,7 @@ STANDARD: Final = TimeProfile(
     echo_idle_s=30.0,
     echo_timeout_s=10.0,
     drain_s=100.0,
+    cut_over_s=150.0,
 )
 
 SHORT: Final = TimeProfile(
@@ -145,6 +149,7 @@ SHORT: Final = TimeProfile(
     echo_idle_s=2.0,
     echo_timeout_s=1.0,
     drain_s=10.0,
+    cut_over_s=5.0,
 )
 
 PROFILES: Final = {profile.name: profile for profile in (STANDARD, SHORT)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from switch.model.payment import Card
 
@@ -14,7 +14,7 @@ class Request:
     serial: str  # six digits
     date: str  # MMDD, "" where the message carries none
     reply: object
-    mab: bytes  # the bytes its MAC covers
+    mab: bytes = field(repr=False)  # the bytes its MAC covers: the whole message, card data among them
     mac: bytes | None
 
     @property
@@ -70,8 +70,8 @@ class CardAnswer:
     rrn: str
     settlement_date: str
     authorization_code: str
-    working_keys: bytes
-    mab: bytes
+    working_keys: bytes = field(repr=False)
+    mab: bytes = field(repr=False)
     mac: bytes | None
 
     @property

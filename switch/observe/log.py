@@ -41,6 +41,19 @@ LEVEL_OF: Final = {
     "link.dial_failed": "warning",
     "listener.files_short": "warning",
     "loop.stalled": "warning",
+    # Money or the means to move it: somebody has to look.
+    "payment.late_after_final": "error",
+    "payment.lost": "error",
+    "timer.failed": "error",
+    "journal.callback_failed": "error",
+    "journal.entry_refused": "error",
+    "journal.task_ended": "error",
+    "card_data.unsealable": "error",
+    "card_data.unreadable": "error",
+    "card_data.missing": "error",
+    "reversal.refused": "warning",
+    "terminal.unusable": "error",
+    "terminal.keys_unusable": "warning",
 }
 
 _RUN = re.compile(r"[0-9]{13,}")

@@ -7,6 +7,7 @@ switch that dies is started again, as a service manager would; its open payments
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 import orjson
@@ -39,6 +41,7 @@ from switch.store.migrate import migrate
 
 SETTLE_S = 30.0  # after the load ends: card time-out, quiet period and late answers of the short profile, with room
 LOOK_S = 0.5  # between looks at the processes
+MARKER = "gridswitch-demo"  # a folder with this file is a demo's to empty
 SERVICE_TERMINAL = 9999  # test terminal that only echoes
 
 
@@ -57,6 +60,7 @@ class Demo:
         self._kiosk_book = self._folder / "kiosks.jsonl"
         self._config_file = self._folder / "switch.toml"
         self._server = EmbeddedPostgres(self._folder / "postgres")
+        self._marker: TextIO | None = None
 
     def run(self) -> int:
         """0 only if nothing is open and nothing differs."""
@@ -82,14 +86,33 @@ class Demo:
 
     # ------------------------------------------------------------------------------------------------ places
     def _clean(self) -> None:
-        """A demo begins with empty books. What an earlier one left running is ended first."""
-        for name, pid in self._left_over():
-            self._console.print(f"ending {name} of an earlier demo (process {pid})")
-            _end(pid)
-        if self._folder.exists():
-            self._server.stop()
-            shutil.rmtree(self._folder)
-        self._folder.mkdir(parents=True)
+        """A demo begins with empty books. What an earlier one left running is ended first; nobody else's files go."""
+        marker = self._folder / MARKER
+        try:
+            if self._folder.exists():
+                if not self._folder.is_dir() or (any(self._folder.iterdir()) and not marker.exists()):
+                    raise StartError("demo", f"--dir {self._folder}: not a demo's folder and not empty; name another")
+                self._lock()
+                for name, pid in self._left_over():
+                    self._console.print(f"ending {name} of an earlier demo (process {pid})")
+                    _end(pid)
+                self._server.stop()
+                for entry in self._folder.iterdir():
+                    if entry.name != MARKER:
+                        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            else:
+                self._folder.mkdir(parents=True)
+                self._lock()
+        except OSError as error:
+            raise StartError("demo", f"--dir {self._folder}: {(error.strerror or str(error)).lower()}") from error
+
+    def _lock(self) -> None:
+        """The marker says that this folder is a demo's to empty; held open, that a demo runs in it."""
+        self._marker = (self._folder / MARKER).open("a+")
+        try:
+            fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError("demo", f"another demo runs in {self._folder}: wait for it, or say --dir") from None
 
     def _left_over(self) -> list[tuple[str, int]]:
         try:
@@ -161,6 +184,7 @@ class Demo:
             self._wait_for(host, ports[host])
         self._start_switch(ports["kiosks"])
         say(f"PostgreSQL, both hosts and the switch are up; logs in {self._folder}")
+        say(f"kiosks pay for {self._seconds:g} s; then what is in doubt is settled, at most {SETTLE_S:g} s …")
         fleet = uvloop.run(self._load(ports["kiosks"]))
         proof = self._settle(dsn)
         if self._keep:
@@ -176,23 +200,34 @@ class Demo:
         watch = asyncio.create_task(self._watch(port))
         with Live(self._progress(FleetResult()), console=self._console, refresh_per_second=4, transient=True) as live:
             try:
-                return await run_fleet(
-                    "127.0.0.1",
-                    port,
-                    self._kiosks,
-                    self._seconds,
-                    scenario=load_scenario(self._scenario),
-                    book_path=self._kiosk_book,
-                    settle_s=SETTLE_S,
-                    progress=lambda result: live.update(self._progress(result)),
+                fleet = asyncio.create_task(
+                    run_fleet(
+                        "127.0.0.1",
+                        port,
+                        self._kiosks,
+                        self._seconds,
+                        scenario=load_scenario(self._scenario),
+                        book_path=self._kiosk_book,
+                        settle_s=SETTLE_S,
+                        progress=lambda result: live.update(self._progress(result)),
+                    )
                 )
+                await asyncio.wait({fleet, watch}, return_when=asyncio.FIRST_COMPLETED)
+                if watch.done():
+                    fleet.cancel()
+                    await watch  # tells which host died
+                return await fleet
             finally:
                 watch.cancel()
 
     async def _watch(self, port: int) -> None:
-        """Start a switch that died again: kill it in the middle and see."""
+        """Start a switch that died again: kill it in the middle and see. A host that died ends the demo."""
         while True:
             await asyncio.sleep(LOOK_S)
+            for name, process in self._processes.items():
+                if name != "switch" and process.poll() is not None:
+                    tail = "\n".join((self._folder / f"{name}.log").read_text(errors="replace").splitlines()[-3:])
+                    raise StartError("demo", f"the {name} host ended with status {process.returncode}:\n{tail}")
             status = self._processes["switch"].poll()
             if status is not None:
                 self._restarts += 1
@@ -256,17 +291,20 @@ dedupe = "serial"
 
     # ------------------------------------------------------------------------------------------------ display
     def _progress(self, result: FleetResult) -> Table:
-        table = Table.grid(padding=(0, 3))
-        table.add_row(
+        facts = [
             f"[bold]{result.payments:,}[/bold] payments",
             f"{result.payments_per_s:,.0f}/s",
             f"[green]{result.completed:,} completed[/green]",
-            f"{yuan(result.fen_completed)}",
             f"[yellow]{result.declined:,} declined[/yellow]",
             f"{result.returned:,} returned",
+            yuan(result.fen_completed),
             f"{result.in_doubt:,} were in doubt",
             f"p50 {result.latency_ms(0.5):.1f} ms, p99 {result.latency_ms(0.99):.0f} ms",
-        )
+        ]
+        # What does not fit is left out, from the right: a wrapped line cannot be read while it moves.
+        shown = facts if self._console.width >= 150 else facts[:6] if self._console.width >= 100 else facts[:3]
+        table = Table.grid(padding=(0, 3))
+        table.add_row(*shown)
         return table
 
     def _print_latency(self, fleet: FleetResult, whole_s: float) -> None:

@@ -51,6 +51,7 @@ class Proof:
     posted_fen: int = 0  # net, at the marketing system
     ledger: dict[str, int] = field(default_factory=dict)  # account: debit minus credit
     suspense_fen: int = 0  # of payments that are approved and not final
+    heard: int | None = None  # payments that the kiosks' book speaks of; None: no book was given
     differences: list[Difference] = field(default_factory=list)
 
     @property
@@ -81,7 +82,7 @@ async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path, kiosk_book:
         told = read_book(kiosk_book) if kiosk_book is not None else {}
     except (OSError, ValueError) as error:
         raise StartError("ledger", f"cannot read a truth ledger: {error}") from error
-    proof = Proof()
+    proof = Proof(heard=len(told) if kiosk_book is not None else None)
     proof.charged_fen = sum(charge.net for charge in charges.values())
     proof.posted_fen = sum(posted.posted for posted in postings.values())
     async for row in load_payment_rows(dsn):

@@ -44,5 +44,7 @@ def proof_table(proof: Proof) -> Table:
     table.add_row("marketing system: posted, net", yuan(proof.posted_fen), end_section=True)
     for account in (U_RECEIVABLE, SUSPENSE_ACCOUNT, M_PAYABLE):
         table.add_row(f"ledger {account}", yuan(proof.ledger.get(account, 0)))
+    if proof.heard is not None:
+        table.add_row("payments in the kiosks' book", f"{proof.heard:,}")
     table.add_row("differences", f"{len(proof.differences):,}")
     return table

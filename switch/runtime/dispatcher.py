@@ -113,7 +113,6 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- wires
     def frame_received(self, wire: Wire, frame: bytes) -> None:
-        self._observer.count("switch_frames_total", (PEER, "in"))
         try:
             request = self._dialect.read(frame)
         except FormatError as error:
@@ -319,12 +318,16 @@ class Dispatcher:
             reason = "busy"
         elif not self._marketing_link.is_up:
             reason = "bill_unavailable"
-        elif not self._card_link.is_up:
+        elif not self._card_link.is_up or self._before_cut_over():
             reason = "card_unavailable"
         else:
             return None
         self._observer.count("switch_admission_rejects_total", (reason,))
         return reason
+
+    def _before_cut_over(self) -> bool:
+        """The card network's day is about to change: a purchase that stays silent could no longer be reversed."""
+        return days.seconds_to_cut_over(self._clock.wall_us(), self._cut_over_minute) < self._times.cut_over_s
 
     def _pay_quote(self, intake: Intake, quote: Quote) -> None:
         request = intake.request
@@ -515,8 +518,7 @@ class Dispatcher:
         self._security.make_mac(session.mac_key, self._mac_algorithm, mab(frame), made)
 
     def _send(self, wire: Wire, frame: bytes) -> None:
-        if wire.send(frame):
-            self._observer.count("switch_frames_total", (PEER, "out"))
+        wire.send(frame)  # refused: the kiosk is gone or does not read; it asks for the result when it is back
 
     def _now(self) -> LocalTime:
         """Fields 12 and 13, made once a second."""

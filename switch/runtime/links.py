@@ -39,6 +39,7 @@ class UpstreamLink:
         self._journal = journal
         self._wire: Wire | None = None
         self._timer: Timer | None = None
+        self._timer_at = 0.0
         self._probed_at = 0.0
 
     @property
@@ -63,7 +64,6 @@ class UpstreamLink:
 
     def frame_received(self, wire: Wire, frame: bytes) -> None:
         self._machine.heard(self._clock.now())
-        self._observer.count("switch_frames_total", (self.name, "in"))
         try:
             self._read(frame)
         except BadRequestError as error:
@@ -99,8 +99,12 @@ class UpstreamLink:
 
     def _schedule(self) -> None:
         """One timer, moved lazily: ``heard`` only pushes the machine's deadline out."""
-        if self._timer is None and self._machine.deadline != float("inf"):
-            self._timer = self._timers.at(self._machine.deadline, self._due)
+        deadline = self._machine.deadline
+        if self._timer is not None and deadline < self._timer_at:
+            self._timer.cancel()  # from before the link was lost: the new one is probed sooner
+            self._timer = None
+        if self._timer is None and deadline != float("inf"):
+            self._timer, self._timer_at = self._timers.at(deadline, self._due), deadline
 
     def _due(self) -> None:
         self._timer = None
@@ -218,7 +222,6 @@ class MarketingLink(UpstreamLink):
         says ``forget``. False: proved not to have left; ``done`` is never called."""
         if len(self._pending) >= INFLIGHT_PER_LINK_MAX or not self.send(frame, token):
             return False
-        self._observer.count("switch_frames_total", (self.name, "out"))
         self._pending[request_id] = done
         return True
 

@@ -468,8 +468,6 @@ class Payments:
                 sent = False
             else:
                 sent = self._card_link.send(ready.frame, slot)
-                if sent:
-                    self._observer.count("switch_frames_total", (self._card_link.name, "out"))
         if sent:
             slot.outstanding = effect
             slot.leg_started_at = now

@@ -12,7 +12,7 @@ from switch.dialects.codes import CardCodes
 from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect
-from switch.errors import StartError, UnavailableError
+from switch.errors import SecurityError, StartError, UnavailableError
 from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, RECOVERY_PAGE
 from switch.machines import days
 from switch.machines.payment import HostProfile
@@ -81,6 +81,7 @@ class Worker:
         security = SoftwareSecurityModule(
             self._local_master_key(), Path(config.security.vault_dir), config.environment, clock.wall_us
         )
+        _prove(security)
         await self._wait_for_schema()
         self.journal = PostgresJournal(self._dsn, clock=clock, observer=observer)
         await self.journal.start()
@@ -283,6 +284,16 @@ def _as_async(stop: Callable[[], None]) -> Callable[[], Awaitable[None]]:
         stop()
 
     return stopped
+
+
+def _prove(security: SecurityModule) -> None:
+    """Seal something now: a switch that cannot keep card data would refuse every payment, and look healthy."""
+
+    def sealed(result: bytes | SecurityError) -> None:
+        if isinstance(result, SecurityError):
+            raise StartError("vault", f"security.vault_dir: card data cannot be sealed: {result.detail}")
+
+    security.seal(b"start", b"proof", sealed)
 
 
 def _minutes(cut_over: str) -> int:

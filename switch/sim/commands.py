@@ -27,6 +27,8 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1  # the run ended, and something is wrong: payments without a final word
 EXIT_USAGE: Final = 2  # it never started
 
+TERMINALS_MAX: Final = 20_000  # as many kiosks as one switch takes; each is a row made one by one
+
 Subparsers = Any  # argparse gives the type no public name
 
 _HOST_EXAMPLE: Final = """example:
@@ -74,7 +76,7 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     )
     parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="kiosk port of the switch")
     parser.add_argument("--count", type=at_least_one, default=10, metavar="N", help="kiosks (default 10)")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="length of the load (default 10)")
+    parser.add_argument("--seconds", type=above_zero, default=10.0, metavar="S", help="length of the load (default 10)")
     parser.add_argument("--rate", type=above_zero, metavar="R", help="payments a second of all kiosks, at most")
     _add_scenario(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's seed")
@@ -84,7 +86,7 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     )
     settle_help = f"how long unclear payments are asked for at the end (default {SETTLE_S:g})"
     parser.add_argument("--settle", type=float, default=SETTLE_S, metavar="S", help=settle_help)
-    parser.add_argument("--first-terminal", type=at_least_one, default=1, metavar="N", help="first kiosk's number")
+    parser.add_argument("--first-terminal", type=test_terminals, default=1, metavar="N", help="first kiosk's number")
     parser.add_argument("--first-account", type=int, default=0, metavar="N", help="number of the first customer")
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
     parser.set_defaults(run=fleet_command)
@@ -145,7 +147,15 @@ async def _run_fleet(args: argparse.Namespace) -> int:
         _say(orjson.dumps(result.to_dict()).decode())
     else:
         _say(_report(result))
-    return EXIT_FAILED if result.unknown or result.events["contradiction"] else EXIT_OK
+    if not result.payments:
+        sys.stderr.write(f"gridswitch: not one payment was made; {_why(result)}\n")
+    return EXIT_FAILED if result.unknown or result.events["contradiction"] or not result.payments else EXIT_OK
+
+
+def _why(result: FleetResult) -> str:
+    if result.events["sign_on_97"]:
+        return "97: the switch does not know these terminals; run: gridswitch terminal add-test --count N"
+    return "events: " + (", ".join(f"{name} {count}" for name, count in sorted(result.events.items())) or "none")
 
 
 def _report(result: FleetResult) -> str:
@@ -215,6 +225,13 @@ def at_least_one(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("expected at least 1")
     return value
+
+
+def test_terminals(text: str) -> int:
+    number = at_least_one(text)
+    if number > TERMINALS_MAX:
+        raise argparse.ArgumentTypeError(f"{number}: at most {TERMINALS_MAX} test terminals")
+    return number
 
 
 def above_zero(text: str) -> float:

@@ -105,7 +105,11 @@ class BookEntry:
 
 
 def read_book(path: str | Path) -> dict[str, BookEntry]:
-    """The kiosks' book by key (terminal|MMDD|serial)."""
+    """The kiosks' book by key (terminal|MMDD|serial).
+
+    Raises:
+        ValueError: The file is no book of kiosks.
+    """
     entries: dict[str, BookEntry] = {}
     for fact in read_facts(path):
         match fact["fact"]:
@@ -118,6 +122,8 @@ def read_book(path: str | Path) -> dict[str, BookEntry]:
             case "final":
                 entries[fact["key"]].final = fact["code"]
                 entries[fact["key"]].stable = fact["stable"]
+            case other:
+                raise ValueError(f"{path}: {other!r} is nothing that kiosks note; expected their book")
     return entries
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from switch import limits
+from switch.errors import StartError
 from switch.sim.day import CUT_OVER_DEFAULT_S, BusinessDay
 from switch.sim.scenario import LATE_MARGIN_S, Dice, Scenario
 from switch.sim.truth import Fact, TruthLedger
@@ -99,10 +100,16 @@ class SimulatedHost:
 
     def _replay(self) -> BusinessDay:
         day: BusinessDay | None = None
-        for fact in self.ledger.replay():
-            if fact["fact"] == "opened":
-                day = BusinessDay.from_facts(fact)
-            self.recall(fact)
+        try:
+            for fact in self.ledger.replay():
+                if fact["fact"] == "opened":
+                    if fact.get("host") != self.kind:
+                        raise ValueError(f"it is the ledger of {fact.get('host')}, not of {self.kind}")
+                    day = BusinessDay.from_facts(fact)
+                self.recall(fact)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            where = self.ledger.path
+            raise StartError("ledger", f"{where}: cannot be replayed: {error}; take another file") from error
         if day is not None and self._cut_over_in_s is None:
             return day
         cut_over_in_s = CUT_OVER_DEFAULT_S if self._cut_over_in_s is None else self._cut_over_in_s

@@ -117,13 +117,17 @@ class TruthLedger:
             os.ftruncate(self._descriptor, end)
 
 
-def read_facts(path: str | Path) -> Iterator[Fact]:
+def read_facts(path: str | Path, host: str | None = None) -> Iterator[Fact]:
     """Facts of a ledger, also while its host still writes; a line that is not finished yet is left out.
 
+    Args:
+        host: Whose ledger it must be, "unionpay" or "marketing"; a proof against the wrong book proves nothing.
+
     Raises:
-        ValueError: A finished line is not a JSON object; names the file and the line.
+        ValueError: A finished line is not a fact, or the file is somebody else's; names the file and the line.
     """
     path = Path(path)
+    owner = None
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
@@ -132,13 +136,21 @@ def read_facts(path: str | Path) -> Iterator[Fact]:
                 fact = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise ValueError(f"{path}: line {number} is not JSON; the ledger was damaged from outside") from error
+            if not isinstance(fact, dict) or not isinstance(fact.get("fact"), str):
+                raise ValueError(f'{path}: line {number} is no fact, a JSON object with "fact"; another file?')
+            if fact["fact"] == "opened":
+                owner = fact.get("host")
+            if host is not None and owner != host:
+                raise ValueError(f"{path}: line {number}: expected the ledger of {host}, it is {owner or 'nobody'}'s")
             yield fact
+    if host is not None and owner is None:
+        raise ValueError(f"{path}: empty; expected the ledger of {host}")
 
 
 def read_charges(path: str | Path) -> dict[tuple[str, str, str], Charge]:
     """Net truth of the card host by (terminal, batch, stan). Purchases that charged nothing are not in it."""
     charges: dict[tuple[str, str, str], Charge] = {}
-    for fact in read_facts(path):
+    for fact in read_facts(path, "unionpay"):
         match fact["fact"]:
             case "charge":
                 key = (fact["terminal"], fact["batch"], fact["stan"])
@@ -152,7 +164,7 @@ def read_charges(path: str | Path) -> dict[tuple[str, str, str], Charge]:
 def read_postings(path: str | Path) -> dict[str, Posted]:
     """Net truth of the marketing system by serial. Serials that were only refused are not in it."""
     postings: dict[str, Posted] = {}
-    for fact in read_facts(path):
+    for fact in read_facts(path, "marketing"):
         match fact["fact"]:
             case "posting":
                 assert fact["serial"] not in postings, "a host never posts one serial twice"

@@ -1,5 +1,6 @@
 """Every error code exists for a reason, is documented, and appears in a test."""
 
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -13,7 +14,8 @@ HERE = Path(__file__).parent
 
 
 def documented(cls: type[Exception]) -> set[str]:
-    text = re.search(r"code: (.*?)\n        \w+:", cls.__doc__ or "", re.S)
+    # Python 3.13 takes the indentation away, earlier ones keep it.
+    text = re.search(r"code: (.*?)\n    \w+:", inspect.cleandoc(cls.__doc__ or ""), re.S)
     assert text
     return set(re.findall(r"``([a-z_]+)``", text[1]))
 

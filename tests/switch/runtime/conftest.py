@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import orjson
 import pytest
 import uvloop
@@ -25,8 +26,10 @@ from switch.config import (
     UnionpayProfile,
 )
 from switch.limits import SHORT
+from switch.machines import days
 from switch.ops.proof import Proof, prove
 from switch.ops.terminals import add_test_terminals
+from switch.runtime.clock import SystemClock
 from switch.runtime.supervisor import Worker
 from switch.sim import customers, testkeys
 from switch.sim.kiosk_client import Answer, Bills, CardChoice, Kiosk, Payment
@@ -54,6 +57,9 @@ class World:
     next_account: int = 0
 
     async def start(self) -> None:
+        # No test may run into the closed minutes before the cut-over.
+        noon = days.local(SystemClock().wall_us() + 12 * 3_600_000_000)
+        self.profile = msgspec.structs.replace(self.profile, cut_over=f"{noon:%H:%M}")
         self.unionpay = UnionPayHost("127.0.0.1", 0, self.folder / "unionpay.jsonl", self.scenario)
         self.marketing = MarketingHost("127.0.0.1", 0, self.folder / "marketing.jsonl", self.scenario)
         await self.unionpay.start()
