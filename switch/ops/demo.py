@@ -66,14 +66,15 @@ class Demo:
         """0 only if nothing is open and nothing differs."""
         started = time.monotonic()
         load_scenario(self._scenario)  # a wrong name is told before anything starts
-        self._clean()
         done = False
         try:
+            self._clean()
             proof, fleet = self._play()
             done = True
         finally:
-            if not (self._keep and done):
+            if self._marker is not None and not (self._keep and done):
                 self._stop_all()
+            self._unlock()
         print_proof(proof)
         self._print_latency(fleet, time.monotonic() - started)
         last = proof.to_dict() | {
@@ -112,7 +113,13 @@ class Demo:
         try:
             fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._unlock()
             raise StartError("demo", f"another demo runs in {self._folder}: wait for it, or say --dir") from None
+
+    def _unlock(self) -> None:
+        if self._marker is not None:
+            self._marker.close()
+            self._marker = None
 
     def _left_over(self) -> list[tuple[str, int]]:
         try:

@@ -76,11 +76,14 @@ class Proof:
 
 async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path, kiosk_book: Path | None = None) -> Proof:
     """Raises StartError when a ledger cannot be read."""
+    for path in (card_ledger, marketing_ledger):
+        if path.is_file() and not path.stat().st_size:
+            raise StartError("ledger", f"{path}: empty; a host writes its first line when it starts")
     try:
         charges = read_charges(card_ledger)
         postings = read_postings(marketing_ledger)
         told = read_book(kiosk_book) if kiosk_book is not None else {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartError("ledger", f"cannot read a truth ledger: {error}") from error
     proof = Proof(heard=len(told) if kiosk_book is not None else None)
     proof.charged_fen = sum(charge.net for charge in charges.values())

@@ -72,9 +72,10 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_fleet_reports_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fleet", "--connect", "127.0.0.1:9", "--count", "2", "--seconds", "0.1"]
-    assert main(arguments) == 0
-    assert "0 payments of 2 kiosks" in capsys.readouterr().out
-    assert main([*arguments, "--json"]) == 0
+    assert main(arguments) == 1, "a fleet that made no payment did not succeed"
+    said = capsys.readouterr()
+    assert "0 payments of 2 kiosks" in said.out and "connect_failed" in said.err
+    assert main([*arguments, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["payments"] == 0
 
 
