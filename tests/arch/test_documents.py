@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from switch.cli import _parser
+from switch.machines.payment_table import ROWS
 from switch.observe.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,19 @@ def test_every_metric_that_is_used_is_defined_and_the_other_way_round() -> None:
             used |= set(re.findall(r'"(switch_[a-z_]+)"', path.read_text(encoding="utf-8")))
     own = {"switch_build_info", "switch_metric_faults_total"}  # kept by the metrics themselves
     assert used == {definition.name for definition in METRICS} - own
+
+
+def test_the_architecture_shows_the_table_that_runs() -> None:
+    """Row by row, and every transition in the diagram."""
+    shown = text("ARCHITECTURE.md")
+    for row in ROWS:
+        mark = "" if row.durable else " ○"
+        after = "stays" if row.next is row.state else f"**{row.next}**"
+        cells = (row.number + mark, row.state, row.given, row.guard or "", after, ", ".join(row.actions))
+        line = f"| {' | '.join(cells)} |"
+        assert line in shown, line
+        same = [each.number for each in ROWS if (each.state, each.next) == (row.state, row.next)]
+        assert f"    {row.state} --> {row.next}: {', '.join(same)}\n" in shown
 
 
 def test_nothing_in_the_tree_names_a_machine_or_a_registry() -> None:
