@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 CHINA = timezone(timedelta(hours=8), "UTC+8")
-_DAY_S = 86_400
+_DAY_US = 86_400_000_000
+_BEGIN = datetime(1970, 1, 1, tzinfo=UTC).astimezone(CHINA)
 
 
 def local(wall_us: int) -> datetime:
-    return datetime.fromtimestamp(wall_us / 1_000_000, UTC).astimezone(CHINA)
+    """Exact: a float of seconds would round, and the last microsecond of a day belongs to that day."""
+    return _BEGIN + timedelta(microseconds=wall_us)
 
 
 def day_number(moment: datetime) -> int:
@@ -35,5 +37,5 @@ def settlement_day(wall_us: int, cut_over_minute: int) -> int:
 def seconds_to_cut_over(wall_us: int, cut_over_minute: int) -> float:
     """Seconds from ``wall_us`` to the next cut-over: 0 < result <= one day."""
     moment = local(wall_us)
-    of_day = moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6
-    return (cut_over_minute * 60 - of_day) % _DAY_S or float(_DAY_S)
+    of_day_us = ((moment.hour * 60 + moment.minute) * 60 + moment.second) * 1_000_000 + moment.microsecond
+    return ((cut_over_minute * 60_000_000 - of_day_us) % _DAY_US or _DAY_US) / 1_000_000

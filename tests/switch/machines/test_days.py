@@ -32,5 +32,5 @@ def test_the_day_changes_exactly_when_the_time_is_up(wall_us: int, minute: int) 
     seconds = seconds_to_cut_over(wall_us, minute)
     assert 0 < seconds <= 86_400
     day = settlement_day(wall_us, minute)
-    assert settlement_day(wall_us + int(seconds * 1_000_000) - 2, minute) == day
-    assert settlement_day(wall_us + int(seconds * 1_000_000) + 2, minute) > day
+    assert settlement_day(wall_us + round(seconds * 1_000_000) - 1, minute) == day
+    assert settlement_day(wall_us + round(seconds * 1_000_000), minute) > day
