@@ -22,6 +22,7 @@ from switch.sim.fleet import SETTLE_S, FleetResult, run_fleet
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.scenario import BUNDLED, Scenario, load_scenario
 from switch.sim.unionpay_host import UnionPayHost
+from switch.sim.wire import LOOPBACK
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1  # the run ended, and something is wrong: payments without a final word
@@ -74,7 +75,7 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         epilog=_FLEET_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="kiosk port of the switch")
+    parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="kiosk port of a switch on this machine")
     parser.add_argument("--count", type=at_least_one, default=10, metavar="N", help="kiosks (default 10)")
     parser.add_argument("--seconds", type=above_zero, default=10.0, metavar="S", help="length of the load (default 10)")
     parser.add_argument("--rate", type=above_zero, metavar="R", help="payments a second of all kiosks, at most")
@@ -208,7 +209,11 @@ def _address(text: str, option: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
         raise ConfigError(option, f"expected HOST:PORT, e.g. 127.0.0.1:9001, not {text!r}")
-    return host.strip("[]"), int(port)
+    host = host.strip("[]")
+    if host not in LOOPBACK:
+        # Simulators carry published keys and make load: neither has any business on another machine.
+        raise ConfigError(option, f"simulators stay on this machine ({', '.join(LOOPBACK)}), not {host}")
+    return host, int(port)
 
 
 def _add_scenario(parser: argparse.ArgumentParser) -> None:

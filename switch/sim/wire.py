@@ -15,7 +15,7 @@ from switch.errors import StartError
 
 FrameHandler = Callable[["FrameConnection", bytes], None]
 
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class FrameConnection(asyncio.Protocol):
@@ -144,8 +144,8 @@ async def listen(host: str, port: int, factory: Callable[[], asyncio.Protocol]) 
     Raises:
         StartError: The address is not a loopback address, or the port is taken.
     """
-    if host not in _LOOPBACK:
-        raise StartError("listen", f"a simulator listens on loopback only ({', '.join(_LOOPBACK)}), not on {host}")
+    if host not in LOOPBACK:
+        raise StartError("listen", f"a simulator listens on loopback only ({', '.join(LOOPBACK)}), not on {host}")
     try:
         return await asyncio.get_running_loop().create_server(factory, host, port)
     except OSError as error:

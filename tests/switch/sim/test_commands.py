@@ -79,6 +79,12 @@ def test_a_fleet_reports_as_text_and_as_json(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["payments"] == 0
 
 
+@pytest.mark.parametrize("option", [["fleet", "--connect"], ["host", "unionpay", "--ledger", "l", "--listen"]])
+def test_simulators_stay_on_this_machine(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*option, "192.0.2.1:8583"]) == 2
+    assert "stay on this machine" in capsys.readouterr().err
+
+
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("host", "fleet"):
         with pytest.raises(SystemExit):
