@@ -233,7 +233,3 @@ class MessageSpec:
     @cached_property
     def by_number(self) -> Mapping[int, FieldSpec]:
         return {field.number: field for field in self.fields}
-
-    @cached_property
-    def by_name(self) -> Mapping[str, FieldSpec]:
-        return {field.name: field for field in self.fields}

@@ -186,10 +186,6 @@ class Payment:
 
     # ------------------------------------------------------------------------------------------------ what it is
     @property
-    def is_final(self) -> bool:
-        return self.state in FINAL
-
-    @property
     def is_driven(self) -> bool:
         return self.state in DRIVEN
 

@@ -27,6 +27,7 @@ from switch.dialects.marketing import MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import SecurityError
 from switch.limits import SHORT
+from switch.machines import days
 from switch.machines.payment import HostProfile
 from switch.model.payment import Card, State
 from switch.ports import ClaimKind, Key, KeyUsage, Terminal
@@ -642,6 +643,20 @@ def test_nothing_begins_that_was_waiting_when_the_drain_began() -> None:
     bench.answer_inquiry()
     assert bench.words() == ["busy"]
     assert bench.rows == []
+
+
+@pytest.mark.parametrize(("seconds_left", "words"), [(1.0, ["card_unavailable"]), (60.0, [])])
+def test_nothing_begins_when_a_reversal_could_come_too_late(
+    seconds_left: float, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purchase that stays silent right before the cut-over could not be reversed on its own day."""
+    bench = Bench()
+    monkeypatch.setattr(days, "seconds_to_cut_over", lambda wall_us, minute: seconds_left)
+    bench.pay("unknown")
+    assert bench.words() == words
+    if not words:
+        bench.answer_inquiry()
+        assert bench.rows == ["1"]
 
 
 def test_a_quote_dies_when_any_answer_tells_the_marketing_systems_new_day() -> None:

@@ -200,6 +200,23 @@ def test_the_same_key_with_another_content_is_refused(play: Play) -> None:
     play(story)
 
 
+def test_a_switch_that_cannot_keep_card_data_does_not_start(play: Play) -> None:
+    """It would refuse every payment and look healthy."""
+
+    async def story(world: Any) -> None:
+        from msgspec.structs import replace
+
+        from switch.runtime.supervisor import Worker
+
+        file = world.folder / "file"
+        file.write_text("")
+        security = replace(world.config.security, vault_dir=str(file))
+        with pytest.raises(StartError, match=r"security\.vault_dir"):
+            await Worker(replace(world.config, security=security), world.dsn).start()
+
+    play(story)
+
+
 def test_a_port_that_is_taken_is_named(play: Play) -> None:
     async def story(world: Any) -> None:
         from msgspec.structs import replace
