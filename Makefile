@@ -12,11 +12,11 @@ SCENARIO ?= demo
 KEEP ?=
 
 STAMP := $(VENV)/.installed
-SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd)
+SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h)
 
-.PHONY: help build demo test test-all check format bench clean system
+.PHONY: help build demo test test-all check format bench bench-compare bench-instructions clean system
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "variables: SECONDS=$(SECONDS) KIOSKS=$(KIOSKS) SCENARIO=$(SCENARIO) KEEP=1 PYTHON=$(PYTHON)"
 
@@ -40,16 +40,25 @@ $(STAMP): pyproject.toml | tools
 # The extension is rebuilt when csrc/ or a .pyx changed: an editable install alone does not notice.
 build: $(VENV)/.built ## set up .venv and compile the codec
 $(VENV)/.built: $(STAMP) $(SOURCES)
-	@echo "compiling iso8583._native.codec …"
+	@echo "compiling iso8583._native …"
 	@$(BIN)/python -c "from setuptools import setup; setup()" build_ext --inplace --force >$(VENV)/build.log 2>&1 \
 	  || { tail -n 30 $(VENV)/build.log >&2; exit 2; }
 	@touch $@
+
+# pyiso8583's own tests run against our drop-in for it. Not part of build: a demo needs no package index.
+PEERS := $(VENV)/peers/pyiso8583-4.0.1.tar.gz
+.PHONY: peers
+peers: $(PEERS) ## fetch the package whose own tests we run
+$(PEERS): | $(STAMP)
+	@$(BIN)/python -m pip download --no-deps --no-binary :all: --no-build-isolation --require-hashes --dest $(@D) \
+	  --requirement tests/iso8583/compat/pyiso8583.txt >$(VENV)/peers.log 2>&1 || { tail -n 10 $(VENV)/peers.log >&2; \
+	  echo "make: cannot fetch $(@F): see above; or download it elsewhere and put it into $(@D)/" >&2; exit 2; }
 
 # ---------------------------------------------------------------------------------------------------- the two
 demo: build ## pay real bills for SECONDS against simulated hosts, then prove that the books agree
 	@$(BIN)/python -m switch demo --seconds $(SECONDS) --kiosks $(KIOSKS) --scenario $(SCENARIO) $(if $(KEEP),--keep)
 
-test: build ## unit, property and integration tests: real sockets, real PostgreSQL
+test: build peers ## unit, property and integration tests: real sockets, real PostgreSQL
 	@$(BIN)/python -m pytest tests
 
 # ---------------------------------------------------------------------------------------------------- more
@@ -69,13 +78,19 @@ test-all: test ## the core tier, then the demo as its own judge
 bench: build ## what the codec, the machine and a MAC cost
 	@$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-only --benchmark-columns=min,median,ops --benchmark-group-by=group
 
+bench-compare: build ## the codec next to the others on PyPI, interleaved; JSON=FILE keeps the numbers
+	@$(BIN)/python -m benchmarks.compare $(if $(JSON),--json "$(JSON)")
+
+bench-instructions: build ## what a message costs in instructions, against benchmarks/budget.toml (needs valgrind)
+	@$(BIN)/python -m benchmarks.instructions
+
 system: ## Debian packages for the larger tiers (needs root); the core tier needs none
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  missing=""; for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	  if [ -n "$$missing" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; fi; \
 	else echo "make system: not root on Debian; please install: $(SYSTEM_PACKAGES)"; fi
-SYSTEM_PACKAGES := gcc libc6-dev make
+SYSTEM_PACKAGES := gcc libc6-dev make valgrind
 
 clean: ## remove what was built; .venv stays
-	@rm -rf build *.egg-info iso8583/_native/*.so iso8583/_native/codec.c csrc/build .gridswitch $(VENV)/.built
+	@rm -rf build *.egg-info iso8583/_native/*.so iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

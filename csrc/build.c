@@ -1,153 +1,147 @@
 #include "iso8583.h"
 #include "internal.h"
 
-static iso_status fail(iso_fault *fault, iso_status status, uint32_t field, uint32_t offset,
-                       uint32_t position, uint32_t length)
+void iso_build_announce(uint64_t present[ISO_BITMAPS_MAX])
 {
-    assert(status != ISO_OK);
-    *fault = (iso_fault){field, offset, position, length};
-    return status;
-}
-
-uint32_t iso_build_field_size(const iso_field *field, const iso_value *value)
-{
-    if (value->as_wire) {
-        return value->size;
+    if (present[2] != 0) {
+        present[1] |= iso_bit(65);
     }
-    const uint32_t prefix_size =
-        iso_decimal_size(field->prefix_digits, (iso_digits_form)field->prefix_form);
-    return prefix_size + (field->packing == ISO_PACK_BYTES ? value->size : (value->size + 1) / 2);
-}
-
-uint32_t iso_build_base_size(const iso_spec *spec, bool secondary)
-{
-    return iso_decimal_size(ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form) +
-           iso_bitmap_size((iso_bitmap_form)spec->bitmap_form) * (secondary ? 2u : 1u);
-}
-
-/* Length in the field's own unit of a value given as characters or bytes; false if an odd number
- * of digits meets a prefix that counts bytes, because the reader could not tell the pad apart. */
-static bool length_of(const iso_field *field, uint32_t size, uint32_t *length)
-{
-    if (field->packing == ISO_PACK_BYTES || field->unit == ISO_UNIT_DIGITS) {
-        *length = size;
-        return true;
-    }
-    *length = size / 2;
-    return size % 2 == 0;
-}
-
-static iso_status write_field(const iso_spec *spec, uint32_t number, const iso_value *value,
-                              uint8_t *out, uint32_t capacity, uint32_t *offset, iso_fault *fault)
-{
-    const iso_field *const field = &spec->fields[number];
-    const uint32_t from = *offset;
-    assert(from <= capacity);
-
-    if (value->as_wire) {
-        if (capacity - from < value->size) {
-            return fail(fault, ISO_E_SPACE, number, from, from, 0);
-        }
-        if (value->size > 0) {
-            memcpy(out + from, value->data, value->size);
-        }
-        *offset = from + value->size;
-        return ISO_OK;
-    }
-
-    uint32_t length = 0;
-    if (!length_of(field, value->size, &length) || length < field->length_min ||
-        length > field->length_max) {
-        return fail(fault, ISO_E_LENGTH, number, from, from, value->size);
-    }
-    const uint32_t prefix_size =
-        iso_decimal_size(field->prefix_digits, (iso_digits_form)field->prefix_form);
-    const uint32_t value_size = iso_value_size(field, length);
-    if (capacity - from < prefix_size + value_size) {
-        return fail(fault, ISO_E_SPACE, number, from, from, 0);
-    }
-    if (prefix_size > 0) {
-        iso_decimal_write(out + from, field->prefix_digits, (iso_digits_form)field->prefix_form,
-                          length);
-    }
-    uint8_t *const to = out + from + prefix_size;
-    uint32_t index = 0;
-    iso_status status = ISO_OK;
-    if (field->packing == ISO_PACK_BYTES) {
-        status = iso_content_check((iso_content)field->content, value->data, value->size, &index);
-        if (status == ISO_OK && value_size > 0) {
-            memcpy(to, value->data, value_size);
-        }
-    } else {
-        index = iso_pack((iso_packing)field->packing, value->data, value->size, to);
-        status = index == ISO_NO_POSITION ? ISO_OK : ISO_E_CONTENT;
-    }
-    if (status != ISO_OK) {
-        return fail(fault, status, number, from, index, value->size);
-    }
-    *offset = from + prefix_size + value_size;
-    assert(*offset <= capacity);
-    return ISO_OK;
-}
-
-static iso_status write_mti(const iso_spec *spec, const uint8_t *mti, uint8_t *out,
-                            iso_fault *fault)
-{
-    const int32_t value = iso_decimal_read(mti, ISO_MTI_DIGITS, ISO_FORM_ASCII);
-    if (value < 0) {
-        return fail(fault, ISO_E_MTI, 0, 0, 0, 0);
-    }
-    iso_decimal_write(out, ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form, (uint32_t)value);
-    return ISO_OK;
-}
-
-iso_status iso_build(const iso_spec *spec, const uint8_t *mti, const iso_value *values,
-                     bool secondary, uint8_t *out, uint32_t capacity, uint32_t *size,
-                     iso_fault *fault)
-{
-    assert(spec->field_max == 64 || spec->field_max == 128);
-    assert(!secondary || spec->field_max == 128);
-
-    uint64_t present[2] = {0, 0};
-    for (uint32_t number = 2; number < ISO_TABLE_SIZE; number++) {
-        if (values[number].data == NULL) {
-            continue;
-        }
-        if (spec->fields[number].packing == ISO_PACK_NONE) {
-            return fail(fault, ISO_E_UNDEFINED, number, 0, 0, 0);
-        }
-        present[number > 64] |= iso_bit(number);
-    }
-    const bool two = secondary || present[1] != 0;
-    if (two) {
+    if (present[1] != 0) {
         present[0] |= iso_bit(1);
     }
+}
 
-    const iso_bitmap_form form = (iso_bitmap_form)spec->bitmap_form;
-    const uint32_t mti_size = iso_decimal_size(ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form);
-    const uint32_t bitmap_size = iso_bitmap_size(form);
-    uint32_t offset = iso_build_base_size(spec, two);
+static uint32_t bitmap_count(const iso_spec *spec, const uint64_t present[ISO_BITMAPS_MAX])
+{
+    if ((present[0] & iso_bit(1)) == 0) {
+        return 1;
+    }
+    return spec->field_max > 128 && (present[1] & iso_bit(65)) != 0 ? 3 : 2;
+}
+
+uint32_t iso_build_base_size(const iso_spec *spec, const uint64_t present[ISO_BITMAPS_MAX])
+{
+    return iso_number_size(ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form) +
+           iso_bitmap_size((iso_bitmap_form)spec->bitmap_form) * bitmap_count(spec, present);
+}
+
+/* Does the value at hand say that the track is encrypted? It is in characters, or encoded. */
+static bool is_secret(const iso_spec *spec, const iso_field *field,
+                      const uint64_t present[ISO_BITMAPS_MAX], const iso_value *values)
+{
+    const uint32_t other = field->secret_field;
+    if (other == 0 || (present[iso_word(other)] & iso_bit(other)) == 0) {
+        return false;
+    }
+    const iso_value *const value = &values[other];
+    if (!value->as_wire) {
+        return field->secret_position < value->size &&
+               value->data[field->secret_position] == field->secret_character;
+    }
+    uint32_t offset = 0;
+    iso_slice slice;
+    iso_fault fault;
+    return iso_field_read(&spec->fields[other], value->data, value->size, &offset, &slice,
+                          &fault) == ISO_OK &&
+           iso_says_secret(field, value->data, &spec->fields[other], &slice);
+}
+
+/* A track copied from another message was sound there. It still is, unless the field that said that
+ * it is encrypted has been changed or taken away. */
+static bool may_have_changed(const iso_field *field, const uint64_t present[ISO_BITMAPS_MAX],
+                             const iso_value *values)
+{
+    const uint32_t other = field->secret_field;
+    return other != 0 &&
+           ((present[iso_word(other)] & iso_bit(other)) == 0 || !values[other].as_wire);
+}
+
+/* What a field alone cannot know: which tags may repeat, and whether a track is encrypted. */
+static iso_status check_value(const iso_spec *spec, uint32_t number,
+                              const uint64_t present[ISO_BITMAPS_MAX], const iso_value *values,
+                              uint32_t *position)
+{
+    const iso_field *const field = &spec->fields[number];
+    const iso_value *const value = &values[number];
+    if (value->as_wire) {
+        uint32_t offset = 0;
+        iso_slice slice;
+        iso_fault fault;
+        return field->content == ISO_CONTENT_TRACK2 && may_have_changed(field, present, values) &&
+                       !is_secret(spec, field, present, values)
+                   ? iso_field_read(field, value->data, value->size, &offset, &slice, &fault)
+                   : ISO_OK;
+    }
+    if (field->content == ISO_CONTENT_TLV) {
+        return iso_tlv_check(value->data, value->size, spec->repeats, spec->repeat_count, number,
+                             position);
+    }
+    if (field->content == ISO_CONTENT_TRACK2 && !is_secret(spec, field, present, values)) {
+        *position = iso_track2_find_bad(NULL, value->data, value->size);
+        return *position == ISO_NO_POSITION ? ISO_OK : ISO_E_TRACK;
+    }
+    return ISO_OK;
+}
+
+iso_status iso_build(const iso_spec *spec, const uint8_t *mti,
+                     const uint64_t present[ISO_BITMAPS_MAX], const iso_value *values, uint8_t *out,
+                     uint32_t capacity, uint32_t *size, iso_fault *fault)
+{
+    for (uint32_t word = 0; word < ISO_BITMAPS_MAX; word++) {
+        const uint64_t undefined = iso_field_bits(spec, present, word) & ~spec->defined[word];
+        if (undefined != 0) {
+            return iso_fail(fault, ISO_E_UNDEFINED, word * 64 + iso_leading_zeros(undefined) + 1, 0,
+                            0, 0);
+        }
+    }
+    /* A bitmap that is not announced would be lost. */
+    assert(present[1] == 0 || (present[0] & iso_bit(1)) != 0);
+    assert(present[2] == 0 || (present[1] & iso_bit(65)) != 0);
+    if (bitmap_count(spec, present) * 64u > spec->field_max) {
+        return iso_fail(fault, ISO_E_BITMAP, 1, 0, 0, 0);
+    }
+    const iso_digits_form mti_form = (iso_digits_form)spec->mti_form;
+    const uint32_t mti_size = iso_number_size(ISO_MTI_DIGITS, mti_form);
+    uint32_t offset = iso_build_base_size(spec, present);
     if (capacity < offset) {
-        return fail(fault, ISO_E_SPACE, 0, 0, 0, 0);
+        return iso_fail(fault, ISO_E_SPACE, 0, 0, 0, 0);
     }
-    iso_status status = write_mti(spec, mti, out, fault);
-    if (status != ISO_OK) {
-        return status;
+    const int32_t mti_number = iso_number_read(mti, ISO_MTI_DIGITS, ISO_FORM_ASCII);
+    if (mti_number < 0) {
+        return iso_fail(fault, ISO_E_MTI, 0, 0, 0, 0);
     }
-    iso_bitmap_write(form, present[0], out + mti_size);
-    if (two) {
-        iso_bitmap_write(form, present[1], out + mti_size + bitmap_size);
+    iso_number_write(out, ISO_MTI_DIGITS, mti_form, (uint32_t)mti_number);
+    const iso_bitmap_form form = (iso_bitmap_form)spec->bitmap_form;
+    for (uint32_t word = 0; word < bitmap_count(spec, present); word++) {
+        iso_bitmap_write(form, present[word], out + mti_size + word * iso_bitmap_size(form));
     }
 
-    for (uint32_t word = 0; word < 2; word++) {
-        uint64_t left = present[word] & ~(word == 0 ? iso_bit(1) : 0);
+    for (uint32_t word = 0; word < ISO_BITMAPS_MAX; word++) {
+        uint64_t left = iso_field_bits(spec, present, word);
         while (left != 0) {
             const uint32_t number = word * 64 + iso_leading_zeros(left) + 1;
             left &= ~iso_bit(number);
-            status = write_field(spec, number, &values[number], out, capacity, &offset, fault);
-            if (ISO_UNLIKELY(status != ISO_OK)) {
-                return status;
+            const iso_field *const field = &spec->fields[number];
+            /* What most fields are, without a call. */
+            if (field->shape == ISO_SHAPE_DIGITS && !values[number].as_wire &&
+                values[number].size == field->length_max &&
+                capacity - offset >= field->length_max / 2u &&
+                iso_pack_even(values[number].data, field->length_max, out + offset)) {
+                offset += field->length_max / 2u;
+                continue;
             }
+            uint32_t field_size = 0;
+            uint32_t position = 0;
+            iso_status status = iso_field_put(field, &values[number], out + offset,
+                                              capacity - offset, &field_size, &position);
+            if (status == ISO_OK && (field->content == ISO_CONTENT_TLV ||
+                                     field->content == ISO_CONTENT_TRACK2)) {
+                status = check_value(spec, number, present, values, &position);
+            }
+            if (ISO_UNLIKELY(status != ISO_OK)) {
+                return iso_fail(fault, status, number, offset, position, values[number].size);
+            }
+            offset += field_size;
         }
     }
     assert(offset <= capacity);

@@ -1,169 +1,237 @@
 #include "iso8583.h"
 #include "internal.h"
 
-static iso_status fail(iso_fault *fault, iso_status status, uint32_t field, uint32_t offset,
-                       uint32_t position, uint32_t length)
+typedef struct fault_list {
+    iso_fault *list;
+    uint32_t capacity;
+    uint32_t count;
+} fault_list;
+
+/* Note a fault; returns whether reading may go on. */
+static bool note(fault_list *faults, iso_status status, uint32_t field, uint32_t offset,
+                 uint32_t position, uint32_t length)
 {
-    assert(status != ISO_OK);
-    *fault = (iso_fault){field, offset, position, length};
-    return status;
+    assert(faults->count < faults->capacity);
+    iso_fail(&faults->list[faults->count], status, field, offset, position, length);
+    faults->count++;
+    return faults->count < faults->capacity;
 }
 
-/* Offset of the byte of the bitmap that holds the bit of `field`. */
+/* Offset of the byte of the bitmaps that holds the bit of `field`. */
 static uint32_t bit_offset(const iso_spec *spec, uint32_t bitmap_offset, uint32_t field)
 {
     return bitmap_offset + (field - 1) / (spec->bitmap_form == ISO_BITMAP_BINARY ? 8 : 4);
 }
 
-static iso_status read_mti(const iso_spec *spec, const uint8_t *data, uint32_t size, uint32_t start,
-                           iso_fault *fault)
+iso_status iso_mti_read(const iso_spec *spec, const uint8_t *data, uint32_t size, uint32_t start,
+                        uint32_t *mti, iso_fault *fault)
 {
-    const uint32_t mti_size = iso_decimal_size(ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form);
-    if (size - start < mti_size) {
-        return fail(fault, ISO_E_TRUNCATED, 0, start, start, 0);
+    assert(start <= size);
+    const iso_digits_form form = (iso_digits_form)spec->mti_form;
+    if (size > ISO_MESSAGE_SIZE_MAX) {
+        return iso_fail(fault, ISO_E_SIZE, 0, 0, 0, 0);
     }
-    if (iso_decimal_read(data + start, ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form) < 0) {
-        return fail(fault, ISO_E_MTI, 0, start, start, 0);
+    if (size - start < iso_number_size(ISO_MTI_DIGITS, form)) {
+        return iso_fail(fault, ISO_E_TRUNCATED, 0, start, start, 0);
     }
+    const int32_t number = iso_number_read(data + start, ISO_MTI_DIGITS, form);
+    if (number < 0) {
+        return iso_fail(fault, ISO_E_MTI, 0, start, start, 0);
+    }
+    *mti = (uint32_t)number;
     return ISO_OK;
 }
 
-/* Read one or two bitmaps at *offset and refuse every bit that the spec does not define. */
-static iso_status read_bitmaps(const iso_spec *spec, const uint8_t *data, uint32_t size,
-                               uint32_t *offset, uint64_t present[2], iso_fault *fault)
+/* Read MTI and bitmaps. ISO_OK, or the fault; *at is left at the bitmap to blame. */
+static iso_status read_head(const iso_spec *spec, const uint8_t *data, uint32_t size,
+                            uint32_t start, iso_head *head, iso_fault *fault)
 {
-    const uint32_t first = *offset;
+    uint32_t mti = 0;
+    iso_status status = iso_mti_read(spec, data, size, start, &mti, fault);
+    if (status != ISO_OK) {
+        return status;
+    }
     const iso_bitmap_form form = (iso_bitmap_form)spec->bitmap_form;
-    uint32_t at = first;
-    uint32_t position = at;
-    present[1] = 0;
-    for (uint32_t word = 0; word < 2; word++) {
-        const iso_status status = iso_bitmap_read(form, data, size, at, &present[word], &position);
+    const uint32_t words = spec->field_max / 64u;
+    uint32_t at = start + iso_number_size(ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form);
+    head->present[1] = 0;
+    head->present[2] = 0;
+    for (uint32_t word = 0; word < words; word++) {
+        uint32_t position = at;
+        status = iso_bitmap_read(form, data, size, at, &head->present[word], &position);
         if (status != ISO_OK) {
-            return fail(fault, status, 1, at, status == ISO_E_BITMAP ? position : at, 0);
+            return iso_fail(fault, status, 1, at, position, 0);
+        }
+        const bool more = word < 2 && (head->present[word] & iso_bit(1)) != 0;
+        if (more && word + 1 == words && word == 0) {
+            return iso_fail(fault, ISO_E_BITMAP, 1, at, at, 1);
         }
         at += iso_bitmap_size(form);
-        if ((present[0] & iso_bit(1)) == 0) {
+        if (!more) {
             break;
         }
-        if (spec->field_max == 64) {
-            return fail(fault, ISO_E_BITMAP, 1, first, first, 1);
-        }
     }
-    for (uint32_t word = 0; word < 2; word++) {
-        const uint64_t defined = spec->defined[word] | (word == 0 ? iso_bit(1) : 0);
-        const uint64_t undefined = present[word] & ~defined;
-        if (undefined != 0) {
-            const uint32_t field = word * 64 + iso_leading_zeros(undefined) + 1;
-            const uint32_t byte = bit_offset(spec, first, field);
-            return fail(fault, ISO_E_UNDEFINED, field, byte, byte, 0);
-        }
-    }
-    *offset = at;
+    head->mti = (uint16_t)mti;
+    head->fields_offset = (uint16_t)at;
     return ISO_OK;
 }
 
-static iso_status check_packed(const iso_field *field, const uint8_t *data, uint32_t length,
-                               uint32_t *index)
+bool iso_head_read(const iso_spec *spec, const uint8_t *data, uint32_t size, uint32_t start,
+                   iso_head *head)
 {
-    const uint32_t digits = iso_unpacked_length(field, length);
-    const bool left = field->packing != ISO_PACK_BCD_RIGHT;
-    if (field->packing != ISO_PACK_TRACK_LEFT) {
-        *index = iso_bcd_find_bad(data, digits, left);
-        if (*index != ISO_NO_POSITION) {
-            return ISO_E_CONTENT;
+    iso_fault fault;
+    assert(start <= size);
+    /* The most common form, without a loop. */
+    if (spec->mti_form == ISO_FORM_BCD && spec->bitmap_form == ISO_BITMAP_BINARY &&
+        size - start >= 10 && size <= ISO_MESSAGE_SIZE_MAX) {
+        const uint8_t *const at = data + start;
+        const uint64_t bits = __builtin_bswap64(iso_load64(at + 2));
+        const uint32_t high = at[0];
+        const uint32_t low = at[1];
+        if (iso_bad_nibbles(high << 8 | low) == 0 && (bits & iso_bit(1)) == 0) {
+            head->present[0] = bits;
+            head->present[1] = 0;
+            head->present[2] = 0;
+            head->mti = (uint16_t)((high >> 4) * 1000 + (high & 15) * 100 + (low >> 4) * 10 +
+                                   (low & 15));
+            head->fields_offset = (uint16_t)(start + 10);
+            return true;
         }
     }
-    if (field->pad_strict && digits % 2 == 1) {
-        const uint32_t padded = left ? digits / 2 : 0;
-        const uint32_t pad = left ? data[padded] & 0x0Fu : (uint32_t)data[padded] >> 4;
-        if (pad != 0) {
-            *index = padded;
-            return ISO_E_CONTENT;
-        }
-    }
-    return ISO_OK;
+    return read_head(spec, data, size, start, head, &fault) == ISO_OK;
 }
 
-static iso_status read_field(const iso_spec *spec, uint32_t number, const uint8_t *data,
-                             uint32_t size, uint32_t *offset, iso_slice *slice, iso_fault *fault)
+/* Read one field at *offset. Returns whether reading may go on; *found says whether the slice is
+ * there. */
+static bool read_field(const iso_spec *spec, uint32_t number, const uint8_t *data, uint32_t size,
+                       uint32_t *offset, iso_slice *slice, bool *found, fault_list *faults)
 {
     const iso_field *const field = &spec->fields[number];
     const uint32_t from = *offset;
     uint32_t length = 0;
     uint32_t prefix_size = 0;
+    *found = false;
     iso_status status = iso_length_read(field, data, size, from, &length, &prefix_size);
-    if (ISO_UNLIKELY(status != ISO_OK)) {
-        return fail(fault, status, number, from, from, length);
+    if (status != ISO_OK) {
+        note(faults, status, number, from, from, length);
+        return false;
     }
     const uint32_t value_offset = from + prefix_size;
     const uint32_t value_size = iso_value_size(field, length);
-    if (ISO_UNLIKELY(size - value_offset < value_size)) {
-        return fail(fault, ISO_E_TRUNCATED, number, from, from, length);
+    if (size - value_offset < value_size) {
+        note(faults, ISO_E_TRUNCATED, number, from, from, length);
+        return false;
     }
-    uint32_t index = 0;
-    if (field->packing == ISO_PACK_BYTES) {
-        status =
-            iso_content_check((iso_content)field->content, data + value_offset, value_size, &index);
-    } else {
-        status = check_packed(field, data + value_offset, length, &index);
-    }
-    if (ISO_UNLIKELY(status != ISO_OK)) {
-        return fail(fault, status, number, from, value_offset + index, length);
-    }
-    slice->offset = (uint16_t)value_offset;
-    slice->size = (uint16_t)value_size;
-    slice->length = (uint16_t)length;
+    *slice = (iso_slice){(uint16_t)value_offset, (uint16_t)value_size, (uint16_t)length};
     *offset = value_offset + value_size;
-    assert(*offset <= size);
-    return ISO_OK;
+    *found = true;
+    uint32_t index = 0;
+    status = iso_value_check(spec, number, field, data + value_offset, value_size, length, &index);
+    return status == ISO_OK || note(faults, status, number, from, value_offset + index, length);
 }
 
-iso_status iso_index(const iso_spec *spec, const uint8_t *data, uint32_t size, uint32_t start,
-                     iso_layout *layout, iso_fault *fault)
+/* Position of a present field in the slices. */
+static uint32_t position_of(const iso_spec *spec, const iso_head *head, uint32_t number)
 {
-    assert(start <= size);
-    assert(spec->field_max == 64 || spec->field_max == 128);
+    uint32_t position = 0;
+    for (uint32_t word = 0; word < ISO_BITMAPS_MAX; word++) {
+        uint64_t bits = iso_field_bits(spec, head->present, word);
+        if (word == iso_word(number)) {
+            bits &= ~(iso_bit(number) | (iso_bit(number) - 1));
+        } else if (word > iso_word(number)) {
+            break;
+        }
+        position += (uint32_t)__builtin_popcountll(bits);
+    }
+    return position;
+}
 
-    if (size > ISO_MESSAGE_SIZE_MAX) {
-        return fail(fault, ISO_E_SIZE, 0, 0, 0, 0);
-    }
-    iso_status status = read_mti(spec, data, size, start, fault);
-    if (status != ISO_OK) {
-        return status;
-    }
-    uint32_t offset = start + iso_decimal_size(ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form);
-    uint64_t present[2];
-    status = read_bitmaps(spec, data, size, &offset, present, fault);
-    if (status != ISO_OK) {
-        return status;
-    }
-
-    /* Slices go straight into the caller's layout: until `count` is set below they mean nothing,
-     * so an error leaves the layout as good as untouched. */
-    const uint32_t fields_offset = offset;
-    uint32_t count = 0;
-    for (uint32_t word = 0; word < 2; word++) {
-        uint64_t left = present[word] & ~(word == 0 ? iso_bit(1) : 0);
-        while (left != 0) {
-            const uint32_t number = word * 64 + iso_leading_zeros(left) + 1;
-            left &= ~iso_bit(number);
-            status = read_field(spec, number, data, size, &offset, &layout->slices[count], fault);
-            if (ISO_UNLIKELY(status != ISO_OK)) {
-                return status;
-            }
-            count++;
+static void check_tracks(const iso_spec *spec, const uint8_t *data, const iso_layout *layout,
+                         const uint64_t *announced, fault_list *faults)
+{
+    for (uint32_t number = 2; number < ISO_TABLE_SIZE; number++) {
+        const iso_field *const field = &spec->fields[number];
+        if (field->content != ISO_CONTENT_TRACK2 ||
+            (layout->head.present[iso_word(number)] & iso_bit(number)) == 0) {
+            continue;
+        }
+        const uint32_t other = field->secret_field;
+        const bool known =
+            other != 0 && (layout->head.present[iso_word(other)] & iso_bit(other)) != 0;
+        if (!known && other != 0 && (announced[iso_word(other)] & iso_bit(other)) != 0) {
+            continue; /* reading stopped in front of it: nobody knows what it says */
+        }
+        const iso_slice *const track = &layout->slices[position_of(spec, &layout->head, number)];
+        const iso_slice *const secret =
+            known ? &layout->slices[position_of(spec, &layout->head, other)] : NULL;
+        if (!iso_track2_is_sound(field, data, track, &spec->fields[other], secret) &&
+            !note(faults, ISO_E_TRACK, number,
+                  track->offset - iso_number_size(field->prefix_digits,
+                                                  (iso_digits_form)field->prefix_form),
+                  track->offset, track->length)) {
+            return;
         }
     }
-    if (offset != size) {
-        return fail(fault, ISO_E_TRAILING, 0, offset, offset, size - offset);
+}
+
+uint32_t iso_index(const iso_spec *spec, const uint8_t *data, uint32_t size, uint32_t start,
+                   iso_layout *layout, iso_fault *list, uint32_t capacity)
+{
+    assert(start <= size);
+    assert(capacity >= 1);
+    fault_list faults = {list, capacity, 0};
+    iso_head head = {{0, 0, 0}, 0, 0};
+    layout->count = 0;
+    layout->head = head;
+    if (read_head(spec, data, size, start, &head, list) != ISO_OK) {
+        layout->head.mti = head.mti;
+        return 1;
     }
-    layout->present[0] = present[0];
-    layout->present[1] = present[1];
-    layout->mti_offset = (uint16_t)start;
-    layout->fields_offset = (uint16_t)fields_offset;
-    layout->size = (uint16_t)size;
-    layout->count = (uint16_t)count;
-    assert(count < ISO_FIELD_MAX);
-    return ISO_OK;
+    layout->head.mti = head.mti;
+    layout->head.fields_offset = head.fields_offset;
+
+    const uint32_t bitmaps =
+        start + iso_number_size(ISO_MTI_DIGITS, (iso_digits_form)spec->mti_form);
+    for (uint32_t word = 0; word < ISO_BITMAPS_MAX; word++) {
+        uint64_t undefined = iso_field_bits(spec, head.present, word) & ~spec->defined[word];
+        while (undefined != 0) {
+            const uint32_t number = word * 64 + iso_leading_zeros(undefined) + 1;
+            undefined &= ~iso_bit(number);
+            const uint32_t byte = bit_offset(spec, bitmaps, number);
+            if (!note(&faults, ISO_E_UNDEFINED, number, byte, byte, 0)) {
+                return faults.count;
+            }
+        }
+    }
+
+    uint32_t offset = head.fields_offset;
+    bool goes_on = true;
+    for (uint32_t word = 0; word < ISO_BITMAPS_MAX && goes_on; word++) {
+        uint64_t left = iso_field_bits(spec, head.present, word);
+        /* The bits that announce bitmaps stay as they came. */
+        layout->head.present[word] |= head.present[word] & ~left;
+        while (left != 0 && goes_on) {
+            const uint32_t number = word * 64 + iso_leading_zeros(left) + 1;
+            left &= ~iso_bit(number);
+            if ((spec->defined[word] & iso_bit(number)) == 0) {
+                goes_on = false; /* noted above; nobody knows where it ends */
+                break;
+            }
+            bool found = false;
+            goes_on = read_field(spec, number, data, size, &offset, &layout->slices[layout->count],
+                                 &found, &faults);
+            if (found) {
+                layout->head.present[word] |= iso_bit(number);
+                layout->count++;
+            }
+        }
+    }
+    if (spec->has_track2 && faults.count < capacity) {
+        check_tracks(spec, data, layout, head.present, &faults);
+    }
+    if (goes_on && faults.count < capacity && offset != size) {
+        note(&faults, ISO_E_TRAILING, 0, offset, offset, size - offset);
+    }
+    assert(layout->count < ISO_FIELD_MAX);
+    return faults.count;
 }

@@ -16,8 +16,10 @@ static const char *const NAMES[ISO_STATUS_COUNT] = {
     [ISO_E_TLV] = "tlv",
     [ISO_E_SPACE] = "space",
     [ISO_E_SPEC] = "spec",
-    [ISO_E_EMPTY] = "empty",
-    [ISO_E_TOO_LONG] = "too_long",
+    [ISO_E_TRACK] = "track",
+    [ISO_E_PAD] = "pad",
+    [ISO_E_CANONICAL] = "canonical",
+    [ISO_E_DUPLICATE] = "duplicate",
 };
 
 const char *iso_status_name(iso_status status)

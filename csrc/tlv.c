@@ -56,6 +56,9 @@ iso_status iso_tlv_next(const uint8_t *data, uint32_t size, uint32_t *offset, is
             return ISO_E_TRUNCATED;
         }
         value_size = more == 1 ? data[at] : (uint32_t)data[at] << 8 | data[at + 1];
+        if (value_size < (more == 1 ? 0x80u : 0x100u)) {
+            return ISO_E_CANONICAL;
+        }
         at += more;
     }
     if (size - at < value_size) {
@@ -67,6 +70,118 @@ iso_status iso_tlv_next(const uint8_t *data, uint32_t size, uint32_t *offset, is
     out->value_size = value_size;
     *offset = at + value_size;
     assert(*offset <= size);
+    return ISO_OK;
+}
+
+/* The tags in use have an index of their own, so that one look tells whether a tag was there
+ * before: all of one byte, and those of two bytes that start with 9F, 5F or DF. */
+enum { SEEN_9F = 256, SEEN_5F = 384, SEEN_DF = 512, SEEN_COUNT = 640 };
+
+/* Index of the two-byte tags with this first byte; 0: they are rare. */
+static uint32_t seen_base(uint8_t first)
+{
+    return first == 0x9F ? SEEN_9F : first == 0x5F ? SEEN_5F : first == 0xDF ? SEEN_DF : 0;
+}
+
+/* The rare tags: walk what is in front of `end` again. */
+static bool was_before(const uint8_t *data, uint32_t end, const uint8_t *tag, uint32_t tag_size)
+{
+    uint32_t offset = 0;
+    iso_tlv object;
+    while (offset < end && iso_tlv_next(data, end, &offset, &object) == ISO_OK) {
+        if (object.tag_size == tag_size && memcmp(data + object.tag_offset, tag, tag_size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_repeat(const uint8_t *tag, uint32_t tag_size, const iso_repeat *repeats,
+                       uint32_t repeat_count, uint32_t field)
+{
+    uint32_t number = 0;
+    for (uint32_t i = 0; i < tag_size; i++) {
+        number = number << 8 | tag[i];
+    }
+    for (uint32_t i = 0; i < repeat_count; i++) {
+        if (repeats[i].field == field && repeats[i].tag == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+iso_status iso_tlv_check(const uint8_t *data, uint32_t size, const iso_repeat *repeats,
+                         uint32_t repeat_count, uint32_t field, uint32_t *index)
+{
+    bool seen[SEEN_COUNT] = {false};
+    uint32_t rare = 0;
+    uint32_t offset = 0;
+    while (offset < size) {
+        /* The shape of nearly every object in a card message: one or two bytes of tag, one of
+         * length, not there before. The first that is anything else goes the long way below. */
+        const uint8_t *at = data + offset;
+        const uint8_t *const end = data + size;
+        while (end - at >= 3) {
+            uint32_t bit = at[0];
+            uint32_t head = 2;
+            if ((bit & 0x1F) == 0x1F) {
+                bit = seen_base(at[0]);
+                if (bit == 0 || (at[1] & 0x80u) != 0) {
+                    break;
+                }
+                bit += at[1];
+                head = 3;
+            } else if (bit == 0) {
+                break;
+            }
+            const uint32_t length = at[head - 1];
+            if ((length & 0x80) != 0 || end - at < (ptrdiff_t)(head + length) || seen[bit]) {
+                break;
+            }
+            seen[bit] = true;
+            at += head + length;
+        }
+        offset = (uint32_t)(at - data);
+        if (offset == size) {
+            break;
+        }
+
+        const uint32_t before = offset;
+        iso_tlv object;
+        const iso_status status = iso_tlv_next(data, size, &offset, &object);
+        if (status != ISO_OK) {
+            *index = before;
+            while (data[*index] == 0x00) {
+                *index += 1; /* the object is to blame, not the padding in front of it */
+            }
+            return status == ISO_E_CANONICAL ? ISO_E_CANONICAL : ISO_E_TLV;
+        }
+        if (object.tag_size == 0) {
+            break;
+        }
+        assert(offset > before && offset <= size);
+        const uint8_t *const tag = data + object.tag_offset;
+        uint32_t bit = object.tag_size == 1 ? tag[0] : 0;
+        if (object.tag_size == 2 && seen_base(tag[0]) != 0) {
+            bit = seen_base(tag[0]) + tag[1];
+        }
+        bool again;
+        if (bit != 0) {
+            again = seen[bit];
+            seen[bit] = true;
+        } else if (++rare > ISO_REPEATS_MAX) {
+            /* Walking again for each would cost a peer's square of our time. */
+            *index = object.tag_offset;
+            return ISO_E_TLV;
+        } else {
+            again = was_before(data, object.tag_offset, tag, object.tag_size);
+        }
+        if (again && !may_repeat(tag, object.tag_size, repeats, repeat_count, field)) {
+            *index = object.tag_offset;
+            return ISO_E_DUPLICATE;
+        }
+    }
     return ISO_OK;
 }
 

@@ -11,11 +11,12 @@ A library: it knows no network, no clock and no program that uses it.
 
 from pathlib import Path as _Path
 
-from iso8583 import errors, masking, mti, tlv, track
+from iso8583 import codes, errors, masking, mti, tlv, track
+from iso8583._native import Message
 from iso8583.errors import DecodeError, EncodeError, FrameError, Iso8583Error, SpecError
 from iso8583.framing import Framer, frame
 from iso8583.mab import mab
-from iso8583.message import Message, Spec, load
+from iso8583.message import Spec, from_pyiso8583, load
 from iso8583.spec import FieldSpec, MessageSpec
 from iso8583.track import Track2, luhn_ok, mask_pan, parse_track2
 
@@ -31,8 +32,10 @@ __all__ = [
     "Spec",
     "SpecError",
     "Track2",
+    "codes",
     "errors",
     "frame",
+    "from_pyiso8583",
     "load",
     "luhn_ok",
     "mab",

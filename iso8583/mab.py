@@ -6,7 +6,8 @@ without frame length, TPDU and message header.
 
 from __future__ import annotations
 
-from iso8583.message import Message, Spec
+from iso8583._native import Message
+from iso8583.message import Spec
 
 
 def mab(message: Message | bytes, spec: Spec | None = None) -> bytes:

@@ -19,6 +19,7 @@ KINDS: Final = {
     "balance": "never shown: the customer's money is nobody's business",
     "private": "never shown: content depends on the acquirer and has been seen to hold card data",
     "icc": "tags are shown, values of the tags in TAGS are not",
+    "public": "shown: a sub-field that its field's kind does not reach",
 }
 
 #: EMV tags whose values hold card data or what proves the card. Source: EMV Book 3, annex A.
@@ -68,7 +69,7 @@ def mask_pan(pan: str) -> str:
 
 def mask_text(kind: str | None, value: str) -> str:
     """A text value as people may see it; ``kind`` is the field's ``sensitive``."""
-    if kind is None:
+    if kind in (None, "public"):
         return value
     if kind == "pan":
         return mask_pan(value)
@@ -77,7 +78,7 @@ def mask_text(kind: str | None, value: str) -> str:
 
 def mask_bytes(kind: str | None, value: bytes) -> str:
     """A binary value as people may see it, in hexadecimal."""
-    if kind is None:
+    if kind in (None, "public"):
         return value.hex().upper()
     return hidden(len(value))
 
@@ -86,6 +87,4 @@ def mask_tag(kind: str | None, tag: str, value: bytes) -> str:
     """The value of one TLV object of a field of this kind. Nested templates are judged by their own tag."""
     if kind == "icc" and tag.upper() not in TAGS:
         return value.hex().upper()
-    if kind is None:
-        return value.hex().upper()
-    return hidden(len(value))
+    return mask_bytes(kind, value)

@@ -1,126 +1,51 @@
-"""The pleasant side of a message: fields by number, name or path; decoded only when asked for.
+"""Specs at work, and the pleasant side of a message: what people and rare paths need, in Python.
 
-spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
-message = spec.decode(data)
-message["amount"], message[39], message["55.9F26"]
+The compiled part (``_native.codec``) has ``Message`` and the work of ``Spec``; it calls the functions of ``_Pleasant``
+for everything that is not on the way of every message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple
 
-from iso8583 import masking, mti, specfile
-from iso8583._native import Codec, Index, tlv_decode
-from iso8583.errors import DecodeError, EncodeError, SpecError
-from iso8583.spec import HEADERS, FieldSpec, HeaderLayout, Key, MessageSpec, Values
+from iso8583 import hints, masking, nested, specfile
+from iso8583._native import Codec, Message, bind, message_so_far, tlv_decode
+from iso8583.errors import DecodeError
+from iso8583.spec import FieldSpec, Key, Layout, MessageSpec
 
 REPR_VALUE_MAX: Final = 64  # characters of one value in a repr
 
 
-class Message(Index, Mapping[Key, Any]):
-    """One decoded message: an immutable mapping of field numbers to values, bytes kept as they came.
-
-    Keys are numbers (``message[4]``), names (``message["amount"]``) or paths into TLV fields (``message["55.9F26"]``,
-    the first object with that tag). Iteration gives the numbers of the present fields, ascending, 0 for the MTI.
-    ``repr`` is masked; ``to_dict`` and indexing are not.
-    """
-
-    __slots__ = ()
-
-    @property
-    def spec(self) -> Spec:
-        return cast("Spec", self.codec)
-
-    def reply(self, values: Values, *, header: bytes | None = None) -> bytes:
-        """The response to this message.
-
-        MTI + 10; the fields that the spec's ``[reply]`` table lists for this MTI are copied byte for byte if they are
-        present; the header comes back with its TPDU addresses swapped.
-
-        Args:
-            values: What the response adds or changes, as in ``Spec.encode``; None leaves an echoed field out.
-            header: Replaces the header, e.g. to set a processing requirement for the terminal.
-
-        Raises:
-            EncodeError: This is not a request [mti]; the spec has no entry for it [reply]; or as ``Spec.encode``.
-        """
-        response = mti.response(self.mti)
-        original = f"{self.mti[:3]}{int(self.mti[3]) & ~1}"
-        echoed = self.spec.replies.get(original)
-        if echoed is None:
-            raise EncodeError("reply", "mti", f"spec {self.spec.name} has no [reply] entry for {original}")
-        changes: dict[Key, Any] = dict(values.items())
-        if 0 not in changes and "mti" not in changes:
-            changes[0] = response
-        return self._echo(changes, self.spec.header.turned(self.header) if header is None else header, echoed)
-
-    def mab(self) -> bytes:
-        """The bytes that the MAC of this message covers, as transmitted.
-
-        MTI, bitmap (its bit 64 set) and all fields in front of field 64; without header. With a secondary bitmap
-        the MAC is field 128.
-
-        Raises:
-            DecodeError: The message carries no MAC [missing].
-        """
-        number = 128 if 128 in self else 64
-        data = bytes(self)
-        if number not in self:
-            raise DecodeError("missing", str(self.spec.mac_number), len(data), "the message carries no MAC")
-        offset, _ = self.span(number)
-        return data[len(self.header) : offset]
-
-    def masked(self, key: Key) -> str:
-        """A field's value as people may see it; binary in hexadecimal."""
-        number = self.spec.number_of(key)
-        value = self[number]
-        if number == 0:
-            return cast(str, value)
-        field = self.spec.fields[number]
-        if isinstance(value, str):
-            return masking.mask_text(field.sensitive, value)
-        if field.tlv:
-            objects = tlv_decode(value, str(number), 0)
-            return " ".join(f"{tag}={masking.mask_tag(field.sensitive, tag, content)}" for tag, content in objects)
-        return masking.mask_bytes(field.sensitive, value)
-
-    def __repr__(self) -> str:
-        parts = [f"<Message {self.mti} {self.spec.name}"]
-        for number in self:
-            if number:
-                text = self.masked(number)
-                if len(text) > REPR_VALUE_MAX:
-                    text = f"{text[:REPR_VALUE_MAX]}..."
-                parts.append(f"{number}={text!r}" if " " in text else f"{number}={text}")
-        return " ".join(parts) + ">"
-
-
-class Spec(Codec[Message]):
+class Spec(Codec):
     """A wire format in use on links with a certain header: decodes and encodes.
 
-    Immutable and safe to share between threads. Made by :func:`load`, or from a ``MessageSpec``.
+    Immutable and safe to share between threads. Made by :func:`load`, by :func:`from_pyiso8583`, or from a
+    ``MessageSpec``.
+
+    Args:
+        definition: The format.
+        header: What stands in front of the MTI on this link, a key of ``spec.HEADERS``.
+
+    Raises:
+        SpecError: There is no such header.
     """
 
     def __init__(self, definition: MessageSpec, header: str = "none") -> None:
-        layout = HEADERS.get(header)
-        if layout is None:
-            raise SpecError(definition.name, "header", f"no header {header!r}; expected one of {', '.join(HEADERS)}")
-        super().__init__(definition, layout.size, Message)
-        self.header: Final[HeaderLayout] = layout
+        super().__init__(definition, header)
         self.name: Final = definition.name
         self.fields: Final[Mapping[int, FieldSpec]] = definition.by_number
-        self.replies: Final = dict(definition.reply)
 
     @property
     def mac_number(self) -> int:
-        """Where the MAC goes: the last field of the spec's last bitmap."""
-        return self.definition.field_max
+        """Where the MAC goes: the last field of the spec's last bitmap, but not beyond 128."""
+        return min(self.definition.field_max, 128)
 
     def field(self, key: Key) -> FieldSpec:
-        """A field's definition by number or name.
+        """A field's definition by number or name. Messages of some types may have another: see ``message.field``.
 
         Raises:
             KeyError: The spec does not define it.
@@ -134,20 +59,31 @@ class Spec(Codec[Message]):
     def __repr__(self) -> str:
         return f"<Spec {self.name}, {len(self.fields)} fields, header {self.header.name}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Spec, (self.definition, self.header.name)
+
 
 def load(name: str | Path, header: str = "none") -> Spec:
     """A spec, ready to decode and encode.
 
     Args:
-        name: A bundled spec (``"unionpay_pos"``, ``"kiosk"``, ``"iso8583_1987_ascii"``; cached), or the path of a
-            ``.toml`` file (read each time).
-        header: What stands in front of the MTI on this link: ``"none"``, ``"tpdu"`` (5 bytes), ``"pos6"`` (6 bytes) or
-            ``"tpdu+pos6"`` (11 bytes).
+        name: A bundled spec, e.g. ``"unionpay_pos"`` (cached), or the path of a file (read each time): our own
+            ``.toml``, moov's ``.json`` or ``.yaml``, jPOS's ``.xml``.
+        header: What stands in front of the MTI on this link: ``"none"``, ``"tpdu"`` (5 bytes), ``"pos6"`` (6),
+            ``"tpdu+pos6"`` (11), ``"cups"`` (46) or ``"cupd"`` (41).
 
     Raises:
-        SpecError: There is no such spec or header, or the file is wrong.
+        SpecError: There is no such spec or header, or the file is wrong, or says what our specs cannot express.
+
+    >>> load("unionpay_pos", header="tpdu+pos6")
+    <Spec unionpay_pos, 39 fields, header tpdu+pos6>
     """
-    if isinstance(name, Path) or name.endswith(".toml"):
+    suffix = Path(name).suffix.lower()
+    if suffix == ".toml":
+        return Spec(specfile.load_file(name), header)
+    if suffix in (".json", ".yaml", ".yml", ".xml"):
+        return Spec(_convert().load_file(Path(name)), header)
+    if isinstance(name, Path):
         return Spec(specfile.load_file(name), header)
     return _load_bundled(name, header)
 
@@ -155,3 +91,189 @@ def load(name: str | Path, header: str = "none") -> Spec:
 @cache
 def _load_bundled(name: str, header: str) -> Spec:
     return Spec(specfile.load_bundled(name), header)
+
+
+def from_pyiso8583(spec: Mapping[str, Any], name: str = "pyiso8583", header: str = "none") -> Spec:
+    """A spec from a dict as pyiso8583 uses them.
+
+    Args:
+        spec: e.g. ``pyiso8583``'s ``specs.default``.
+        name: What the result is called.
+        header: As in :func:`load`; pyiso8583's own "h" must be empty.
+
+    Raises:
+        SpecError: The dict is wrong, or says what our specs cannot express; names every key.
+    """
+    return Spec(_convert().pyiso8583.read(spec, name), header)
+
+
+def _convert() -> Any:
+    # Not above: the formats of others cost more to import than all the rest, and few programs need them.
+    return importlib.import_module("iso8583.convert")
+
+
+# ---- what the compiled part calls ----------------------------------------------------------------
+
+
+class _Source:
+    """What an error asks about the data that it must not show; see ``errors.ErrorSource``."""
+
+    __slots__ = ("_data", "_spec")
+
+    def __init__(self, spec: Spec, data: bytes) -> None:
+        self._spec = spec
+        self._data = data
+
+    def likely_cause(self, error: DecodeError, /) -> str:
+        return hints.likely_cause(self._spec, self._data, error)
+
+    def message_so_far(self, error: DecodeError, /) -> Message | None:
+        return message_so_far(self._spec, self._data, error.offset)
+
+    def bytes_around(self, error: DecodeError, /) -> str:
+        return hints.bytes_around(self._data, error)
+
+
+class _Pleasant:
+    source = _Source
+
+    @staticmethod
+    def rebuild(spec: Spec, data: bytes, strict: bool) -> Message:
+        return spec.decode(data, strict=strict)
+
+    @staticmethod
+    def mab(message: Message) -> bytes:
+        number = 128 if 128 in message else 64
+        data = bytes(message)
+        if number not in message:
+            raise DecodeError(
+                "missing", str(message.spec.mac_number), len(data), "the message carries no MAC",
+                expected="a MAC", got="none",
+            )  # fmt: skip
+        offset, _ = message.span(number)
+        return data[len(message.header) : offset]
+
+    @staticmethod
+    def masked(message: Message, key: Key) -> str:
+        number = message.spec.number_of(key)
+        value = message[number]
+        if number == 0:
+            return str(value)
+        field = message.field(number)
+        if isinstance(value, str):
+            return masking.mask_text(field.sensitive, value)
+        if field.tlv and not message.findings:
+            objects = tlv_decode(value, str(number), 0)
+            return " ".join(f"{tag}={masking.mask_tag(field.sensitive, tag, content)}" for tag, content in objects)
+        return masking.mask_bytes(field.sensitive, value)
+
+    @staticmethod
+    def represent(message: Message) -> str:
+        parts = [f"<Message {message.mti} {message.spec.name}"]
+        for number in message:
+            if number:
+                text = message.masked(number)
+                if len(text) > REPR_VALUE_MAX:
+                    text = f"{text[:REPR_VALUE_MAX]}..."
+                parts.append(f"{number}={text!r}" if " " in text else f"{number}={text}")
+        return " ".join(parts) + ">"
+
+    # ---- sub-fields: where they lie in a message is known here, what they mean in `nested` ----
+
+    @staticmethod
+    def tree(message: Message, number: int, value: Any) -> Any:
+        inside = _inside(message, number, value)
+        return value if inside is None else nested.decode_tree(*inside.place, **inside.where)
+
+    @staticmethod
+    def by_path(message: Message, number: int, path: str, rest: str) -> Any:
+        inside = _inside(message, number, message[number])
+        if inside is None:
+            raise KeyError(path)
+        try:
+            return nested.lookup(*inside.place, rest.split("."), **inside.where)
+        except KeyError:
+            raise KeyError(path) from None
+
+    @staticmethod
+    def check_trees(message: Message, findings: Sequence[DecodeError]) -> list[DecodeError]:
+        """What is wrong inside the fields that are sound as a whole."""
+        faulty = {finding.field for finding in findings}
+        found = []
+        for number in message:
+            if number and str(number) not in faulty:
+                inside = _inside(message, number, message[number])
+                if inside is not None:
+                    found.extend(nested.check_tree(*inside.place, **inside.where))
+        for finding in found:
+            finding._source = _Source(message.spec, bytes(message))
+        return found
+
+    @staticmethod
+    def encode_tree(spec: Spec, field: FieldSpec, value: Any, values: Mapping[Any, Any], mti: str) -> bytes:
+        def look(path: str) -> Any:
+            return _look_in_values(spec, values, mti, path)
+
+        return nested.encode_field(field, value, mti, look, path=str(field.number))
+
+
+class _Inside(NamedTuple):
+    """The sub-fields of one field of a message: what `nested` wants to know."""
+
+    place: tuple[Layout, bytes]
+    where: dict[str, Any]
+
+
+def _inside(message: Message, number: int, value: Any) -> _Inside | None:
+    """None: the field has no sub-fields that are known."""
+    field = message.field(number)
+    if field.layout is None and not field.usages:
+        return None
+
+    def look(path: str) -> Any:
+        # A usage may ask for a part of another field, whose layout may depend on a third; never in a circle, because
+        # only fields without usages are looked into.
+        head, _, rest = path.partition(".")
+        try:
+            if rest and message.field(head).usages:
+                return None
+            return message.get(path)
+        except (DecodeError, KeyError):
+            return None
+
+    layout, _ = nested.layout_of(field, message.mti, look, value)
+    if layout is None:
+        return None
+    offset, size = message.span(number)
+    data, base, step = nested.inside(field, value, bytes(message)[offset : offset + size], offset)
+    where = {"path": str(number), "base": base, "step": step, "mti": message.mti, "look": look}
+    return _Inside((layout, data), where)
+
+
+def _look_in_values(spec: Spec, values: Mapping[Any, Any], mti: str, path: str) -> Any:
+    """The value at a path of a message that is being made."""
+    head, _, rest = path.partition(".")
+    number = spec.number_of(head)
+    if number == 0:
+        return mti
+    definitions = spec.definition.fields_of(spec.definition.variant_for(mti))
+    if number not in definitions:
+        return None
+    field = definitions[number]
+    value = values.get(number, values.get(field.name))
+    if value is None or not rest:
+        return value
+    layout = field.layout
+    if layout is None or field.usages:
+        return None
+    try:
+        if isinstance(value, Mapping):
+            value = nested.encode_tree(layout, value, path=head, mti=mti)
+        elif isinstance(value, str):
+            value = value.encode("latin-1")
+        return nested.lookup(layout, bytes(value), rest.split("."), path=head, base=0, mti=mti)
+    except (KeyError, DecodeError, ValueError, TypeError):
+        return None
+
+
+bind(_Pleasant)

@@ -9,7 +9,7 @@ objects are padding.
 
 from __future__ import annotations
 
-from iso8583._native import tlv_decode, tlv_encode
+from iso8583._native import tlv_decode, tlv_encode, tlv_to_dict
 from iso8583.spec import Buffer, TlvInput
 
 
@@ -25,12 +25,27 @@ def decode(data: Buffer, *, path: str = "tlv", offset: int = 0) -> list[tuple[st
         (tag in upper-case hexadecimal, value), in wire order.
 
     Raises:
-        DecodeError: An object is malformed or leaves the data [tlv]; too many bytes [size].
+        DecodeError: An object is malformed or leaves the data [tlv]; a length in a longer form than it needs
+            [canonical]; too many bytes [size].
 
     >>> decode(bytes.fromhex("9F3602002A8202FF00"))
     [('9F36', b'\\x00*'), ('82', b'\\xff\\x00')]
     """
     return tlv_decode(data, path, offset)
+
+
+def to_dict(data: Buffer, *, path: str = "tlv", offset: int = 0) -> dict[str, bytes]:
+    """Bytes as a dict of tags to values, one level: the fastest way to all of field 55.
+
+    Args and errors as :func:`decode`, and:
+
+    Raises:
+        DecodeError: A tag stands there twice [duplicate].
+
+    >>> to_dict(bytes.fromhex("9F3602002A8202FF00"))["9F36"]
+    b'\\x00*'
+    """
+    return tlv_to_dict(data, path, offset)
 
 
 def encode(items: TlvInput, *, path: str = "tlv") -> bytes:

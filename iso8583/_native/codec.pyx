@@ -1,99 +1,369 @@
-# cython: language_level=3, embedsignature=True, boundscheck=False, wraparound=False, nonecheck=True
-"""Thin Cython skin over csrc/: buffers in, Python objects out, statuses to exceptions.
+# cython: language_level=3, embedsignature=False, boundscheck=False, wraparound=False, nonecheck=False, binding=False
+# cython: initializedcheck=False, auto_pickle=False
+"""Cython skin over csrc/: buffers in, Python objects out, statuses to exceptions.
 
-Types and docstrings are in codec.pyi. No rule of ISO 8583 lives here: which characters are allowed, what a
-length counts and where fields begin is decided in csrc/ from the field table that `Codec` fills in.
+Types and docstrings are in codec.pyi. No rule of ISO 8583 lives here: which characters are allowed, what a length
+counts and where fields begin is decided in csrc/ from the field tables that `Codec` fills in. What is done for people
+(repr, trees of sub-fields, the causes of errors) is Python, bound by `bind`.
+
+Where time matters: `Codec.decode` with a plan it has seen before, `Message.__getitem__`, `Message.to_dict`,
+`Message.patched` in place, and `_build`. Everything else may be slow and should be plain.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.string cimport memcpy, memset
+from cpython.dict cimport PyDict_Next, PyDict_SetItem, PyDict_Size
+from cpython.list cimport PyList_GET_ITEM
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.string cimport memcmp, memcpy, memset
 
 from .core cimport *
 
-from types import GenericAlias
+from collections.abc import Mapping
+from difflib import get_close_matches
+from sys import intern
 
-from iso8583.errors import DecodeError, EncodeError, FrameError, SpecError
-from iso8583.spec import CONTENTS, PREFIXES
+from iso8583 import mti as mti_module
+from iso8583.errors import DecodeError, EncodeError, SpecError
+from iso8583.spec import CONTENTS, HEADERS, NESTING_MAX, PREFIXES
 
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    object PyUnicode_FromKindAndData(int kind, const void *buffer, Py_ssize_t size)
     void *PyUnicode_DATA(object text)
     bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    int PyUnicode_1BYTE_KIND
+    PyObject *PyDict_GetItemWithError(object mapping, object key) except? NULL
+
+
+cdef extern from "hot.h":
+    enum:
+        KIND_ASCII
+        KIND_DIGITS
+        KIND_TRACK
+        KIND_BYTES
+        KIND_HEX
+        KIND_GB
+        KIND_UTF8
+        KIND_LATIN1
+        KIND_EBCDIC
+        PLAIN_TEXT
+        PLAIN_BYTES
+        SCRATCH_SIZE
+
+    ctypedef struct Table "iso_table":
+        iso_spec spec
+        uint8_t kinds[193]
+        uint8_t plain[193]
+        uint8_t has_tree[193]
+        uint8_t pads[193]
+        uint8_t secrets[193]
+
+    ctypedef struct Draft "iso_draft":
+        uint64_t present[3]
+        uint64_t seen[3]
+        uint32_t scratch_used
+        uint8_t scratch[256]
+        iso_value values[193]
+
+    void iso_draft_start(Draft *draft) noexcept
+    void iso_draft_hold(Draft *draft, object thing) noexcept
+    void iso_draft_end(Draft *draft) noexcept
+    uint32_t iso_plan_slot(const uint64_t *present, uint32_t variant) noexcept
+    int iso_small_key(object key) noexcept
+    bint iso_take_plain(const Table *table, Draft *draft, object key, object value) noexcept
+    object iso_small_text(uint32_t number, uint32_t count)
+    object iso_ascii_text(const uint8_t *data, uint32_t size)
+    PyObject *iso_plain_value(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice,
+                              bool_c *known) except? NULL
+    int iso_plain_items(dict items, PyObject **keys, const Table *table, const iso_plan *plan, const uint8_t *data,
+                        const iso_slice *variables, uint32_t *run, uint32_t *next, iso_slice *slice) except -1
+
+
+cdef extern from *:
+    # Cython's own, with its care for every version of Python: a dict that need not grow.
+    dict _presized_dict "__Pyx_PyDict_NewPresized"(Py_ssize_t count)
+    uint32_t _last_bit "__builtin_ctzll"(uint64_t bits) noexcept
 
 
 cdef enum:
-    # Fields of a long purchase; a message with more pays for one allocation.
-    INLINE_SLICES = 40
-    TLV_DEPTH_MAX = 8
-
-# What a value is in Python.
-cdef enum Kind:
-    KIND_ASCII = 1
-    KIND_GBK = 2
-    KIND_BYTES = 3
+    # Variable fields of a long purchase; a message with more pays for one allocation.
+    INLINE_VARIABLES = 14
+    # Bitmaps are chosen by the peer: what is kept of them is bounded. A link uses one or two dozen.
+    PLAN_COUNT = 64
+    VARIANT_MAX = 255
+    # What a lenient reader collects before it gives up.
+    FAULTS_MAX = 64
+    HEADER_SIZE_MAX = 64
+    NO_MTI = 0xFFFF
+    # Messages that fit are written here first and copied once; nearly all do.
+    SHORT_SIZE = 2048
 
 # Every pair that csrc accepts as GBK has a code point in GB 18030, and goes back to the same two bytes; plain "gbk"
 # has holes. See tests/iso8583/test_message.py.
-cdef str GBK = "gb18030"
+cdef str GB = "gb18030"
+
+# What is Python: set once by bind(), when iso8583.message is imported.
+cdef object _pleasant = None
+
+
+def bind(pleasant):
+    """Give the compiled part what it calls for people: see iso8583/message.py."""
+    global _pleasant
+    _pleasant = pleasant
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+# The numbers of fields as Python objects: made once, so that a dict costs no look-up of each.
+cdef PyObject *_keys[193]
+cdef tuple _key_owner = tuple(range(193))
+for _number_of_key in range(193):
+    _keys[<uint32_t>_number_of_key] = <PyObject *>_key_owner[_number_of_key]
+
+
+cdef inline object _value_of(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice,
+                             bint sound):
+    """The Python value of a slice. `sound`: csrc has found nothing wrong with it."""
+    cdef bool_c known = False
+    cdef PyObject *value
+    if sound:
+        value = iso_plain_value(field, kind, data, slice, &known)
+        if known:
+            result = <object>value
+            Py_DECREF(result)  # it was ours already
+            return result
+    return _other_value(field, kind, data, slice, sound)
+
+
+cdef object _other_value(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice, bint sound):
+    cdef object result
+    cdef uint32_t count
+    if kind == KIND_DIGITS or kind == KIND_TRACK:
+        count = iso_value_length(field, slice)
+        result = PyUnicode_New(count, 127)
+        iso_value_write(field, data, slice, <uint8_t *>PyUnicode_DATA(result))
+        return result
+    if kind == KIND_BYTES:
+        return PyBytes_FromStringAndSize(<const char *>data + slice.offset, slice.size)
+    if kind == KIND_ASCII:
+        return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data + slice.offset, slice.size)
+    if kind == KIND_HEX:
+        result = PyBytes_FromStringAndSize(NULL, slice.size // 2)
+        iso_value_write(field, data, slice, <uint8_t *>PyBytes_AS_STRING(result))
+        return result
+    if kind == KIND_LATIN1:
+        return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data + slice.offset, slice.size)
+    if kind == KIND_EBCDIC:
+        result = PyBytes_FromStringAndSize(NULL, slice.size)
+        iso_value_write(field, data, slice, <uint8_t *>PyBytes_AS_STRING(result))
+        return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, PyBytes_AS_STRING(result), slice.size)
+    result = PyBytes_FromStringAndSize(<const char *>data + slice.offset, slice.size)
+    return result.decode("utf-8" if kind == KIND_UTF8 else GB, "strict" if sound else "replace")
+
+
+# ---- field tables --------------------------------------------------------------------------------
+
+
+cdef int _fill_field(value, iso_field *entry) except -1:
+    """Translate a ValueSpec; returns its Kind."""
+    memset(entry, 0, sizeof(iso_field))
+    cdef str encoding = value.encoding
+    cdef str content = value.content
+    entry.content = _content(value)
+    entry.unit = {"digits": ISO_UNIT_DIGITS, "bytes": ISO_UNIT_BYTES, "nibbles": ISO_UNIT_NIBBLES}[value.length_unit]
+    entry.pad_strict = value.pad_strict
+    entry.pad_nibble = 15 if value.pad_nibble == "F" else 0
+    entry.length_min = value.length_min
+    entry.length_max = value.length_max
+    if value.length_prefix is not None:
+        digits, form = PREFIXES[value.length_prefix]
+        entry.prefix_digits = digits
+        entry.prefix_form = {"bcd": ISO_FORM_BCD, "ascii": ISO_FORM_ASCII, "ebcdic": ISO_FORM_EBCDIC,
+                             "binary": ISO_FORM_BINARY, "hex": ISO_FORM_HEX}[form]
+    if value.encrypted_when is not None:
+        entry.secret_field, position, character = value.encrypted_when
+        entry.secret_position = position - 1
+        entry.secret_character = ord(character)
+    entry.packing = ISO_PACK_BYTES
+    if encoding.startswith("bcd"):
+        left = encoding == "bcd_left"
+        if content == "n":
+            entry.packing = ISO_PACK_BCD_LEFT if left else ISO_PACK_BCD_RIGHT
+            return KIND_DIGITS
+        if content == "xn":
+            entry.packing = ISO_PACK_SIGNED_LEFT if left else ISO_PACK_SIGNED_RIGHT
+            return KIND_DIGITS
+        entry.packing = ISO_PACK_TRACK_LEFT if left else ISO_PACK_TRACK_RIGHT
+        return KIND_TRACK
+    if encoding.startswith("hex"):
+        entry.packing = ISO_PACK_HEX
+        entry.charset = ISO_CHARSET_CP037 if encoding == "hex_ebcdic" else ISO_CHARSET_ASCII
+        return KIND_HEX
+    if encoding in ("cp037", "cp500", "cp1047"):
+        entry.charset = {"cp037": ISO_CHARSET_CP037, "cp500": ISO_CHARSET_CP500,
+                         "cp1047": ISO_CHARSET_CP1047}[encoding]
+        return KIND_EBCDIC
+    return {"binary": KIND_BYTES, "ascii": KIND_ASCII, "latin1": KIND_LATIN1, "gbk": KIND_GB, "gb18030": KIND_GB,
+            "utf8": KIND_UTF8}[encoding]
+
+
+cdef int _content(value) except -1:
+    if value.tlv and value.encoding == "binary":
+        return ISO_CONTENT_TLV
+    if value.encoding in ("latin1", "gbk", "gb18030", "utf8"):
+        return {"latin1": ISO_CONTENT_LATIN1, "gbk": ISO_CONTENT_GBK, "gb18030": ISO_CONTENT_GB18030,
+                "utf8": ISO_CONTENT_UTF8}[value.encoding]
+    return {
+        "b": ISO_CONTENT_B,
+        "n": ISO_CONTENT_N,
+        "a": ISO_CONTENT_A,
+        "an": ISO_CONTENT_AN,
+        "ans": ISO_CONTENT_ANS,
+        "z": ISO_CONTENT_Z,
+        "track2": ISO_CONTENT_TRACK2,
+        "xn": ISO_CONTENT_XN,
+    }[value.content]
+
+
+@cython.final
+cdef class Plan:
+    cdef iso_plan plan
+    cdef uint32_t variant
 
 
 cdef class Codec:
-    cdef iso_spec table
-    cdef uint8_t kinds[129]
+    cdef Table *tables
+    cdef uint32_t table_count
+    cdef uint8_t *variant_of  # by MTI; NULL if there is one table only
     cdef uint32_t header_size
-    cdef dict numbers      # field name -> number
-    cdef object message_type
+    cdef int32_t total_at     # where the header says the total length; -1: nowhere
+    cdef list names           # per table: field name -> number
+    cdef list specs           # per table: number -> FieldSpec
+    cdef list plans
+    cdef dict replies         # MTI -> (MTI of the response, numbers that it repeats)
     cdef readonly object definition
+    cdef readonly object header
 
-    __class_getitem__ = classmethod(GenericAlias)
+    def __cinit__(self):
+        self.tables = NULL
+        self.variant_of = NULL
 
-    def __init__(self, definition, uint32_t header_size, message_type):
-        cdef iso_fault fault
-        cdef iso_field *entry
-        memset(&self.table, 0, sizeof(self.table))
-        memset(self.kinds, 0, sizeof(self.kinds))
-        if header_size > 64:
-            raise ValueError(f"header_size {header_size} is above 64")
-        if not issubclass(message_type, Index):
-            raise TypeError("message_type must be a subclass of Index")
+    def __dealloc__(self):
+        PyMem_Free(self.tables)
+        PyMem_Free(self.variant_of)
+
+    def __init__(self, definition, str header not None="none"):
+        layout = HEADERS.get(header)
+        if layout is None:
+            raise SpecError(definition.name, "header", f"no header {header!r}; expected one of {', '.join(HEADERS)}")
+        if self.tables != NULL:
+            raise TypeError("a codec is made once")
+        if len(definition.variants) >= VARIANT_MAX:
+            raise SpecError(definition.name, "mti", f"more than {VARIANT_MAX - 1} variants")
+        assert layout.size <= HEADER_SIZE_MAX
         self.definition = definition
-        self.header_size = header_size
-        self.message_type = message_type
-        self.numbers = {field.name: field.number for field in definition.fields}
-        self.numbers["mti"] = 0
-        self.table.mti_form = ISO_FORM_BCD if definition.mti == "bcd" else ISO_FORM_ASCII
-        self.table.bitmap_form = ISO_BITMAP_BINARY if definition.bitmap == "binary" else ISO_BITMAP_HEX
-        self.table.field_max = definition.field_max
-        for field in definition.fields:
-            entry = &self.table.fields[<uint32_t>field.number]
-            entry.packing = _packing(field)
-            entry.content = _content(field)
-            entry.unit = ISO_UNIT_DIGITS if field.length_unit == "digits" else ISO_UNIT_BYTES
-            entry.pad_strict = field.pad_strict
-            entry.length_min = field.length_min
-            entry.length_max = field.length_max
-            if field.length_prefix is not None:
-                digits, form = PREFIXES[field.length_prefix]
-                entry.prefix_digits = digits
-                entry.prefix_form = ISO_FORM_BCD if form == "bcd" else ISO_FORM_ASCII
-            if field.encoding == "binary":
-                self.kinds[<uint32_t>field.number] = KIND_BYTES
-            elif field.encoding == "gbk":
-                self.kinds[<uint32_t>field.number] = KIND_GBK
-            else:
-                self.kinds[<uint32_t>field.number] = KIND_ASCII
-        if iso_spec_check(&self.table, &fault) != ISO_OK:
-            raise SpecError(definition.name, f"field.{fault.field}", "contradicts itself")
+        self.header = layout
+        self.header_size = layout.size
+        self.total_at = -1 if layout.total_at is None else layout.total_at
+        self.table_count = 1 + len(definition.variants)
+        self.tables = <Table *>PyMem_Calloc(self.table_count, sizeof(Table))
+        if self.tables == NULL:
+            raise MemoryError
+        self.names = []
+        self.specs = []
+        self.plans = [None] * PLAN_COUNT
+        self.replies = {}
+        for index, variant in enumerate([None, *definition.variants]):
+            self._fill_table(index, definition.fields_of(variant))
+        if definition.variants:
+            self._fill_variants()
 
-    def decode(self, data):
-        cdef bytes buffer
-        cdef iso_layout layout
+    cdef int _fill_table(self, uint32_t index, fields) except -1:
+        cdef Table *table = &self.tables[index]
         cdef iso_fault fault
-        cdef iso_status status
-        cdef Index message
+        cdef uint32_t number
+        definition = self.definition
+        table.spec.mti_form = {"bcd": ISO_FORM_BCD, "ascii": ISO_FORM_ASCII,
+                               "ebcdic": ISO_FORM_EBCDIC}[definition.mti_encoding]
+        table.spec.bitmap_form = {"binary": ISO_BITMAP_BINARY, "hex": ISO_BITMAP_HEX,
+                                  "hex_ebcdic": ISO_BITMAP_HEX_EBCDIC}[definition.bitmap]
+        table.spec.field_max = definition.field_max
+        names = {field.name: field.number for field in fields.values()}
+        names["mti"] = 0
+        for field in fields.values():
+            number = field.number
+            table.kinds[number] = _fill_field(field, &table.spec.fields[number])
+            table.has_tree[number] = field.layout is not None or len(field.usages) > 0
+            table.pads[number] = field.pad_side is not None
+            if table.kinds[number] == KIND_BYTES or table.kinds[number] == KIND_HEX:
+                table.plain[number] = PLAIN_BYTES
+            elif not table.pads[number]:
+                table.plain[number] = PLAIN_TEXT
+            if field.encrypted_when is not None:
+                table.secrets[<uint32_t>field.encrypted_when[0]] = 1
+            if field.tlv and field.encoding == "binary":
+                for sub in field.layout.subs:
+                    if sub.repeat:
+                        if table.spec.repeat_count >= ISO_REPEATS_MAX:
+                            raise SpecError(definition.name, f"field.{number}",
+                                            f"more than {ISO_REPEATS_MAX} tags that repeat")
+                        table.spec.repeats[table.spec.repeat_count].tag = int(sub.key, 16)
+                        table.spec.repeats[table.spec.repeat_count].field = <uint8_t>number
+                        table.spec.repeat_count += 1
+        if iso_spec_check(&table.spec, &fault) != ISO_OK:
+            raise SpecError(definition.name, f"field.{fault.field}", "contradicts itself")
+        self.names.append(names)
+        self.specs.append(dict(fields))
+        return 0
+
+    cdef int _fill_variants(self) except -1:
+        self.variant_of = <uint8_t *>PyMem_Calloc(10000, 1)
+        if self.variant_of == NULL:
+            raise MemoryError
+        # The most particular pattern is written last, so it wins; of two equals the first in the file.
+        order = sorted(enumerate(self.definition.variants, 1),
+                       key=lambda item: (item[1].mti.count("x"), item[0]), reverse=True)
+        for index, variant in order:
+            numbers = [""]
+            for character in variant.mti:
+                numbers = [number + digit for number in numbers
+                           for digit in ("0123456789" if character == "x" else character)]
+            for number in numbers:
+                self.variant_of[<uint32_t>int(number)] = <uint8_t>index
+        return 0
+
+    cdef inline uint32_t _variant(self, uint32_t mti):
+        return 0 if self.variant_of == NULL or mti > 9999 else self.variant_of[mti]
+
+    cdef Plan _plan(self, uint32_t variant, const uint64_t *present):
+        """The plan for these bitmaps, None if there cannot be one."""
+        cdef uint32_t slot = iso_plan_slot(present, variant)
+        cdef PyObject *cached = <PyObject *>PyList_GET_ITEM(self.plans, slot)
+        cdef Plan plan
+        if cached != <PyObject *>None:
+            plan = <Plan>cached
+            if (plan.plan.present[0] == present[0] and plan.plan.present[1] == present[1]
+                    and plan.plan.present[2] == present[2] and plan.variant == variant):
+                return plan
+        plan = Plan.__new__(Plan)
+        plan.variant = variant
+        if not iso_plan_make(&self.tables[variant].spec, present, &plan.plan):
+            return None
+        self.plans[slot] = plan
+        return plan
+
+    def decode(self, data, *, bint strict=True):
+        cdef bytes buffer
+        cdef const uint8_t *start
+        cdef Py_ssize_t size
+        cdef iso_head head
+        cdef Plan plan
+        cdef Message message
         if type(data) is bytes:
             buffer = <bytes>data
         elif isinstance(data, (bytes, bytearray, memoryview)):
@@ -101,408 +371,541 @@ cdef class Codec:
             buffer = bytes(data)
         else:
             raise TypeError(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")
-        if PyBytes_GET_SIZE(buffer) < <Py_ssize_t>self.header_size:
-            raise DecodeError("truncated", "header", 0, f"expected {self.header_size} bytes in front of the MTI")
-        # The core counts in 32 bits; anything above its limit is refused there as one size too large.
-        status = iso_index(
-            &self.table,
-            <const uint8_t *>PyBytes_AS_STRING(buffer),
-            <uint32_t>min(PyBytes_GET_SIZE(buffer), <Py_ssize_t>ISO_MESSAGE_SIZE_MAX + 1),
-            self.header_size,
-            &layout,
-            &fault,
-        )
-        if status != ISO_OK:
-            _raise_decode_error(self, status, &fault)
-        message = self.message_type.__new__(self.message_type)
-        message._take(self, buffer, &layout)
-        return message
+        size = PyBytes_GET_SIZE(buffer)
+        start = <const uint8_t *>PyBytes_AS_STRING(buffer)
+        # A lenient reader wants to know what is wrong inside the fields as well: never the short way.
+        if (strict and self.header_size <= size <= ISO_MESSAGE_SIZE_MAX and (self.total_at < 0 or _total_is(self, start, size))
+                and iso_head_read(&self.tables[0].spec, start, <uint32_t>size, self.header_size, &head)):
+            plan = self._plan(self._variant(head.mti), head.present)
+            if plan is not None:
+                message = Message.__new__(Message)
+                message._make_room(plan.plan.variable_count)
+                if iso_plan_run(&plan.plan, start, <uint32_t>size, head.fields_offset, message._variables):
+                    message._data = buffer
+                    message._codec = self
+                    message._plan = plan
+                    message._mti = head.mti
+                    message._start = <uint16_t>self.header_size
+                    message._fields_offset = head.fields_offset
+                    return message
+        return _decode_slowly(self, buffer, strict)
 
     def encode(self, values, *, header=None):
-        return _build(self, None, values, header, ())
+        return _build(self, None, values, header, False, None)
 
     def number_of(self, key):
-        """Number of a field by number or name; KeyError if the spec does not define it."""
-        return _number(self, key)
+        return _number(self, 0, key)
 
-    cdef str _expected(self, uint32_t number):
-        return self.definition.by_number[number].expected()
+    cdef object _field(self, uint32_t variant, uint32_t number):
+        return (<dict>self.specs[variant])[number]
 
 
-cdef class Index:
+cdef bint _total_is(Codec codec, const uint8_t *data, Py_ssize_t size):
+    """Do the four digits of the header count the whole message?"""
+    cdef uint32_t total = 0
+    cdef uint32_t i
+    for i in range(4):
+        if not 48 <= data[codec.total_at + i] <= 57:
+            return False
+        total = total * 10 + data[codec.total_at + i] - 48
+    return total == size
+
+
+# ---- messages ------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Message:
     cdef bytes _data
     cdef Codec _codec
-    cdef uint64_t _present[2]
-    cdef uint16_t _mti_offset
+    cdef Plan _plan
+    cdef tuple _findings
+    cdef iso_slice *_variables
+    cdef uint16_t _mti
+    cdef uint16_t _start          # of the MTI: the size of the header
     cdef uint16_t _fields_offset
-    cdef uint16_t _count
-    cdef iso_slice *_slices
-    cdef iso_slice _inline[INLINE_SLICES]
+    cdef iso_slice _inline[INLINE_VARIABLES]
+
+    def __cinit__(self):
+        self._variables = NULL
 
     def __init__(self, *args, **kwargs):
         raise TypeError("messages come from Spec.decode()")
 
     def __dealloc__(self):
-        if self._slices != NULL and self._slices != &self._inline[0]:
-            PyMem_Free(self._slices)
+        if self._variables != &self._inline[0]:
+            PyMem_Free(self._variables)
 
-    cdef int _take(self, Codec codec, bytes data, const iso_layout *layout) except -1:
-        self._slices = &self._inline[0]
-        if layout.count > INLINE_SLICES:
-            self._slices = <iso_slice *>PyMem_Malloc(layout.count * sizeof(iso_slice))
-            if self._slices == NULL:
+    cdef inline int _make_room(self, uint32_t count) except -1:
+        if count <= INLINE_VARIABLES:
+            self._variables = &self._inline[0]
+        else:
+            self._variables = <iso_slice *>PyMem_Malloc(count * sizeof(iso_slice))
+            if self._variables == NULL:
                 raise MemoryError
-        memcpy(self._slices, layout.slices, layout.count * sizeof(iso_slice))
-        self._present[0] = layout.present[0]
-        self._present[1] = layout.present[1]
-        self._mti_offset = layout.mti_offset
-        self._fields_offset = layout.fields_offset
-        self._count = layout.count
-        self._codec = codec
-        self._data = data
         return 0
 
+    cdef inline bint _has(self, uint32_t number):
+        return self._plan.plan.places[number].kind != ISO_PLACE_ABSENT
+
+    cdef object _value(self, uint32_t number):
+        cdef const Table *table = &self._codec.tables[self._plan.variant]
+        cdef iso_slice slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, number)
+        return _value_of(&table.spec.fields[number], table.kinds[number],
+                         <const uint8_t *>PyBytes_AS_STRING(self._data), &slice, self._findings is None)
+
     @property
-    def codec(self):
+    def spec(self):
         return self._codec
 
     @property
+    def findings(self):
+        return () if self._findings is None else self._findings
+
+    @property
     def header(self):
-        return self._data[:self._mti_offset]
+        return self._data[:self._start]
 
     @property
     def mti(self):
-        cdef object text = PyUnicode_New(ISO_MTI_DIGITS, 127)
-        iso_mti_unpack(&self._codec.table, <const uint8_t *>PyBytes_AS_STRING(self._data), self._mti_offset,
-                       <uint8_t *>PyUnicode_DATA(text))
-        return text
+        return "" if self._mti == NO_MTI else iso_small_text(self._mti, 4)
+
+    @property
+    def fields(self):
+        return dict(self._codec.specs[self._plan.variant])
+
+    def field(self, key):
+        number = _number(self._codec, self._plan.variant, key)
+        return self._codec._field(self._plan.variant, number)
 
     def __bytes__(self):
         return self._data
 
     def __len__(self):
-        return self._count + 1
+        return self._plan.plan.count + 1
 
     def __iter__(self):
         return iter(_numbers(self))
+
+    def __eq__(self, other):
+        if isinstance(other, Message):
+            if self._codec is (<Message>other)._codec and self._data == (<Message>other)._data:
+                return True
+            return self.to_dict() == other.to_dict()
+        if isinstance(other, Mapping):
+            return self.to_dict() == dict(other)
+        return NotImplemented
+
+    # Equal to dicts, so hashed like them: not at all.
+    __hash__ = None
 
     def __contains__(self, key):
         cdef int32_t number
         try:
             if type(key) is str and "." in <str>key:
-                self[key]
+                _by_path(self, <str>key)
                 return True
-            number = _number(self._codec, key)
+            number = _number(self._codec, self._plan.variant, key)
         except KeyError:
             return False
-        return number == 0 or iso_layout_find(self._present, number) >= 0
+        return number == 0 or self._has(number)
 
     def __getitem__(self, key):
-        cdef uint32_t number
-        cdef int32_t at
-        if type(key) is str and "." in <str>key:
+        cdef long number = iso_small_key(key)
+        if number > 0:
+            if self._has(<uint32_t>number):
+                return self._value(<uint32_t>number)
+        elif type(key) is str and "." in <str>key:
             return _by_path(self, <str>key)
-        number = _number(self._codec, key)
+        number = _number(self._codec, self._plan.variant, key)
         if number == 0:
             return self.mti
-        at = iso_layout_find(self._present, number)
-        if at < 0:
+        if not self._has(<uint32_t>number):
             raise KeyError(key)
-        return _value(self, number, &self._slices[at])
+        return self._value(<uint32_t>number)
 
     def get(self, key, default=None):
         cdef uint32_t number
-        cdef int32_t at
         try:
             if type(key) is str and "." in <str>key:
                 return _by_path(self, <str>key)
-            number = _number(self._codec, key)
+            number = _number(self._codec, self._plan.variant, key)
         except KeyError:
             return default
         if number == 0:
             return self.mti
-        at = iso_layout_find(self._present, number)
-        return default if at < 0 else _value(self, number, &self._slices[at])
+        return self._value(number) if self._has(number) else default
+
+    def keys(self):
+        return self.to_dict().keys()
+
+    def values(self):
+        return self.to_dict().values()
+
+    def items(self):
+        return self.to_dict().items()
 
     def raw(self, key):
-        cdef uint32_t number = _number(self._codec, key)
-        cdef int32_t at
+        cdef uint32_t number = _number(self._codec, self._plan.variant, key)
+        cdef iso_slice slice
         if number == 0:
-            return self._data[self._mti_offset:self._mti_offset + (2 if self._codec.table.mti_form == ISO_FORM_BCD
-                                                                   else 4)]
-        at = iso_layout_find(self._present, number)
-        if at < 0:
+            return self._data[self._start:self._start + (2 if self._codec.tables[0].spec.mti_form == ISO_FORM_BCD
+                                                         else 4)]
+        if not self._has(number):
             raise KeyError(key)
-        return self._data[self._slices[at].offset:self._slices[at].offset + self._slices[at].size]
+        slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, number)
+        return self._data[slice.offset:slice.offset + slice.size]
 
     def span(self, key):
-        """(offset, size) in bytes(message) of a field as encoded, length prefix included."""
-        cdef uint32_t number = _number(self._codec, key)
-        cdef int32_t at = iso_layout_find(self._present, number)
-        cdef uint32_t start
-        if at < 0:
+        cdef uint32_t number = _number(self._codec, self._plan.variant, key)
+        cdef uint32_t start = 0
+        cdef uint32_t size
+        if number == 0:
+            return self._start, self._fields_offset - self._start
+        if not self._has(number):
             raise KeyError(key)
-        start = _start(self, at)
-        return start, self._slices[at].offset + self._slices[at].size - start
+        size = iso_plan_span(&self._plan.plan, self._variables, self._fields_offset, number, &start)
+        return start, size
 
-    def to_dict(self):
-        cdef dict result = {0: self.mti}
-        cdef uint32_t at = 0
-        for number in _numbers(self)[1:]:
-            result[number] = _value(self, number, &self._slices[at])
-            at += 1
-        return result
+    def to_dict(self, *, bint nested=False):
+        cdef dict result = _presized_dict(self._plan.plan.count + 1)
+        cdef const iso_plan *plan = &self._plan.plan
+        cdef const Table *table = &self._codec.tables[self._plan.variant]
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self._data)
+        cdef uint32_t run = self._fields_offset
+        cdef uint32_t next = 0
+        cdef iso_slice slice
+        PyDict_SetItem(result, <object>_keys[0], self.mti)
+        if nested or self._findings is not None:
+            return _to_dict_slowly(self, result, nested)
+        while True:
+            iso_plain_items(result, _keys, table, plan, data, self._variables, &run, &next, &slice)
+            if next == plan.count:
+                return result
+            number = plan.numbers[next]
+            PyDict_SetItem(result, <object>_keys[<uint32_t>number],
+                           _other_value(&table.spec.fields[<uint32_t>number], table.kinds[<uint32_t>number], data,
+                                        &slice, True))
+            next += 1
 
     def patched(self, values, *, header=None):
-        return _build(self._codec, self, values, self._data[:self._mti_offset] if header is None else header, None)
+        cdef bytes result
+        if header is None and type(values) is dict and self._findings is None and self._codec.total_at < 0:
+            result = _patched_in_place(self, <dict>values)
+            if result is not None:
+                return result
+        return _build(self._codec, self, values, self._data[:self._start] if header is None else header, True, None)
 
-    def _echo(self, values, header, tuple keep):
-        return _build(self._codec, self, values, header, keep)
+    def reply(self, values, *, header=None):
+        cdef Codec codec = self._codec
+        plan = codec.replies.get(self._mti)
+        if plan is None:
+            plan = _reply_plan(codec, self.mti)
+            codec.replies[self._mti] = plan  # bounded: only MTIs that the spec lists get here
+        if header is None:
+            header = codec.header.turned(self._data[:self._start])
+        return _build(codec, self, values, header, False, plan)
+
+    def mab(self):
+        return _pleasant.mab(self)
+
+    def masked(self, key):
+        return _pleasant.masked(self, key)
+
+    def __repr__(self):
+        return _pleasant.represent(self)
+
+    def __reduce__(self):
+        return _pleasant.rebuild, (self._codec, self._data, self._findings is None)
 
 
-cdef uint32_t _start(Index message, uint32_t at):
-    """Where the encoded form of slice `at` starts: fields lie back to back."""
-    if at == 0:
-        return message._fields_offset
-    return message._slices[at - 1].offset + message._slices[at - 1].size
+Mapping.register(Message)
 
 
-cdef list _numbers(Index message):
-    cdef list numbers = [0]
+cdef dict _to_dict_slowly(Message message, dict result, bint nested):
+    cdef const Table *table = &message._codec.tables[message._plan.variant]
     cdef uint32_t number
-    for number in range(2, <uint32_t>ISO_TABLE_SIZE):
-        if message._present[number > 64] >> (63 - ((number - 1) & 63)) & 1:
-            numbers.append(number)
+    for number in _numbers(message)[1:]:
+        value = message._value(number)
+        if nested and table.has_tree[number]:
+            value = _pleasant.tree(message, number, value)
+        result[number] = value
+    return result
+
+
+cdef list _numbers(Message message):
+    cdef list numbers = [0]
+    cdef uint32_t i
+    for i in range(message._plan.plan.count):
+        numbers.append(message._plan.plan.numbers[i])
     return numbers
 
 
-cdef int32_t _number(Codec codec, key) except -1:
+cdef int32_t _number(Codec codec, uint32_t variant, key) except -1:
+    """Number of a field by number or name; KeyError if there is no such thing."""
     cdef object number
     if isinstance(key, int) and not isinstance(key, bool):
-        if key == 0 or 2 <= key <= 128:
+        if key == 0 or 2 <= key <= ISO_FIELD_MAX:
             return key
         raise KeyError(key)
     if isinstance(key, str):
-        number = codec.numbers.get(key)
+        number = (<dict>codec.names[variant]).get(key)
         if number is not None:
             return number
         # "55" is the head of the path "55.9F26".
         if key.isascii() and key.isdigit() and len(key) <= 3:
-            return _number(codec, int(key))
+            return _number(codec, variant, int(key))
     raise KeyError(key)
 
 
-cdef object _value(Index message, uint32_t number, const iso_slice *slice):
-    cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(message._data) + slice.offset
-    cdef const iso_field *field = &message._codec.table.fields[number]
-    cdef object text
-    if message._codec.kinds[number] == KIND_BYTES:
-        return PyBytes_FromStringAndSize(<const char *>data, slice.size)
-    if message._codec.kinds[number] == KIND_GBK:
-        return PyBytes_FromStringAndSize(<const char *>data, slice.size).decode(GBK)
-    if field.packing == ISO_PACK_BYTES:
-        if slice.size == 0:
-            return ""
-        # csrc has checked that every byte is ASCII.
-        text = PyUnicode_New(slice.size, 127)
-        memcpy(PyUnicode_DATA(text), data, slice.size)
-        return text
-    if slice.length == 0:
-        return ""
-    text = PyUnicode_New(iso_unpacked_length(field, slice.length), 127)
-    iso_unpack(field, data, slice.length, <uint8_t *>PyUnicode_DATA(text))
-    return text
-
-
-cdef object _by_path(Index message, str path):
-    cdef list parts = path.split(".")
-    cdef uint32_t number
-    cdef bytes value
-    if len(parts) - 1 > TLV_DEPTH_MAX:
+cdef object _by_path(Message message, str path):
+    """A value inside a field. The common case, a tag of a BER-TLV field, is found without building anything."""
+    cdef Codec codec = message._codec
+    cdef uint32_t variant = message._plan.variant
+    head, _, rest = path.partition(".")
+    cdef uint32_t number = _number(codec, variant, head)
+    cdef iso_slice slice
+    cdef object found
+    if number == 0 or not message._has(number):
         raise KeyError(path)
-    number = _number(message._codec, parts[0])
-    if number == 0 or message._codec.table.fields[number].content != ISO_CONTENT_TLV:
-        raise KeyError(path)
-    value = message[number]
-    for tag in parts[1:]:
-        found = _find_tag(value, tag)
-        if found is None:
-            raise KeyError(path)
-        value = found
-    return value
+    if codec.tables[variant].spec.fields[number].content == ISO_CONTENT_TLV and "." not in rest:
+        field = codec._field(variant, number)
+        tag = rest.upper()
+        if tag not in field.layout.by_key:
+            slice = iso_plan_slice(&message._plan.plan, message._variables, message._fields_offset, number)
+            found = _find_tag(message._data, slice.offset, slice.size, tag)
+            if found is not None:
+                return found
+    return _pleasant.by_path(message, number, path, rest)
 
 
-cdef object _find_tag(bytes data, str tag):
-    cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(data)
-    cdef uint32_t size = PyBytes_GET_SIZE(data)
+cdef object _find_tag(bytes data, uint32_t start, uint32_t size, str wanted):
+    cdef const uint8_t *field = <const uint8_t *>PyBytes_AS_STRING(data) + start
     cdef uint32_t offset = 0
     cdef iso_tlv found
-    cdef str wanted = tag.upper()
+    cdef bytes tag
+    try:
+        tag = bytes.fromhex(wanted)
+    except ValueError:
+        return None
     while offset < size:
-        if iso_tlv_next(start, size, &offset, &found) != ISO_OK:
-            return None  # inside a primitive value: not TLV at all
-        if found.tag_size and data[found.tag_offset:found.tag_offset + found.tag_size].hex().upper() == wanted:
-            return data[found.value_offset:found.value_offset + found.value_size]
+        if iso_tlv_next(field, size, &offset, &found) != ISO_OK:
+            return None
+        if (found.tag_size == <uint32_t>len(tag) and found.tag_size
+                and memcmp(field + found.tag_offset, PyBytes_AS_STRING(tag), found.tag_size) == 0):
+            return PyBytes_FromStringAndSize(<const char *>field + found.value_offset, found.value_size)
     return None
+
+
+# ---- reading what a plan cannot ------------------------------------------------------------------
+
+
+cdef Message _decode_slowly(Codec codec, bytes buffer, bint strict):
+    """Messages with a fault, and messages that are too strange to be worth a plan."""
+    cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(buffer)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(buffer)
+    cdef iso_layout layout
+    cdef iso_fault faults[FAULTS_MAX]
+    cdef uint32_t count
+    cdef uint32_t i
+    cdef uint32_t mti = 0
+    cdef uint32_t variant = 0
+    cdef list findings = []
+    cdef Message message
+    if size < <Py_ssize_t>codec.header_size:
+        error = _with_source(codec, buffer, DecodeError(
+            "truncated", "header", 0, f"expected {codec.header_size} bytes in front of the MTI, got {size}",
+            expected=f"{codec.header_size} bytes", got=f"{size} bytes"))
+        if strict:
+            raise error
+        return _empty_message(codec, buffer, size, (error,))
+    if codec.total_at >= 0 and not _total_is(codec, data, size):
+        findings.append(_with_source(codec, buffer, DecodeError(
+            "header", "header", codec.total_at, expected=f"the total length, {size}, as four digits",
+            got="another length, or no digits")))
+        if strict:
+            raise findings[0]
+    # The core counts in 32 bits; anything above its limit is refused there as one size too large.
+    if iso_mti_read(&codec.tables[0].spec, data, <uint32_t>min(size, <Py_ssize_t>ISO_MESSAGE_SIZE_MAX + 1),
+                    codec.header_size, &mti, &faults[0]) != ISO_OK:
+        error = _decode_error(codec, 0, buffer, &faults[0])
+        if strict:
+            raise error
+        findings.append(error)
+        return _empty_message(codec, buffer, codec.header_size, tuple(findings))
+    variant = codec._variant(mti)
+    count = iso_index(&codec.tables[variant].spec, data, <uint32_t>size, codec.header_size, &layout, faults,
+                      1 if strict else FAULTS_MAX)
+    if count == 0 and not findings and strict:
+        message = _message_of(codec, buffer, variant, &layout)
+        return message
+    for i in range(count):
+        findings.append(_decode_error(codec, variant, buffer, &faults[i]))
+    if strict:
+        raise findings[0]
+    message = _message_of(codec, buffer, variant, &layout)
+    message._findings = ()  # from here on values are read with care
+    findings.extend(_pleasant.check_trees(message, findings))
+    message._findings = tuple(sorted(findings, key=lambda error: error.offset)) if findings else None
+    return message
+
+
+cdef Message _message_of(Codec codec, bytes buffer, uint32_t variant, const iso_layout *layout):
+    """A message of the fields in a layout, which may be fewer than the bytes announce."""
+    cdef Plan plan = codec._plan(variant, layout.head.present)
+    cdef Message message
+    cdef uint32_t i
+    cdef uint32_t filled = 0
+    if plan is None:
+        raise AssertionError("no plan for fields that the core has found")
+    message = Message.__new__(Message)
+    message._make_room(plan.plan.variable_count)
+    for i in range(plan.plan.count):
+        if plan.plan.places[plan.plan.numbers[i]].kind == ISO_PLACE_VARIABLE:
+            message._variables[filled] = layout.slices[i]
+            filled += 1
+    message._data = buffer
+    message._codec = codec
+    message._plan = plan
+    message._mti = layout.head.mti
+    message._start = <uint16_t>codec.header_size
+    message._fields_offset = layout.head.fields_offset
+    return message
+
+
+cdef Message _empty_message(Codec codec, bytes buffer, Py_ssize_t start, tuple findings):
+    cdef uint64_t nothing[3]
+    cdef Message message = Message.__new__(Message)
+    memset(nothing, 0, sizeof(nothing))
+    message._make_room(0)
+    message._data = buffer
+    message._codec = codec
+    message._plan = codec._plan(0, nothing)
+    message._mti = NO_MTI
+    message._start = <uint16_t>min(start, ISO_MESSAGE_SIZE_MAX)
+    message._fields_offset = message._start
+    message._findings = findings
+    return message
+
+
+def message_so_far(Codec codec not None, bytes buffer not None, uint32_t offset):
+    """The fields in front of byte `offset`, as a message; None if not even the MTI is there."""
+    cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(buffer)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(buffer)
+    cdef iso_layout layout
+    cdef iso_fault faults[FAULTS_MAX]
+    cdef uint32_t mti = 0
+    cdef uint32_t variant
+    cdef uint32_t number
+    cdef uint32_t kept = 0
+    cdef Message message
+    if size < <Py_ssize_t>codec.header_size or size > ISO_MESSAGE_SIZE_MAX:
+        return None
+    if iso_mti_read(&codec.tables[0].spec, data, <uint32_t>size, codec.header_size, &mti, &faults[0]) != ISO_OK:
+        return None
+    variant = codec._variant(mti)
+    iso_index(&codec.tables[variant].spec, data, <uint32_t>size, codec.header_size, &layout, faults, FAULTS_MAX)
+    if layout.head.fields_offset == 0:
+        return None
+    message = _message_of(codec, buffer, variant, &layout)
+    for number in _numbers(message)[1:]:
+        if message.span(number)[0] >= offset:
+            layout.head.present[(number - 1) >> 6] &= ~((<uint64_t>1) << (63 - ((number - 1) & 63)))
+    message = _message_of(codec, buffer, variant, &layout)
+    message._findings = ()
+    return message
 
 
 # ---- building ------------------------------------------------------------------------------------
 
-
-cdef bytes _build(Codec codec, Index origin, values, header, keep):
-    """Encode `values` on top of `origin` (or nothing).
-
-    `keep` says which fields of `origin` stay: None for all, else a tuple of numbers.
-    """
-    cdef iso_value table[129]
-    cdef iso_fault fault
-    cdef iso_status status
-    cdef uint32_t number
-    cdef uint32_t at
-    cdef uint32_t start
-    cdef uint32_t size = 0
-    cdef uint64_t total
-    cdef bint secondary = False
-    cdef bytes out
-    cdef bytes mti_text
-    cdef list alive = []  # what the pointers in `table` point into
-    cdef const char *data
-
-    memset(table, 0, sizeof(table))
-    front = _header(codec, header)
-    mti = None
-    if origin is not None:
-        mti = origin.mti
-        data = PyBytes_AS_STRING(origin._data)
-        # An empty secondary bitmap is kept: the rest of a patched message does not change.
-        secondary = keep is None and origin._present[0] >> 63
-        at = 0
-        for field_number in _numbers(origin)[1:]:
-            number = field_number
-            if keep is None or field_number in keep:
-                start = _start(origin, at)
-                table[number].data = <const uint8_t *>data + start
-                table[number].size = origin._slices[at].offset + origin._slices[at].size - start
-                table[number].as_wire = True
-            at += 1
-
-    seen = set()
-    for key, value in values.items():
-        try:
-            field_number = _number(codec, key)
-        except KeyError:
-            field_number = None
-        if field_number is None:
-            raise EncodeError("undefined", _shown(key), f"not defined in spec {codec.definition.name}")
-        if field_number in seen:
-            raise EncodeError("duplicate", str(field_number), "given twice, by number and by name")
-        seen.add(field_number)
-        if field_number == 0:
-            mti = value
-            continue
-        number = field_number
-        if codec.table.fields[number].packing == ISO_PACK_NONE:
-            raise EncodeError("undefined", str(field_number), f"not defined in spec {codec.definition.name}")
-        if value is None:
-            memset(&table[number], 0, sizeof(iso_value))
-        else:
-            _fill(codec, number, value, &table[number], alive)
-
-    if mti is None:
-        raise EncodeError("missing", "mti", "give the MTI as field 0")
-    if not isinstance(mti, str):
-        raise EncodeError("type", "mti", f"expected str, got {type(mti).__name__}")
-    if not (len(mti) == 4 and mti.isascii()):
-        raise EncodeError("mti", "mti", "expected four digits")
-    mti_text = mti.encode("ascii")
-
-    total = 0
-    for number in range(2, <uint32_t>ISO_TABLE_SIZE):
-        if table[number].data != NULL:
-            total += iso_build_field_size(&codec.table.fields[number], &table[number])
-            if number > 64:
-                secondary = True
-    total += iso_build_base_size(&codec.table, secondary)
-    if total + PyBytes_GET_SIZE(front) > ISO_MESSAGE_SIZE_MAX:
-        raise EncodeError("size", "message", f"larger than {ISO_MESSAGE_SIZE_MAX} bytes")
-
-    out = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(front) + <Py_ssize_t>total)
-    memcpy(PyBytes_AS_STRING(out), PyBytes_AS_STRING(front), PyBytes_GET_SIZE(front))
-    status = iso_build(
-        &codec.table,
-        <const uint8_t *>PyBytes_AS_STRING(mti_text),
-        table,
-        secondary,
-        <uint8_t *>PyBytes_AS_STRING(out) + PyBytes_GET_SIZE(front),
-        <uint32_t>total,
-        &size,
-        &fault,
-    )
-    if status != ISO_OK:
-        _raise_encode_error(codec, status, &fault)
-    assert size == total
-    return out
+cdef inline uint64_t _bit(uint32_t number) noexcept:
+    return (<uint64_t>1) << (63 - ((number - 1) & 63))
 
 
-cdef bytes _header(Codec codec, header):
-    if header is None:
-        header = b""
-    elif not isinstance(header, (bytes, bytearray, memoryview)):
-        raise EncodeError("type", "header", f"expected bytes, got {type(header).__name__}")
-    header = bytes(header)
-    if len(header) != codec.header_size:
-        raise EncodeError("header", "header",
-                          f"expected {codec.header_size} bytes in front of the MTI, got {len(header)}")
-    return header
-
-
-cdef int _fill(Codec codec, uint32_t number, value, iso_value *out, list alive) except -1:
-    cdef Py_ssize_t size = 0
-    cdef const iso_field *field = &codec.table.fields[number]
-    cdef uint8_t kind = codec.kinds[number]
-    cdef bytes buffer
-    if kind == KIND_BYTES:
-        if field.content == ISO_CONTENT_TLV and isinstance(value, (dict, list, tuple)):
-            buffer = tlv_encode(value, str(number))
-        elif isinstance(value, (bytes, bytearray, memoryview)):
-            buffer = bytes(value)
-        else:
-            extra = ", or a dict or list of TLV objects" if field.content == ISO_CONTENT_TLV else ""
-            raise EncodeError("type", str(number), f"expected bytes{extra}, got {type(value).__name__}")
-        alive.append(buffer)
-        out.data = <const uint8_t *>PyBytes_AS_STRING(buffer)
-        out.size = <uint32_t>min(PyBytes_GET_SIZE(buffer), <Py_ssize_t>ISO_MESSAGE_SIZE_MAX)
-        out.as_wire = False
+cdef int _take(Codec codec, uint32_t variant, Draft *draft, object key, object value, object values,
+               object mti) except -1:
+    """Put one value into the draft that iso_take_plain has left. The MTI has been dealt with."""
+    cdef const Table *table = &codec.tables[variant]
+    cdef long number = _number_given(codec, variant, key)
+    cdef uint32_t word
+    cdef uint64_t bit
+    if number == 0:
         return 0
+    word = <uint32_t>(number - 1) >> 6
+    bit = _bit(<uint32_t>number)
+    if draft.seen[word] & bit:
+        raise EncodeError("duplicate", str(number), "given twice, by number and by name")
+    draft.seen[word] |= bit
+    if not table.spec.defined[word] & bit:
+        _raise_undefined(codec, variant, <uint32_t>number)
+    if value is None:
+        draft.present[word] &= ~bit
+        return 0
+    draft.present[word] |= bit
+    return _fill(codec, variant, <uint32_t>number, value, draft, values, mti)
 
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = _digits(codec, number, value)
-    elif not isinstance(value, str):
-        raise EncodeError("type", str(number), f"expected str, got {type(value).__name__}")
-    if not PyUnicode_IS_ASCII(value):
-        if kind != KIND_GBK:
-            content = CONTENTS[codec.definition.by_number[number].content]
-            raise EncodeError("content", str(number), f"expected {content}")
-        try:
-            value = value.encode(GBK)
-        except UnicodeEncodeError:
-            value = None
-        if value is None:
-            # Raised out here: even with `from None` the original error, and the text in it, would hang on ours.
-            raise EncodeError("text", str(number), "a character is not in GBK")
-        alive.append(value)
-        out.data = <const uint8_t *>PyBytes_AS_STRING(value)
-        size = PyBytes_GET_SIZE(value)
-    else:
-        alive.append(value)
-        out.data = <const uint8_t *>PyUnicode_AsUTF8AndSize(value, &size)
-    out.size = <uint32_t>min(size, <Py_ssize_t>ISO_MESSAGE_SIZE_MAX)
+
+cdef long _number_given(Codec codec, uint32_t variant, key) except -1:
+    try:
+        return _number(codec, variant, key)
+    except KeyError:
+        pass
+    name = codec.definition.name
+    known = codec.names[variant]
+    near = get_close_matches(key, known, 1) if isinstance(key, str) and len(key) <= 32 else []
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise EncodeError("undefined", _shown(key), f"not defined in spec {name}{hint}")
+
+
+cdef int _raise_undefined(Codec codec, uint32_t variant, uint32_t number) except -1:
+    if variant and number in <dict>codec.specs[0]:
+        pattern = codec.definition.variants[variant - 1].mti
+        raise EncodeError("undefined", str(number), f"messages {pattern} of spec {codec.definition.name} do not have it")
+    raise EncodeError("undefined", str(number), f"not defined in spec {codec.definition.name}")
+
+
+cdef int _fill(Codec codec, uint32_t variant, uint32_t number, object value, Draft *draft, object values,
+               object mti) except -1:
+    cdef const Table *table = &codec.tables[variant]
+    cdef uint8_t kind = table.kinds[number]
+    cdef iso_value *out = &draft.values[number]
+    cdef Py_ssize_t size
     out.as_wire = False
-    return 0
+    if type(value) is str:
+        if kind != KIND_BYTES and kind != KIND_HEX:
+            if table.pads[number]:
+                value = _padded(codec._field(variant, number), <str>value)
+            if not PyUnicode_IS_ASCII(value):
+                value = _encoded(codec, variant, number, kind, <str>value)
+                iso_draft_hold(draft, value)
+                out.data = <const uint8_t *>PyBytes_AS_STRING(value)
+                size = PyBytes_GET_SIZE(value)
+            else:
+                iso_draft_hold(draft, value)
+                out.data = <const uint8_t *>PyUnicode_DATA(value)
+                size = PyUnicode_GET_LENGTH(value)
+            # The core refuses what is too long; its size type is narrower than Python's.
+            out.size = <uint32_t>min(size, <Py_ssize_t>ISO_MESSAGE_SIZE_MAX + 1)
+            return 0
+    elif type(value) is bytes and (kind == KIND_BYTES or kind == KIND_HEX):
+        iso_draft_hold(draft, value)
+        out.data = <const uint8_t *>PyBytes_AS_STRING(value)
+        out.size = <uint32_t>min(PyBytes_GET_SIZE(value), <Py_ssize_t>ISO_MESSAGE_SIZE_MAX + 1)
+        return 0
+    elif isinstance(value, int) and not isinstance(value, bool) and kind != KIND_BYTES and kind != KIND_HEX:
+        return _fill_number(codec, variant, number, value, draft)
+    return _fill_other(codec, variant, number, value, draft, values, mti)
 
 
-cdef str _digits(Codec codec, uint32_t number, value):
-    cdef const iso_field *field = &codec.table.fields[number]
+cdef int _fill_number(Codec codec, uint32_t variant, uint32_t number, object value, Draft *draft) except -1:
+    """An int in a numeric field of fixed length: leading zeros are added."""
+    cdef const iso_field *field = &codec.tables[variant].spec.fields[number]
+    cdef iso_value *out = &draft.values[number]
+    cdef uint32_t count
+    cdef uint32_t i
+    cdef uint64_t rest
     if field.content != ISO_CONTENT_N:
         raise EncodeError("type", str(number), "expected str; only numeric fields take an int")
     if field.prefix_digits != 0:
@@ -510,45 +913,560 @@ cdef str _digits(Codec codec, uint32_t number, value):
         raise EncodeError("type", str(number), "expected str; an int has no leading zeros and the length varies")
     if value < 0:
         raise EncodeError("content", str(number), "expected digits, got a negative number")
-    return str(value).zfill(iso_unpacked_length(field, field.length_max))
+    count = field.length_max
+    if field.packing != ISO_PACK_BYTES and field.unit == ISO_UNIT_BYTES:
+        count *= 2
+    if value > 0xFFFFFFFFFFFFFFFF or count > SCRATCH_SIZE - draft.scratch_used:
+        text = str(value).zfill(count)
+        iso_draft_hold(draft, text)
+        out.data = <const uint8_t *>PyUnicode_DATA(text)
+        out.size = <uint32_t>len(text)
+        return 0
+    rest = value
+    out.data = draft.scratch + draft.scratch_used
+    out.size = count
+    for i in range(count):
+        draft.scratch[draft.scratch_used + count - 1 - i] = <uint8_t>(48 + rest % 10)
+        rest = rest // 10
+    if rest:
+        raise EncodeError("length", str(number), expected=codec._field(variant, number).expected(),
+                          got=str(len(str(value))))
+    draft.scratch_used += count
+    return 0
+
+
+cdef int _fill_other(Codec codec, uint32_t variant, uint32_t number, object value, Draft *draft, object values,
+                     object mti) except -1:
+    """Buffers, trees of sub-fields, subclasses of str; and what no field takes."""
+    cdef const Table *table = &codec.tables[variant]
+    cdef uint8_t kind = table.kinds[number]
+    cdef iso_value *out = &draft.values[number]
+    cdef iso_slice slice
+    cdef bint binary = kind == KIND_BYTES or kind == KIND_HEX
+    if binary and isinstance(value, (bytes, bytearray, memoryview)):
+        value = bytes(value)
+    elif not binary and isinstance(value, str):
+        return _fill(codec, variant, number, str(value), draft, values, mti)
+    elif table.has_tree[number] and isinstance(value, (Mapping, list, tuple)):
+        value = _pleasant.encode_tree(codec, codec._field(variant, number), value, values, mti)
+        if kind == KIND_EBCDIC:
+            # The tree is in bytes as transmitted, the builder wants characters.
+            slice.offset = 0
+            slice.size = slice.length = <uint16_t>min(len(value), <Py_ssize_t>ISO_MESSAGE_SIZE_MAX)
+            characters = PyBytes_FromStringAndSize(NULL, slice.size)
+            iso_value_write(&table.spec.fields[number], <const uint8_t *>PyBytes_AS_STRING(value), &slice,
+                            <uint8_t *>PyBytes_AS_STRING(characters))
+            value = characters
+    else:
+        wanted = "bytes" if binary else "str"
+        more = ", or a tree of sub-fields" if table.has_tree[number] else ""
+        raise EncodeError("type", str(number), expected=f"{wanted}{more}", got=type(value).__name__)
+    iso_draft_hold(draft, value)
+    out.data = <const uint8_t *>PyBytes_AS_STRING(value)
+    out.size = <uint32_t>min(PyBytes_GET_SIZE(value), <Py_ssize_t>ISO_MESSAGE_SIZE_MAX + 1)
+    return 0
+
+
+cdef str _padded(field, str value):
+    """A value that is shorter than its fixed length, filled up."""
+    cdef Py_ssize_t count = field.length_max
+    if field.packed and field.length_unit == "bytes":
+        count *= 2
+    if field.encoding in ("gbk", "gb18030", "utf8"):
+        count -= len(value.encode(GB if field.encoding.startswith("gb") else "utf-8", "replace")) - len(value)
+    if field.pad_side == "left":
+        return value.rjust(max(count, 0), field.pad_character)
+    return value.ljust(max(count, 0), field.pad_character)
+
+
+cdef bytes _encoded(Codec codec, uint32_t variant, uint32_t number, uint8_t kind, str value):
+    if kind not in (KIND_GB, KIND_UTF8, KIND_LATIN1, KIND_EBCDIC):
+        content = CONTENTS[codec._field(variant, number).content]
+        raise EncodeError("content", str(number), f"expected {content}")
+    try:
+        return value.encode(GB if kind == KIND_GB else "utf-8" if kind == KIND_UTF8 else "latin-1")
+    except UnicodeEncodeError:
+        pass
+    # Raised out here: even with `from None` the original error, and the text in it, would hang on ours.
+    encoding = codec._field(variant, number).encoding.upper()
+    raise EncodeError("text", str(number), f"a character is not in {encoding}")
+
+
+cdef object _ZERO = 0
+cdef object _MTI = "mti"
+
+
+cdef object _mti_given(values):
+    """The MTI of a mapping of values, or None."""
+    cdef PyObject *by_number
+    cdef PyObject *by_name
+    if type(values) is dict:
+        by_number = PyDict_GetItemWithError(values, _ZERO)
+        by_name = PyDict_GetItemWithError(values, _MTI)
+        number = None if by_number == NULL else <object>by_number
+        name = None if by_name == NULL else <object>by_name
+    else:
+        number = values.get(_ZERO)
+        name = values.get(_MTI)
+    if number is not None and name is not None:
+        raise EncodeError("duplicate", "mti", "given twice, by number and by name")
+    return name if number is None else number
+
+
+cdef inline int32_t _mti_number(object mti) except -1:
+    """Value of four ASCII digits."""
+    cdef const uint8_t *text
+    cdef int32_t number = 0
+    cdef uint32_t i
+    if type(mti) is not str:
+        if not isinstance(mti, str):
+            raise EncodeError("type", "mti", expected="str", got=type(mti).__name__)
+        mti = str(mti)
+    if PyUnicode_IS_ASCII(mti) and PyUnicode_GET_LENGTH(mti) == 4:
+        text = <const uint8_t *>PyUnicode_DATA(mti)
+        for i in range(4):
+            if not 48 <= text[i] <= 57:
+                break
+            number = number * 10 + text[i] - 48
+        else:
+            return number
+    raise EncodeError("mti", "mti", "expected four digits")
+
+
+cdef bytes _build(Codec codec, Message origin, values, header, bint keep_all, reply):
+    """Encode `values` on top of `origin` (or nothing).
+
+    Args:
+        keep_all: All fields of `origin` stay.
+        reply: (MTI of the response, numbers of the fields of `origin` that stay), or None.
+    """
+    cdef Draft draft
+    cdef iso_fault fault
+    cdef iso_status status
+    cdef uint32_t variant
+    cdef uint32_t size = 0
+    cdef Py_ssize_t front_size
+    cdef Py_ssize_t position = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef uint8_t short[SHORT_SIZE]
+    cdef bytes out
+    cdef object mti
+    cdef bytes front = _header(codec, header)
+    if type(values) is not dict and not isinstance(values, Mapping):
+        raise TypeError(f"values must be a mapping of fields, not {type(values).__name__}")
+    mti = _mti_given(values)
+    if mti is None:
+        if reply is not None:
+            mti = reply[0]
+        elif keep_all:
+            mti = origin.mti
+        else:
+            raise EncodeError("missing", "mti", "give the MTI as field 0")
+    variant = codec._variant(<uint32_t>_mti_number(mti))
+
+    iso_draft_start(&draft)
+    try:
+        if origin is not None:
+            _inherit(codec, variant, origin, &draft, keep_all, reply)
+        if type(values) is dict:
+            while PyDict_Next(values, &position, &key, &value):
+                if not iso_take_plain(&codec.tables[variant], &draft, <object>key, <object>value):
+                    _take(codec, variant, &draft, <object>key, <object>value, values, mti)
+        else:
+            for one, other in values.items():
+                _take(codec, variant, &draft, one, other, values, mti)
+
+        iso_build_announce(draft.present)
+        front_size = PyBytes_GET_SIZE(front)
+        if front_size:
+            memcpy(short, PyBytes_AS_STRING(front), front_size)
+        status = iso_build(&codec.tables[variant].spec, <const uint8_t *>PyUnicode_DATA(mti), draft.present,
+                           draft.values, short + front_size, <uint32_t>(SHORT_SIZE - front_size), &size, &fault)
+        if status == ISO_OK:
+            out = PyBytes_FromStringAndSize(<const char *>short, front_size + <Py_ssize_t>size)
+        elif status == ISO_E_SPACE:
+            out = _build_long(codec, variant, &draft, mti, front)
+        else:
+            raise _encode_error(codec, variant, &fault)
+    finally:
+        iso_draft_end(&draft)
+    if codec.total_at >= 0:
+        memcpy(PyBytes_AS_STRING(out) + codec.total_at, PyBytes_AS_STRING(b"%04d" % len(out)), 4)
+    return out
+
+
+cdef bytes _build_long(Codec codec, uint32_t variant, Draft *draft, object mti, bytes front):
+    """Write a message that does not fit the buffer on the stack: count first."""
+    cdef const iso_spec *spec = &codec.tables[variant].spec
+    cdef Py_ssize_t front_size = PyBytes_GET_SIZE(front)
+    cdef uint64_t total = iso_build_base_size(spec, draft.present) + _fields_size(spec, draft)
+    cdef uint32_t size = 0
+    cdef iso_fault fault
+    cdef bytes out
+    if total + front_size > ISO_MESSAGE_SIZE_MAX:
+        raise _too_large(codec, variant, draft)
+    out = PyBytes_FromStringAndSize(NULL, front_size + <Py_ssize_t>total)
+    memcpy(PyBytes_AS_STRING(out), PyBytes_AS_STRING(front), front_size)
+    if iso_build(spec, <const uint8_t *>PyUnicode_DATA(mti), draft.present, draft.values,
+                 <uint8_t *>PyBytes_AS_STRING(out) + front_size, <uint32_t>total, &size, &fault) != ISO_OK:
+        raise _encode_error(codec, variant, &fault)
+    if size != total:
+        raise AssertionError("a message of another size than was counted")
+    return out
+
+
+cdef uint64_t _fields_size(const iso_spec *spec, const Draft *draft):
+    cdef uint64_t total = 0
+    cdef uint64_t left
+    cdef uint32_t word
+    cdef uint32_t number
+    for word in range(ISO_BITMAPS_MAX):
+        left = draft.present[word] & spec.defined[word]
+        while left:
+            number = word * 64 + 64 - _last_bit(left)
+            left &= left - 1
+            total += iso_build_field_size(&spec.fields[number], &draft.values[number])
+    return total
+
+
+cdef object _too_large(Codec codec, uint32_t variant, Draft *draft):
+    """Name the field that is too long by itself, if there is one."""
+    cdef uint32_t number
+    for number in range(2, ISO_TABLE_SIZE):
+        if (draft.present[(number - 1) >> 6] & _bit(number)
+                and codec.tables[variant].spec.defined[(number - 1) >> 6] & _bit(number)
+                and draft.values[number].size > ISO_MESSAGE_SIZE_MAX):
+            return EncodeError("length", str(number), expected=codec._field(variant, number).expected(),
+                               got=f"more than {ISO_MESSAGE_SIZE_MAX}")
+    return EncodeError("size", "message", f"larger than {ISO_MESSAGE_SIZE_MAX} bytes")
+
+
+cdef int _inherit(Codec codec, uint32_t variant, Message origin, Draft *draft, bint keep_all, reply) except -1:
+    """Put the fields of `origin` that stay into the draft, as they were transmitted."""
+    cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(origin._data)
+    cdef uint32_t number
+    cdef uint32_t start = 0
+    cdef bint same = origin._plan.variant == variant
+    cdef list kept = _numbers(origin)[1:] if keep_all else [each for each in reply[1] if origin._has(each)]
+    if keep_all:
+        # An empty bitmap is kept: the rest of a patched message does not change.
+        draft.present[0] |= origin._plan.plan.present[0] & _bit(1)
+        if codec.definition.field_max > 128:
+            draft.present[1] |= origin._plan.plan.present[1] & _bit(65)
+    for number in kept:
+        if same or memcmp(&codec.tables[variant].spec.fields[number],
+                          &codec.tables[origin._plan.variant].spec.fields[number], sizeof(iso_field)) == 0:
+            draft.values[number].size = iso_plan_span(
+                &origin._plan.plan, origin._variables, origin._fields_offset, number, &start)
+            draft.values[number].data = data + start
+            draft.values[number].as_wire = True
+        else:
+            # Another type of message writes the field another way.
+            if not codec.tables[variant].spec.defined[(number - 1) >> 6] & _bit(number):
+                continue
+            _fill(codec, variant, number, origin._value(number), draft, origin, origin.mti)
+        draft.present[(number - 1) >> 6] |= _bit(number)
+    return 0
+
+
+cdef bytes _patched_in_place(Message message, dict values):
+    """The message with values of the same size written over the old ones; None if it takes more than that."""
+    cdef Codec codec = message._codec
+    cdef uint32_t variant = message._plan.variant
+    cdef const iso_spec *spec = &codec.tables[variant].spec
+    cdef Draft draft
+    cdef Py_ssize_t position = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef uint32_t number
+    cdef uint32_t start = 0
+    cdef uint32_t size
+    cdef uint32_t written = 0
+    cdef uint32_t index = 0
+    cdef uint32_t word
+    cdef uint64_t left
+    cdef iso_status status
+    cdef iso_fault fault
+    cdef bytes out
+    iso_draft_start(&draft)
+    try:
+        while PyDict_Next(values, &position, &key, &value):
+            if <object>value is None or (<object>key) == 0 or (<object>key) == "mti":
+                return None
+            if not iso_take_plain(&codec.tables[variant], &draft, <object>key, <object>value):
+                _take(codec, variant, &draft, <object>key, <object>value, values, message.mti)
+        for word in range(ISO_BITMAPS_MAX):
+            left = draft.present[word]
+            while left:
+                number = word * 64 + 64 - _last_bit(left)
+                left &= left - 1
+                # What depends on other fields or tags is checked by the builder.
+                if (not message._has(number) or spec.fields[number].content == ISO_CONTENT_TLV
+                        or spec.fields[number].content == ISO_CONTENT_TRACK2
+                        or codec.tables[variant].secrets[number]):
+                    return None
+                size = iso_plan_span(&message._plan.plan, message._variables, message._fields_offset, number, &start)
+                if iso_build_field_size(&spec.fields[number], &draft.values[number]) != size:
+                    return None
+        out = PyBytes_FromStringAndSize(PyBytes_AS_STRING(message._data), PyBytes_GET_SIZE(message._data))
+        for word in range(ISO_BITMAPS_MAX):
+            left = draft.present[word]
+            while left:
+                number = word * 64 + 64 - _last_bit(left)
+                left &= left - 1
+                size = iso_plan_span(&message._plan.plan, message._variables, message._fields_offset, number, &start)
+                status = iso_field_write(&spec.fields[number], &draft.values[number],
+                                         <uint8_t *>PyBytes_AS_STRING(out) + start, size, &written, &index)
+                if status != ISO_OK:
+                    fault.status = status
+                    fault.field = number
+                    fault.offset = start
+                    fault.position = index
+                    fault.length = draft.values[number].size
+                    raise _encode_error(codec, variant, &fault)
+    finally:
+        iso_draft_end(&draft)
+    return out
+
+
+cdef tuple _reply_plan(Codec codec, str mti):
+    """(MTI of the response, fields that it repeats). A repeat is answered like the original."""
+    response = mti_module.response(mti)
+    original = f"{mti[:3]}{int(mti[3]) & ~1}"
+    echoed = dict(codec.definition.reply).get(original)
+    if echoed is None:
+        raise EncodeError("reply", "mti", f"spec {codec.definition.name} has no [reply] entry for {original}")
+    return response, echoed
+
+
+cdef bytes _header(Codec codec, header):
+    if header is None:
+        header = b""
+    elif type(header) is not bytes:
+        if not isinstance(header, (bytes, bytearray, memoryview)):
+            raise EncodeError("type", "header", expected="bytes", got=type(header).__name__)
+        header = bytes(header)
+    if PyBytes_GET_SIZE(header) != <Py_ssize_t>codec.header_size:
+        raise EncodeError("header", "header",
+                          f"expected {codec.header_size} bytes in front of the MTI, got {len(header)}")
+    return <bytes>header
+
+
+# ---- single values -------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class ValueCodec:
+    """One value that belongs to no message: a sub-field."""
+
+    cdef iso_field entry
+    cdef uint8_t kind
+    cdef readonly object spec
+
+    def __init__(self, spec):
+        self.spec = spec
+        self.kind = _fill_field(spec, &self.entry)
+        # What may be encrypted, or takes what is left, is for the caller to say.
+        self.entry.secret_field = 0
+        if self.entry.prefix_digits == 0:
+            self.entry.length_min = self.entry.length_max
+        if not iso_field_check(&self.entry):
+            raise SpecError(spec.place, "", "contradicts itself")
+
+    def read(self, bytes data not None, uint32_t offset, uint32_t end, str path not None, uint32_t base=0):
+        cdef iso_field entry = self.entry
+        cdef iso_slice slice
+        cdef iso_fault fault
+        cdef uint32_t at = offset
+        cdef uint32_t length
+        if end > <uint32_t>min(PyBytes_GET_SIZE(data), <Py_ssize_t>ISO_MESSAGE_SIZE_MAX) or offset > end:
+            raise ValueError(f"offset {offset} and end {end} are not inside the data ({len(data)} bytes)")
+        if entry.prefix_digits == 0 and self.spec.length_min != self.spec.length_max:
+            # It takes what is left.
+            length = _length_in_unit(&entry, end - offset)
+            if not self.spec.length_min <= length <= self.spec.length_max:
+                raise DecodeError("length", path, base + offset, expected=self.spec.expected(), got=str(length))
+            if length == 0:
+                return ("" if self.spec.type is str else b""), offset
+            entry.length_min = entry.length_max = <uint16_t>length
+        if iso_field_read(&entry, <const uint8_t *>PyBytes_AS_STRING(data), end, &at, &slice, &fault) != ISO_OK:
+            raise _fault_error(self.spec, fault.status, path, base + offset, base + fault.position, fault.length,
+                               data[fault.position] if fault.position < end else 0)
+        return _value_of(&entry, self.kind, <const uint8_t *>PyBytes_AS_STRING(data), &slice, True), at
+
+    def write(self, value, str path not None):
+        cdef iso_field entry = self.entry
+        cdef iso_value given
+        cdef uint32_t size = 0
+        cdef uint32_t position = 0
+        cdef iso_status status
+        cdef bytes characters
+        cdef bytes out
+        cdef uint32_t count
+        binary = self.kind == KIND_BYTES or self.kind == KIND_HEX
+        if binary:
+            if not isinstance(value, (bytes, bytearray, memoryview)):
+                raise EncodeError("type", path, expected="bytes", got=type(value).__name__)
+            characters = bytes(value)
+        else:
+            if isinstance(value, int) and not isinstance(value, bool):
+                if entry.content != ISO_CONTENT_N or not self.spec.fixed:
+                    raise EncodeError("type", path, "expected str; only numeric values of fixed length take an int")
+                if value < 0:
+                    raise EncodeError("content", path, "expected digits, got a negative number")
+                count = entry.length_max * (2 if self.spec.packed and entry.unit == ISO_UNIT_BYTES else 1)
+                value = str(value).zfill(count)
+            if not isinstance(value, str):
+                raise EncodeError("type", path, expected="str", got=type(value).__name__)
+            if self.spec.pad_side is not None:
+                value = _padded(self.spec, str(value))
+            characters = self._encoded(str(value), path)
+        if len(characters) > ISO_MESSAGE_SIZE_MAX:
+            raise EncodeError("length", path, expected=self.spec.expected(), got=f"more than {ISO_MESSAGE_SIZE_MAX}")
+        if entry.prefix_digits == 0 and self.spec.length_min != self.spec.length_max:
+            length = _length_in_unit(&entry, <uint32_t>len(characters)) if self.kind != KIND_HEX else len(characters)
+            if entry.packing != ISO_PACK_BYTES and entry.packing != ISO_PACK_HEX:
+                length = len(characters) if entry.unit == ISO_UNIT_DIGITS else len(characters) // 2
+            if not self.spec.length_min <= length <= self.spec.length_max:
+                raise EncodeError("length", path, expected=self.spec.expected(), got=str(length))
+            if length == 0:
+                return b""
+            entry.length_min = entry.length_max = <uint16_t>length
+        given.data = <const uint8_t *>PyBytes_AS_STRING(characters)
+        given.size = <uint32_t>len(characters)
+        given.as_wire = False
+        out = PyBytes_FromStringAndSize(NULL, iso_build_field_size(&entry, &given))
+        status = iso_field_write(&entry, &given, <uint8_t *>PyBytes_AS_STRING(out), <uint32_t>len(out), &size,
+                                 &position)
+        if status != ISO_OK:
+            raise _written_error(self.spec, status, path, position, given.size)
+        return out
+
+    cdef bytes _encoded(self, str value, str path):
+        try:
+            return value.encode(GB if self.kind == KIND_GB else "utf-8" if self.kind == KIND_UTF8
+                                else "latin-1" if self.kind in (KIND_LATIN1, KIND_EBCDIC) else "ascii")
+        except UnicodeEncodeError:
+            pass
+        if self.kind in (KIND_GB, KIND_UTF8, KIND_LATIN1, KIND_EBCDIC):
+            raise EncodeError("text", path, f"a character is not in {self.spec.encoding.upper()}")
+        raise EncodeError("content", path, f"expected {CONTENTS[self.spec.content]}")
+
+
+cdef uint32_t _length_in_unit(const iso_field *entry, uint32_t size):
+    """Length of a value that takes `size` bytes."""
+    if entry.packing == ISO_PACK_HEX:
+        return size if entry.unit == ISO_UNIT_DIGITS else size // 2
+    if entry.packing == ISO_PACK_BYTES:
+        return size * 2 if entry.unit == ISO_UNIT_NIBBLES else size
+    return size * 2 if entry.unit == ISO_UNIT_DIGITS else size
 
 
 # ---- TLV -----------------------------------------------------------------------------------------
 
+# Names of the tags in use, made once: all of one byte, and those of two that start with 9F, 5F or DF.
+cdef PyObject *_tag_names[1024]
 
-def tlv_decode(data, str path not None, uint32_t base):
-    cdef bytes buffer = bytes(data)
+
+cdef object _tag_name(const uint8_t *tag, uint32_t size):
+    cdef uint32_t at = 0xFFFF
+    if size == 1:
+        at = tag[0]
+    elif size == 2 and tag[1] < 0x80:
+        if tag[0] == 0x9F:
+            at = 256 + tag[1]
+        elif tag[0] == 0x5F:
+            at = 384 + tag[1]
+        elif tag[0] == 0xDF:
+            at = 512 + tag[1]
+    if at == 0xFFFF:
+        return PyBytes_FromStringAndSize(<const char *>tag, size).hex().upper()
+    if _tag_names[at] == NULL:
+        name = intern(PyBytes_FromStringAndSize(<const char *>tag, size).hex().upper())
+        Py_INCREF(name)
+        _tag_names[at] = <PyObject *>name
+    return <object>_tag_names[at]
+
+
+cdef int _raise_tlv(iso_status status, str path, uint32_t offset) except -1:
+    if status == ISO_E_TRUNCATED:
+        raise DecodeError("tlv", path, offset, "an object leaves the field", expected="BER-TLV objects",
+                          got="an object that is longer than what is left")
+    if status == ISO_E_CANONICAL:
+        raise DecodeError("canonical", path, offset, "a length in a longer form than it needs",
+                          expected="the shortest form of the length", got="a longer one")
+    raise DecodeError("tlv", path, offset, "not a BER-TLV object", expected="BER-TLV objects", got="something else")
+
+
+cdef bytes _tlv_bytes(data, str path, uint32_t base):
+    if type(data) is not bytes:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")
+        data = bytes(data)
+    if PyBytes_GET_SIZE(data) > ISO_MESSAGE_SIZE_MAX:
+        raise DecodeError("size", path, base, f"larger than {ISO_MESSAGE_SIZE_MAX} bytes")
+    return <bytes>data
+
+
+def tlv_decode(data, str path not None="tlv", uint32_t base=0):
+    cdef bytes buffer = _tlv_bytes(data, path, base)
     cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(buffer)
-    cdef uint32_t size
+    cdef uint32_t size = <uint32_t>PyBytes_GET_SIZE(buffer)
     cdef uint32_t offset = 0
     cdef iso_tlv found
     cdef iso_status status
     cdef list result = []
-    if PyBytes_GET_SIZE(buffer) > ISO_MESSAGE_SIZE_MAX:
-        raise DecodeError("size", path, base, f"larger than {ISO_MESSAGE_SIZE_MAX} bytes")
-    size = PyBytes_GET_SIZE(buffer)
     while offset < size:
         status = iso_tlv_next(start, size, &offset, &found)
         if status != ISO_OK:
-            detail = "an object leaves the field" if status == ISO_E_TRUNCATED else "not a BER-TLV object"
-            raise DecodeError("tlv", path, base + offset, detail)
+            _raise_tlv(status, path, base + offset)
         if found.tag_size:
             result.append((
-                buffer[found.tag_offset:found.tag_offset + found.tag_size].hex().upper(),
-                buffer[found.value_offset:found.value_offset + found.value_size],
+                _tag_name(start + found.tag_offset, found.tag_size),
+                PyBytes_FromStringAndSize(<const char *>start + found.value_offset, found.value_size),
             ))
     return result
 
 
-def tlv_encode(items, str path not None, uint32_t depth=0):
+def tlv_to_dict(data, str path not None="tlv", uint32_t base=0):
+    cdef bytes buffer = _tlv_bytes(data, path, base)
+    cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(buffer)
+    cdef uint32_t size = <uint32_t>PyBytes_GET_SIZE(buffer)
+    cdef uint32_t offset = 0
+    cdef uint32_t before
+    cdef iso_tlv found
+    cdef iso_status status
+    # An object of a card message has six or seven bytes: the dict need not grow.
+    cdef dict result = _presized_dict(min(size // 6, 64))
+    cdef Py_ssize_t count = 0
+    while offset < size:
+        before = offset
+        found.tag_size = 0
+        status = iso_tlv_next(start, size, &offset, &found)
+        if status != ISO_OK:
+            _raise_tlv(status, path, base + offset)
+        if found.tag_size == 0:
+            break
+        name = _tag_name(start + found.tag_offset, found.tag_size)
+        PyDict_SetItem(
+            result, name, PyBytes_FromStringAndSize(<const char *>start + found.value_offset, found.value_size))
+        count += 1
+        if PyDict_Size(result) != count:
+            raise DecodeError("duplicate", f"{path}.{name}", base + before, "a second object with this tag",
+                              expected="each tag once", got="a second object with this tag")
+    return result
+
+
+def tlv_encode(items, str path not None="tlv", uint32_t depth=0):
     cdef list parts = []
     cdef bytes tag
     cdef bytes content
     cdef bytes part
     cdef uint32_t used
-    if depth >= TLV_DEPTH_MAX:
-        raise EncodeError("tlv", path, f"more than {TLV_DEPTH_MAX} levels of objects")
-    if isinstance(items, dict):
+    if depth >= NESTING_MAX:
+        raise EncodeError("tlv", path, f"more than {NESTING_MAX} levels of objects")
+    if isinstance(items, Mapping):
         items = items.items()
     for item in items:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -563,49 +1481,22 @@ def tlv_encode(items, str path not None, uint32_t depth=0):
         place = f"{path}.{_shown(name)}"
         if not iso_tlv_tag_valid(<const uint8_t *>PyBytes_AS_STRING(tag), min(PyBytes_GET_SIZE(tag), 255)):
             raise EncodeError("tlv", place, "not a BER-TLV tag")
-        if isinstance(value, (dict, list, tuple)):
+        if isinstance(value, (Mapping, list, tuple)):
             content = tlv_encode(value, place, depth + 1)
         elif isinstance(value, (bytes, bytearray, memoryview)):
             content = bytes(value)
         else:
-            raise EncodeError("type", place, f"expected bytes, got {type(value).__name__}")
+            raise EncodeError("type", place, expected="bytes", got=type(value).__name__)
         if PyBytes_GET_SIZE(content) > 0xFFFF:
-            raise EncodeError("length", place, f"expected 0 to 65535 bytes, got {len(content)}")
+            raise EncodeError("length", place, expected="0 to 65535 bytes", got=str(len(content)))
         part = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(tag) + 3 + PyBytes_GET_SIZE(content))
         used = 0
-        if iso_tlv_write(<const uint8_t *>PyBytes_AS_STRING(tag), PyBytes_GET_SIZE(tag),
-                         <const uint8_t *>PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content),
-                         <uint8_t *>PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part), &used) != ISO_OK:
+        if iso_tlv_write(<const uint8_t *>PyBytes_AS_STRING(tag), <uint32_t>PyBytes_GET_SIZE(tag),
+                         <const uint8_t *>PyBytes_AS_STRING(content), <uint32_t>PyBytes_GET_SIZE(content),
+                         <uint8_t *>PyBytes_AS_STRING(part), <uint32_t>PyBytes_GET_SIZE(part), &used) != ISO_OK:
             raise AssertionError("iso_tlv_write refused what was checked above")
         parts.append(part[:used])
     return b"".join(parts)
-
-
-# ---- frames --------------------------------------------------------------------------------------
-
-
-def next_frame(bytearray buffer not None, uint32_t offset, uint32_t size_max):
-    cdef const uint8_t[:] view
-    cdef iso_frame found
-    cdef iso_status status
-    cdef Py_ssize_t size = len(buffer)
-    if not 1 <= size_max <= 0xFFFF:
-        raise ValueError(f"size_max {size_max} is outside 1..65535")
-    if offset > size:
-        raise ValueError(f"offset {offset} is past the end of the buffer ({size} bytes)")
-    if offset == size:
-        return None
-    view = buffer
-    status = iso_frame_len2(&view[offset], <uint32_t>(size - offset), size_max, &found)
-    if status == ISO_E_TRUNCATED:
-        return None
-    if status == ISO_E_EMPTY:
-        raise FrameError("empty", "a length prefix of 0")
-    if status == ISO_E_TOO_LONG:
-        announced = buffer[offset] << 8 | buffer[offset + 1]
-        raise FrameError("too_long", f"{announced} bytes announced, at most {size_max} are allowed")
-    assert status == ISO_OK
-    return offset + found.offset, found.size
 
 
 # ---- errors: off the hot path on purpose ---------------------------------------------------------
@@ -617,89 +1508,152 @@ cdef str _shown(key):
     return text if len(text) <= 8 or (len(text) <= 32 and text.isidentifier()) else "?"
 
 
-cdef int _packing(field) except -1:
-    if not field.packed:
-        return ISO_PACK_BYTES
-    if field.content == "z":
-        return ISO_PACK_TRACK_LEFT
-    return ISO_PACK_BCD_LEFT if field.encoding == "bcd_left" else ISO_PACK_BCD_RIGHT
+cdef object _with_source(Codec codec, bytes buffer, error):
+    error._source = _pleasant.source(codec, buffer)
+    return error
 
 
-cdef int _content(field) except -1:
-    if field.tlv:
-        return ISO_CONTENT_TLV
-    if field.encoding == "gbk":
-        return ISO_CONTENT_GBK
-    return {
-        "b": ISO_CONTENT_B,
-        "n": ISO_CONTENT_N,
-        "a": ISO_CONTENT_A,
-        "an": ISO_CONTENT_AN,
-        "ans": ISO_CONTENT_ANS,
-        "z": ISO_CONTENT_Z,
-        "xn": ISO_CONTENT_XN,
-    }[field.content]
+cdef str _shape(field, uint8_t byte):
+    """What kind of byte it is, without saying which."""
+    if field is not None and field.packed:
+        return "a nibble above 9"
+    if field is not None and field.encoding.startswith("cp"):
+        return "another character"
+    if 48 <= byte <= 57:
+        return "a digit"
+    if 65 <= byte <= 90 or 97 <= byte <= 122:
+        return "a letter"
+    if byte == 32:
+        return "a space"
+    if byte < 32 or byte == 127:
+        return "a control character"
+    return "punctuation" if byte < 128 else "a byte above 7F"
 
 
-cdef int _raise_decode_error(Codec codec, iso_status status, const iso_fault *fault) except -1:
+cdef object _fault_error(field, iso_status status, str path, uint32_t offset, uint32_t position, uint32_t length,
+                         uint8_t byte):
+    """The DecodeError for a fault inside one field. `field` is its ValueSpec."""
     cdef str code = iso_status_name(status).decode("ascii")
-    cdef uint32_t number = fault.field
-    place = "mti" if number == 0 else "bitmap" if number == 1 else str(number)
-    name = codec.definition.name
+    cdef str detail = ""
+    cdef str expected = field.expected()
+    cdef str got = ""
     if status == ISO_E_TRUNCATED:
-        detail = "the message ends inside the " + ("MTI" if number == 0 else "bitmap" if number == 1 else "field")
-    elif status == ISO_E_TRAILING:
-        place = "message"
-        plural = "byte is" if fault.length == 1 else "bytes are"
-        detail = f"{fault.length} {plural} left after the last field"
-    elif status == ISO_E_SIZE:
-        place = "message"
-        detail = f"larger than {ISO_MESSAGE_SIZE_MAX} bytes"
-    elif status == ISO_E_MTI:
-        detail = "expected four digits"
-    elif status == ISO_E_BITMAP and fault.length:
-        detail = f"bit 1 is set, but spec {name} has 64 fields and no secondary bitmap"
-    elif status == ISO_E_BITMAP:
-        detail = f"expected hexadecimal characters, found something else at byte {fault.position}"
-    elif status == ISO_E_UNDEFINED:
-        detail = f"bit {number} of the bitmap is set, but spec {name} does not define the field"
+        detail = "the message ends inside the field"
+        got = "less"
     elif status == ISO_E_PREFIX:
-        detail = "length prefix is not made of decimal digits"
+        _, form = PREFIXES[field.length_prefix]
+        expected = {"bcd": "a length in BCD digits", "ascii": "a length in ASCII digits",
+                    "ebcdic": "a length in EBCDIC digits"}.get(form, "a length in hexadecimal characters")
+        got = "something else"
+        detail = "length prefix is not made of " + expected.removeprefix("a length in ")
     elif status == ISO_E_LENGTH:
-        entry = &codec.table.fields[number]
-        if fault.length > entry.length_max:
-            detail = f"length prefix above the maximum of {entry.length_max}"
+        got = str(length)
+        if length > field.length_max:
+            detail = f"length prefix above the maximum of {field.length_max}"
+        elif length < field.length_min:
+            detail = f"length prefix below the minimum of {field.length_min}"
         else:
-            detail = f"length prefix below the minimum of {entry.length_min}"
+            detail = "the length ends inside a byte: expected an even number"
     elif status == ISO_E_CONTENT:
-        content = CONTENTS[codec.definition.by_number[number].content]
-        detail = f"expected {content}, found something else at byte {fault.position}"
+        expected = "hexadecimal characters" if field.encoding.startswith("hex") else CONTENTS[field.content]
+        got = f"{_shape(field, byte)} at byte {position}"
     elif status == ISO_E_TEXT:
-        detail = f"expected GBK text, found something else at byte {fault.position}"
+        expected = f"{field.encoding.upper()} text"
+        got = f"something else at byte {position}"
+    elif status == ISO_E_PAD:
+        expected = f"pad nibble {field.pad_nibble}"
+        got = f"another at byte {position}"
+    elif status == ISO_E_TRACK:
+        expected = "digits, one separator and digits, or a field that says the track is encrypted"
+        got = "neither"
     elif status == ISO_E_TLV:
-        detail = f"expected BER-TLV objects, found something else at byte {fault.position}"
+        expected = "BER-TLV objects"
+        got = f"something else at byte {position}"
+    elif status == ISO_E_CANONICAL:
+        expected = "the shortest form of each length"
+        got = f"a longer one at byte {position}"
+    elif status == ISO_E_DUPLICATE:
+        expected = "each tag once"
+        got = f"a second object with the same tag at byte {position}"
+    elif status == ISO_E_SIZE:
+        detail = f"larger than {ISO_MESSAGE_SIZE_MAX} bytes"
     else:
         raise AssertionError(f"iso_status {<int>status} has no message")
-    raise DecodeError(code, place, fault.offset, detail)
+    return DecodeError(code, path, offset, detail, expected=expected, got=got)
 
 
-cdef int _raise_encode_error(Codec codec, iso_status status, const iso_fault *fault) except -1:
-    cdef str code = iso_status_name(status).decode("ascii")
+cdef object _decode_error(Codec codec, uint32_t variant, bytes buffer, const iso_fault *fault):
+    cdef str code = iso_status_name(fault.status).decode("ascii")
     cdef uint32_t number = fault.field
-    if status == ISO_E_MTI:
-        raise EncodeError(code, "mti", "expected four digits")
+    cdef iso_status status = fault.status
+    cdef uint32_t size = <uint32_t>min(PyBytes_GET_SIZE(buffer), <Py_ssize_t>ISO_MESSAGE_SIZE_MAX + 1)
+    cdef str name = codec.definition.name
+    cdef str place = "mti" if number == 0 else "bitmap" if number == 1 else str(number)
+    if status == ISO_E_TRAILING:
+        plural = "byte is" if fault.length == 1 else "bytes are"
+        error = DecodeError(code, "message", fault.offset, f"{fault.length} {plural} left after the last field",
+                            expected="the end of the message", got=f"{fault.length} more bytes")
+    elif status == ISO_E_SIZE:
+        error = DecodeError(code, "message", 0, f"larger than {ISO_MESSAGE_SIZE_MAX} bytes",
+                            expected=f"at most {ISO_MESSAGE_SIZE_MAX} bytes", got=f"{PyBytes_GET_SIZE(buffer)}")
+    elif status == ISO_E_TRUNCATED and number < 2:
+        what = "MTI" if number == 0 else "bitmap"
+        error = DecodeError(code, place, fault.offset, f"the message ends inside the {what}",
+                            expected=f"the whole {what}", got=f"{size - fault.offset} bytes")
+    elif status == ISO_E_MTI:
+        error = DecodeError(code, place, fault.offset, "expected four digits", expected="four digits",
+                            got="something else")
+    elif status == ISO_E_BITMAP and fault.length:
+        error = DecodeError(
+            code, place, fault.offset, f"bit 1 is set, but spec {name} has 64 fields and no secondary bitmap",
+            expected="bit 1 not set", got="bit 1 set")
+    elif status == ISO_E_BITMAP:
+        error = DecodeError(code, place, fault.offset, expected="hexadecimal characters",
+                            got=f"{_shape(None, buffer[fault.position])} at byte {fault.position}")
+    elif status == ISO_E_UNDEFINED:
+        error = DecodeError(
+            code, place, fault.offset,
+            f"bit {number} of the bitmap is set, but spec {name} does not define the field" + (
+                f" for messages {codec.definition.variants[variant - 1].mti}"
+                if variant and number in <dict>codec.specs[0] else ""),
+            expected="bits of defined fields only", got=f"bit {number}")
+    else:
+        field = codec._field(variant, number)
+        error = _fault_error(field, status, place, fault.offset, fault.position, fault.length,
+                             buffer[fault.position] if fault.position < size else 0)
+        if status == ISO_E_TRUNCATED:
+            error.got = f"{size - fault.offset} bytes left, length prefix included"
+    return _with_source(codec, buffer, error)
+
+
+cdef object _written_error(field, iso_status status, str path, uint32_t position, uint32_t size):
+    """The EncodeError for one value. `field` is its ValueSpec."""
+    cdef str code = iso_status_name(status).decode("ascii")
     if status == ISO_E_LENGTH:
-        entry = &codec.table.fields[number]
-        if entry.packing != ISO_PACK_BYTES and entry.unit == ISO_UNIT_BYTES:
-            raise EncodeError(code, str(number), f"expected {codec._expected(number)} of two digits each, "
-                              f"got {fault.length} digits")
-        raise EncodeError(code, str(number), f"expected {codec._expected(number)}, got {fault.length}")
+        if field.packed and field.length_unit == "bytes":
+            return EncodeError(code, path, expected=f"{field.expected()} of two digits each", got=f"{size} digits")
+        return EncodeError(code, path, expected=field.expected(), got=str(size))
     if status == ISO_E_CONTENT:
-        content = CONTENTS[codec.definition.by_number[number].content]
-        raise EncodeError(code, str(number), f"expected {content}, found something else at position {fault.position}")
+        return EncodeError(code, path, f"expected {CONTENTS[field.content]}, found something else at position {position}",
+                           expected=CONTENTS[field.content], got=f"something else at position {position}")
     if status == ISO_E_TEXT:
-        raise EncodeError(code, str(number), f"expected GBK text, found something else at position {fault.position}")
-    if status == ISO_E_TLV:
-        raise EncodeError(code, str(number), f"expected BER-TLV objects, found something else at position "
-                          f"{fault.position}")
+        return EncodeError(code, path, expected=f"{field.encoding.upper()} text",
+                           got=f"something else at position {position}")
+    if status == ISO_E_TRACK:
+        return EncodeError(code, path, expected="digits, one separator (= or D), digits",
+                           got=f"something else at position {position}")
+    if status == ISO_E_TLV or status == ISO_E_CANONICAL:
+        return EncodeError(code, path, expected="BER-TLV objects with the shortest form of each length",
+                           got=f"something else at position {position}")
+    if status == ISO_E_DUPLICATE:
+        return EncodeError(code, path, expected="each tag once", got=f"a second one at position {position}")
     raise AssertionError(f"iso_status {<int>status} has no message")
+
+
+cdef object _encode_error(Codec codec, uint32_t variant, const iso_fault *fault):
+    if fault.status == ISO_E_MTI:
+        return EncodeError("mti", "mti", "expected four digits")
+    if fault.status == ISO_E_UNDEFINED:
+        _raise_undefined(codec, variant, fault.field)
+    return _written_error(codec._field(variant, fault.field), fault.status, str(fault.field), fault.position,
+                          fault.length)

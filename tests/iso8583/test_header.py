@@ -43,3 +43,44 @@ def test_a_response_swaps_the_addresses_only_where_there_are_any() -> None:
     assert HEADERS["tpdu"].turned(DATA[:5]) == bytes.fromhex("60 0001 0003")
     assert HEADERS["pos6"].turned(DATA[5:]) == DATA[5:]
     assert HEADERS["none"].turned(b"") == b""
+
+
+def test_a_cups_header_comes_apart_and_together() -> None:
+    given = (
+        bytes.fromhex("2e02") + b"0123" + b"00010000   " + b"49000000   " + bytes(4) + b"00000000" + b"\0" + b"00000"
+    )
+    found = header.parse_cups(given)
+    assert (found.destination, found.source, found.total, found.reject) == ("00010000", "49000000", 123, "00000")
+    assert header.build_cups(found) == given
+    hosted = header.build_cups(header.CupsHeader(destination="1", source="2", reject=None))
+    assert len(hosted) == 41 and header.parse_cups(hosted).reject is None
+
+
+@pytest.mark.parametrize("given", [b"", bytes(46), b"\x2e" + bytes(40), b"\x2e\x02" + b"\xff" * 44])
+def test_what_is_no_cups_header_is_refused(given: bytes) -> None:
+    with pytest.raises(iso8583.DecodeError) as caught:
+        header.parse_cups(given)
+    assert caught.value.path == "header"
+
+
+@pytest.mark.parametrize("part", [{"destination": "123456789012"}, {"version": "0202"}, {"reject": "é"}])
+def test_a_part_of_another_size_is_named(part: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(part))):
+        header.build_cups(header.CupsHeader(**({"destination": "1", "source": "2"} | part)))
+
+
+def test_the_total_length_of_a_cups_header_is_filled_in_and_checked() -> None:
+    spec = iso8583.load("unionpay_cups", header="cups")
+    front = header.build_cups(header.CupsHeader(destination="00010000", source="49000000"))
+    data = spec.encode({0: "0820", 11: "000001", 70: "301"}, header=front)
+    assert data[2:6] == f"{len(data):04d}".encode()
+    message = spec.decode(data)
+    assert header.parse_cups(message.header).total == len(data)
+    longer = spec.decode(message.patched({7: "1123101112"}))
+    assert header.parse_cups(longer.header).total == len(bytes(longer)) == len(data) + 10
+    reply = spec.decode(message.reply({39: "00"}))
+    assert header.parse_cups(reply.header).destination == "49000000"
+    with pytest.raises(iso8583.DecodeError) as caught:
+        spec.decode(data[:2] + b"9999" + data[6:])
+    assert (caught.value.code, caught.value.path, caught.value.offset) == ("header", "header", 2)
+    assert [finding.code for finding in spec.decode(data[:2] + b"99x9" + data[6:], strict=False).findings] == ["header"]

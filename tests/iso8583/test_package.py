@@ -1,10 +1,12 @@
 """The package as a whole."""
 
+import ast
 import doctest
 import importlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,52 @@ import pytest
 import iso8583
 
 ROOT = Path(__file__).parents[2]
-MODULES = ["", ".errors", ".header", ".masking", ".mti", ".tlv", ".track", ".framing"]
+FOLDER = Path(iso8583.__file__).parent
+MODULES = sorted(
+    ".".join(path.relative_to(FOLDER.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in FOLDER.rglob("*.py")
+    if path.name != "__main__.py"
+)
+STUBS = sorted(FOLDER.rglob("*.pyi"))
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_the_documentation_are_true(name: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"iso8583{name}"))
+    result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
+
+
+def documented(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+            yield node.name, text
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=lambda path: path.name)
+def test_examples_of_the_compiled_part_are_true(stub: Path) -> None:
+    """Its docstrings are in the stubs, where editors read them."""
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    for name, text in documented(ast.parse(stub.read_text(encoding="utf-8"))):
+        runner.run(parser.get_doctest(text, {}, name, str(stub), 0))
+    assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("name", ["codec", "frames"])
+def test_the_stubs_name_what_the_compiled_part_has(name: str) -> None:
+    module = importlib.import_module(f"iso8583._native.{name}")
+    tree = ast.parse((FOLDER / "_native" / f"{name}.pyi").read_text(encoding="utf-8"))
+    stated: dict[str, set[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            stated[node.name] = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+        elif isinstance(node, ast.FunctionDef):
+            stated[node.name] = set()
+    for thing, methods in stated.items():
+        found = getattr(module, thing)
+        assert not [method for method in methods if not hasattr(found, method)], thing
+        if isinstance(found, type):
+            public = {method for method in vars(found) if not method.startswith("_")}
+            assert public <= methods, f"{thing}: {sorted(public - methods)} are not in the stub"
 
 
 def test_every_public_name_exists() -> None:
@@ -38,8 +79,9 @@ def test_it_needs_nothing_but_the_standard_library() -> None:
     assert done.stdout.strip() == "['iso8583']"
 
 
-def test_a_missing_extension_is_one_clear_error() -> None:
-    code = "import sys; sys.modules['iso8583._native.codec'] = None; import iso8583"
+@pytest.mark.parametrize("part", ["codec", "frames"])
+def test_a_missing_extension_is_one_clear_error(part: str) -> None:
+    code = f"import sys; sys.modules['iso8583._native.{part}'] = None; import iso8583"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode != 0
     assert "the compiled part of iso8583 is missing; in a source checkout run: make build" in done.stderr

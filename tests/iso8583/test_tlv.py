@@ -44,6 +44,25 @@ def test_bad_bytes_are_refused_where_the_object_starts(data: str, offset: int) -
     assert (caught.value.code, caught.value.field, caught.value.offset) == ("tlv", "55", offset)
 
 
+def test_a_length_is_in_its_shortest_form() -> None:
+    for data in ("82 81 7F" + "00" * 127, "82 82 0080" + "00" * 128):
+        with pytest.raises(iso8583.DecodeError) as caught:
+            tlv.decode(bytes.fromhex(data))
+        assert caught.value.code == "canonical"
+
+
+def test_a_dict_has_each_tag_once() -> None:
+    data = bytes.fromhex("9F360201029A03261123DF8101009F1E00")
+    assert tlv.to_dict(data) == dict(tlv.decode(data))
+    assert tlv.to_dict(bytes.fromhex("000082010100")) == {"82": b"\x01"}
+    with pytest.raises(iso8583.DecodeError) as caught:
+        tlv.to_dict(bytes.fromhex("8201018201"), path="55")
+    assert caught.value.code == "tlv"
+    with pytest.raises(iso8583.DecodeError) as caught:
+        tlv.to_dict(bytes.fromhex("820101 9F3600 820102"), path="55", offset=100)
+    assert (caught.value.code, caught.value.path, caught.value.offset) == ("duplicate", "55.82", 106)
+
+
 def test_too_many_bytes_are_refused() -> None:
     with pytest.raises(iso8583.DecodeError) as caught:
         tlv.decode(bytes(65536))
@@ -68,4 +87,4 @@ def test_bad_objects_are_refused_with_their_path() -> None:
     ]:
         with pytest.raises(iso8583.EncodeError) as caught:
             tlv.encode(items, path="55")
-        assert (caught.value.code, caught.value.field) == (code, path)
+        assert (caught.value.code, caught.value.path) == (code, path)

@@ -1,0 +1,1 @@
+"""Drop-in replacements for other ISO 8583 packages. Nothing else of the library uses them."""
