@@ -318,7 +318,7 @@ def _read(spec: ValueSpec, data: bytes, offset: int, end: int, path: str, base: 
         value = _read_page(spec.encoding, raw)
         if not _content_is_sound(spec, value):
             raise fault("content", CONTENTS[spec.content])
-    if isinstance(value, bytes) and spec.layout is not None and spec.tlv:
+    if isinstance(value, bytes) and spec.layout is not None and spec.tlv and spec.encoding == "binary":
         code = _ber_fault(spec.layout, value)
         if code is not None:
             raise fault(code, "BER-TLV objects")
@@ -386,7 +386,8 @@ def _write(spec: ValueSpec, value: Value, path: str) -> bytes:
         raise fault("length", spec.expected(), str(length))
 
     if isinstance(value, bytes):
-        code = _ber_fault(spec.layout, value) if spec.layout is not None and spec.tlv else None
+        layout = spec.layout if spec.tlv and spec.encoding == "binary" else None
+        code = None if layout is None else _ber_fault(layout, value)
         if code is not None:
             raise fault(code, "BER-TLV objects")
     elif spec.encoding in _MULTIBYTE:

@@ -185,6 +185,9 @@ class ValueSpec:
             raise fail("length_unit", "only binary values count nibbles")
         if not 0 <= self.length_min <= self.length_max or not 1 <= self.length_max <= LENGTH_MAX:
             raise fail("length_max", f"expected 0 <= length_min <= length_max, 1 <= length_max <= {LENGTH_MAX}")
+        halves = self.length_unit == "nibbles" or (self.encoding.startswith("hex") and self.length_unit == "digits")
+        if halves and self.fixed and self.length_max % 2:
+            raise fail("length_max", "expected an even number: it counts half bytes")
         if self.length_prefix is not None:
             if self.length_prefix not in PREFIXES:
                 raise fail("length_prefix", f"expected one of {', '.join(PREFIXES)}")
@@ -200,6 +203,8 @@ class ValueSpec:
             self.fixed and self.type is str and len(self.pad_character) == 1 and self.pad_character.isascii()
         ):
             raise fail("pad_character", "expected one ASCII character, on a text field of fixed length")
+        if self.pad_side is not None and self.content == "n" and not self.pad_character.isdigit():
+            raise fail("pad_character", "expected a digit: the content is n")
         if self.pad_nibble not in ("0", "F"):
             raise fail("pad_nibble", "expected 0 or F")
         if self.encrypted_when is not None and self.content != "track2":
@@ -209,6 +214,8 @@ class ValueSpec:
         layouts = [self.layout, *(usage.layout for usage in self.usages)]
         if any(layout is not None and layout.kind == "ber_tlv" for layout in layouts) and self.type is not bytes:
             raise fail("layout", "only binary fields hold BER-TLV objects")
+        if self.packed and any(sub.encoding != "ascii" for layout in layouts if layout for sub in layout.subs):
+            raise fail("layout", "sub-fields of a packed field lie in its digits: their encoding is ascii")
         if self.sensitive == "icc" and not self.tlv:
             raise fail("sensitive", 'icc needs layout = "ber_tlv"')
 

@@ -368,7 +368,11 @@ def _layout(table: _Table, where: str, place: str, field: _Table) -> Layout | No
         return None
     inside = {"layout": table["layout"], "encoding": field.get("encoding")}
     subs = []
-    for key, entry in table.get("sub", {}).items():
+    entries = table.get("sub", {}).items()
+    if table["layout"] in ("positions", "bitmap"):
+        # In wire order, however the file has them: TOML puts inline tables before the others.
+        entries = sorted(entries, key=lambda item: int(item[0]) if item[0].isdecimal() else 0)
+    for key, entry in entries:
         at = f"{place}.sub.{key}"
         keys = _value(entry, where, at, inside)
         more = {name: entry[name] for name in _SUB_KEYS if name in entry}

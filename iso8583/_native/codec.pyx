@@ -1287,7 +1287,9 @@ cdef class ValueCodec:
             length = _length_in_unit(&entry, end - offset)
             if not self.spec.length_min <= length <= self.spec.length_max:
                 raise DecodeError("length", path, base + offset, expected=self.spec.expected(), got=str(length))
-            if length == 0:
+            if entry.packing == ISO_PACK_HEX and entry.unit == ISO_UNIT_DIGITS and length % 2:
+                raise DecodeError("length", path, base + offset, expected="whole bytes", got=f"{length} digits")
+            if length == 0 and entry.content != ISO_CONTENT_TRACK2:
                 return ("" if self.spec.type is str else b""), offset
             entry.length_min = entry.length_max = <uint16_t>length
         if iso_field_read(&entry, <const uint8_t *>PyBytes_AS_STRING(data), end, &at, &slice, &fault) != ISO_OK:
@@ -1325,12 +1327,19 @@ cdef class ValueCodec:
         if len(characters) > ISO_MESSAGE_SIZE_MAX:
             raise EncodeError("length", path, expected=self.spec.expected(), got=f"more than {ISO_MESSAGE_SIZE_MAX}")
         if entry.prefix_digits == 0 and self.spec.length_min != self.spec.length_max:
-            length = _length_in_unit(&entry, <uint32_t>len(characters)) if self.kind != KIND_HEX else len(characters)
-            if entry.packing != ISO_PACK_BYTES and entry.packing != ISO_PACK_HEX:
-                length = len(characters) if entry.unit == ISO_UNIT_DIGITS else len(characters) // 2
+            if self.kind == KIND_HEX:
+                length = len(characters) * 2 if entry.unit == ISO_UNIT_DIGITS else len(characters)
+            elif entry.packing == ISO_PACK_BYTES:
+                length = _length_in_unit(&entry, <uint32_t>len(characters))
+            elif entry.unit == ISO_UNIT_DIGITS:
+                length = len(characters)
+            elif len(characters) % 2:
+                raise EncodeError("length", path, expected="an even count of digits", got=str(len(characters)))
+            else:
+                length = len(characters) // 2
             if not self.spec.length_min <= length <= self.spec.length_max:
                 raise EncodeError("length", path, expected=self.spec.expected(), got=str(length))
-            if length == 0:
+            if length == 0 and entry.content != ISO_CONTENT_TRACK2:
                 return b""
             entry.length_min = entry.length_max = <uint16_t>length
         given.data = <const uint8_t *>PyBytes_AS_STRING(characters)
@@ -1642,9 +1651,11 @@ cdef object _written_error(field, iso_status status, str path, uint32_t position
     if status == ISO_E_TRACK:
         return EncodeError(code, path, expected="digits, one separator (= or D), digits",
                            got=f"something else at position {position}")
-    if status == ISO_E_TLV or status == ISO_E_CANONICAL:
-        return EncodeError(code, path, expected="BER-TLV objects with the shortest form of each length",
-                           got=f"something else at position {position}")
+    if status == ISO_E_TLV:
+        return EncodeError(code, path, expected="BER-TLV objects", got=f"something else at position {position}")
+    if status == ISO_E_CANONICAL:
+        return EncodeError(code, path, expected="the shortest form of each length",
+                           got=f"a longer one at position {position}")
     if status == ISO_E_DUPLICATE:
         return EncodeError(code, path, expected="each tag once", got=f"a second one at position {position}")
     raise AssertionError(f"iso_status {<int>status} has no message")

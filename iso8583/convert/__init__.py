@@ -1,8 +1,9 @@
 """Specs of other libraries, read and written: moov-io/iso8583, jPOS, pyiso8583.
 
-    >>> from iso8583 import convert
-    >>> definition = convert.read_text(xml, "jpos-xml", "iso87ascii.xml")       # doctest: +SKIP
-    >>> print(convert.write_text(definition, "moov-yaml"))                      # doctest: +SKIP
+    >>> from iso8583 import convert, specfile
+    >>> xml = convert.write_text(specfile.load_bundled("iso8583_1987_ascii"), "jpos-xml", flat=True)
+    >>> convert.read_text(xml, "jpos-xml", "mine.xml").by_number[2].sensitive
+    'pan'
 
 What one side says and the other cannot is refused, all of it at once and by name. What a spec says beyond the wire -
 for people, for logs, for replies - has no place in the other formats; :func:`left_out` names it before it is lost.

@@ -278,6 +278,40 @@ static void test_a_plan_has_room_for_all_fields(void)
     }
 }
 
+/* Packed fields of any number and size, odd and even, in one run: each nibble that counts is looked
+ * at and no pad is, in front of the place where the masks of a plan end and behind it. */
+static void test_every_nibble_of_a_long_run_counts(void)
+{
+    for (uint32_t digits = 1; digits <= 60; digits++) {
+        iso_spec spec;
+        iso_fault fault;
+        memset(&spec, 0, sizeof spec);
+        spec.field_max = 64;
+        for (uint32_t number = 2; number <= 30; number++) {
+            spec.fields[number] =
+                (iso_field){.packing = number % 3 ? ISO_PACK_BCD_LEFT : ISO_PACK_BCD_RIGHT,
+                            .content = ISO_CONTENT_N,
+                            .unit = ISO_UNIT_DIGITS,
+                            FIXED((uint16_t)(digits + number % 4))};
+        }
+        CHECK(iso_spec_check(&spec, &fault) == ISO_OK);
+        uint8_t message[10 + 29 * 40] = {0x02, 0x00, 0x7F, 0xFF, 0xFF, 0xFC};
+        uint32_t size = 10;
+        for (uint32_t number = 2; number <= 30; number++) {
+            size += bytes_of(&spec.fields[number], spec.fields[number].length_max);
+        }
+        uint8_t *const data = guard_copy(message, size);
+        CHECK(compare(&spec, data, size));
+        for (uint32_t at = 10; at < size; at++) {
+            for (uint32_t half = 0; half < 2; half++) {
+                data[at] = half ? 0x0A : 0xA0;
+                compare(&spec, data, size);
+            }
+            data[at] = 0;
+        }
+    }
+}
+
 int main(void)
 {
     RUN(test_valid_messages_are_seen_to_be_valid);
@@ -288,5 +322,6 @@ int main(void)
     RUN(test_every_set_of_fields);
     RUN(test_fixed_fields_larger_than_a_message_have_no_plan);
     RUN(test_a_plan_has_room_for_all_fields);
+    RUN(test_every_nibble_of_a_long_run_counts);
     return 0;
 }

@@ -1,4 +1,4 @@
-#include "check.h"
+#include "naive.h"
 
 static const uint8_t OBJECTS[] = {0x9F, 0x36, 0x02, 0x00, 0x2A, 0x00, 0x00, 0x82, 0x01, 0xFF};
 
@@ -99,19 +99,6 @@ static void test_only_the_shortest_form_of_a_length_is_canonical(void)
         const bool known = first < 0x80 || first == 0x81 || first == 0x82;
         CHECK(iso_tlv_next(data, sizeof data, &offset, &found) == (known ? ISO_OK : ISO_E_TLV));
     }
-}
-
-/* The size of the tag at data by the rule itself: bits 1-5 of the first byte all set mean that more
- * follow, bit 8 of each of those that it is not the last. 0: longer than four bytes. */
-static uint32_t naive_tag_size(const uint8_t *data, uint32_t size)
-{
-    uint32_t count = 1;
-    if ((data[0] & 0x1F) == 0x1F) {
-        do {
-            count++;
-        } while (count <= size && count <= 5 && (data[count - 1] & 0x80) != 0);
-    }
-    return count <= 4 && count <= size ? count : 0;
 }
 
 static void test_only_whole_tags_are_tags(void)
@@ -280,53 +267,6 @@ static void test_unusual_tags_are_limited_in_number(void)
     CHECK(iso_tlv_check(data, used, NULL, 0, 55, &index) == ISO_OK);
 }
 
-/* The check again, slowly: object after object, each compared with all before. */
-static iso_status naive_check(const uint8_t *data, uint32_t size, uint32_t field, uint32_t *index)
-{
-    uint32_t offset = 0;
-    uint32_t rare = 0;
-    iso_tlv objects[64];
-    uint32_t count = 0;
-    while (offset < size) {
-        iso_tlv *const found = &objects[count++];
-        uint32_t at = offset;
-        while (at < size && data[at] == 0) {
-            at++;
-        }
-        const iso_status status = iso_tlv_next(data, size, &offset, found);
-        *index = at;
-        if (status != ISO_OK) {
-            return status == ISO_E_TRUNCATED ? ISO_E_TLV : status;
-        }
-        if (found->tag_size == 0) {
-            break;
-        }
-        const uint8_t *const tag = data + found->tag_offset;
-        const bool usual =
-            found->tag_size == 1 ||
-            (found->tag_size == 2 && (tag[0] == 0x9F || tag[0] == 0x5F || tag[0] == 0xDF));
-        rare += usual ? 0 : 1;
-        if (rare > ISO_REPEATS_MAX) {
-            return ISO_E_TLV;
-        }
-        uint32_t number = 0;
-        for (uint32_t i = 0; i < found->tag_size; i++) {
-            number = number << 8 | tag[i];
-        }
-        bool may = false;
-        for (uint32_t i = 0; i < REPEAT_COUNT; i++) {
-            may = may || (REPEATS[i].tag == number && REPEATS[i].field == field);
-        }
-        for (uint32_t i = 0; i + 1 < count && !may; i++) {
-            if (objects[i].tag_size == found->tag_size &&
-                memcmp(data + objects[i].tag_offset, tag, found->tag_size) == 0) {
-                return ISO_E_DUPLICATE;
-            }
-        }
-    }
-    return ISO_OK;
-}
-
 static void test_random_objects_are_judged_as_the_naive_check_does(void)
 {
     static const uint8_t LOVED[] = {0x82, 0x9F, 0x36, 0xDF, 0x01, 0x81, 0x00,
@@ -357,7 +297,8 @@ static void test_random_objects_are_judged_as_the_naive_check_does(void)
         const uint32_t field = 54 + dice(&state) % 3;
         uint32_t expected = 0;
         uint32_t index = 0;
-        const iso_status status = naive_check(data, size, field, &expected);
+        const iso_status status =
+            naive_tlv_check(data, size, REPEATS, REPEAT_COUNT, field, &expected);
         CHECK(check_at_guard(noise, size, field, &index) == status);
         CHECK(status == ISO_OK || index == expected);
         seen[status]++;

@@ -99,9 +99,14 @@ ENCODE_ERRORS: list[tuple[dict[Any, Any], str]] = [
     ({0: "0200", 2: "1" * 20}, "field 2: expected 8 to 19 digits, got 20 [length]"),
     ({0: "0200", 52: "0102030405060708"}, "field 52: expected bytes, got str [type]"),
     ({0: "0200", 52: b"1"}, "field 52: expected 8 bytes, got 1 [length]"),
+    ({0: "0200", 55: b"\x9f"}, "field 55: expected BER-TLV objects, got something else at position 0 [tlv]"),
     (
-        {0: "0200", 55: b"\x9f"},
-        "field 55: expected BER-TLV objects with the shortest form of each length, got something else at position 0 [tlv]",
+        {0: "0200", 55: b"\x82\x81\x01\x00"},
+        "field 55: expected the shortest form of each length, got a longer one at position 0 [canonical]",
+    ),
+    (
+        {0: "0200", 55: b"\x82\x00\x95\x00\x82\x00"},
+        "field 55: expected each tag once, got a second one at position 4 [duplicate]",
     ),
     ({0: "0200", 55: "9F"}, "field 55: expected bytes, or a tree of sub-fields, got str [type]"),
     (

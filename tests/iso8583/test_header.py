@@ -1,5 +1,7 @@
 """TPDU and message header."""
 
+from dataclasses import replace
+
 import pytest
 
 import iso8583
@@ -66,7 +68,7 @@ def test_what_is_no_cups_header_is_refused(given: bytes) -> None:
 @pytest.mark.parametrize("part", [{"destination": "123456789012"}, {"version": "0202"}, {"reject": "é"}])
 def test_a_part_of_another_size_is_named(part: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(part))):
-        header.build_cups(header.CupsHeader(**({"destination": "1", "source": "2"} | part)))
+        header.build_cups(replace(header.CupsHeader(destination="1", source="2"), **part))  # type: ignore[arg-type]
 
 
 def test_the_total_length_of_a_cups_header_is_filled_in_and_checked() -> None:

@@ -932,9 +932,10 @@ def test_trees_have_a_greatest_depth() -> None:
     deepest = "55" + ".E1" * NESTING_MAX
     assert shape(caught.value) == ("depth", deepest, 50 + 2 * NESTING_MAX)
     assert [shape(fault) for fault in nested.check_tree(layout, data, path="55", base=50)] == [shape(caught.value)]
-    with pytest.raises(EncodeError) as refused:
-        nested.encode_tree(layout, tree, path="55")
-    assert (refused.value.code, refused.value.path) == ("tlv", deepest)
+    for wrong in (tree, {"E1": data[2:]}):
+        with pytest.raises(EncodeError) as refused:
+            nested.encode_tree(layout, wrong, path="55")
+        assert (refused.value.code, refused.value.path) == ("tlv", deepest)
 
 
 def test_a_bomb_of_templates_stays_bytes() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -184,10 +182,7 @@ def test_any_xml_is_a_spec_or_an_error(tokens: list[str], noise: bytes) -> None:
                 assert str(error).endswith("[spec]")
 
 
-@pytest.mark.parametrize("name", ["", ".moov", ".jpos", ".pyiso8583", "._common"])
-def test_docstring_examples(name: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"iso8583.convert{name}"))
-    assert result.attempted > 0 and result.failed == 0
+# ---- whole specs ----
 
 
 @pytest.mark.parametrize("format_name", FOREIGN)
@@ -351,6 +346,12 @@ def test_errors_name_the_file(tmp_path: Path, name: str) -> None:
     assert str(caught.value).startswith(f"{path}: ")
     if name != "mine.toml":
         assert "more than 1048576 bytes" in str(caught.value)
+
+
+@pytest.mark.parametrize("format_name", FOREIGN)
+def test_a_file_without_end_is_not_read_to_the_end(format_name: str) -> None:
+    with pytest.raises(SpecError, match=r"/dev/zero: more than 1048576 bytes"):
+        convert.read_file("/dev/zero", format_name)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:

@@ -241,6 +241,18 @@ def test_positions_in_a_field_of_variable_length_may_end_early() -> None:
     assert field.layout.subs[1].source == 'jPOS mine.xml 48.5: "id"'  # it was not called 2 there
 
 
+def test_more_positions_than_a_fixed_length_has_room_for_may_end_early() -> None:
+    inner = isofield(1, "IF_CHAR", 3) + isofield(2, "IF_CHAR", 2) + isofield(3, "IF_CHAR", 4)
+    field = packager(holder(43, "IFB_BINARY", 5, SUB, inner, 'emitBitmap="false"')).by_number[43]
+    assert field.layout is not None and [sub.optional for sub in field.layout.subs] == [True, True, True]
+
+
+def test_positions_start_behind_a_bitmap_that_is_not_emitted() -> None:
+    inner = isofield(1, "IFB_BITMAP", 8) + isofield(2, "IF_CHAR", 2, name="first")
+    field = packager(holder(48, "IFA_LLLCHAR", 9, SUB, inner, 'emitBitmap="false"')).by_number[48]
+    assert field.layout is not None and [sub.name for sub in field.layout.subs] == ["first"]
+
+
 def test_positions_in_packed_digits() -> None:
     inner = isofield(1, "IFA_NUMERIC", 2, name="entry mode") + isofield(2, "IFA_NUMERIC", 1, name="pin")
     definition = packager(holder(22, "IFB_NUMERIC", 3, SUB, inner, 'pad="true" emitBitmap="false"'))
@@ -368,6 +380,11 @@ def test_ber_tlv() -> None:
             holder(48, "IFE_LLLCHAR", 9, SUB, isofield(1, "IFB_BINARY", 1), 'emitBitmap="false"'),
             "",
             "48.class: it turns all that is inside into EBCDIC",
+        ),
+        (
+            holder(48, "IFA_LLLCHAR", 9, SUB, isofield(1, "IF_CHAR", 5), 'emitBitmap="false" headerLength="1"'),
+            "",
+            "48.headerLength: a header in front of sub-fields",
         ),
         (
             holder(22, "IFB_NUMERIC", 4, SUB, isofield(1, "IFB_NUMERIC", 8), 'emitBitmap="false"'),

@@ -188,6 +188,18 @@ def test_positions_in_a_value_of_variable_length_may_end_behind_the_first() -> N
     assert [sub.optional for sub in layout.subs] == [False, True]
 
 
+def test_a_binary_length_in_front_of_text_makes_the_whole_bytes() -> None:
+    subfields = {"1": entry("String", "ASCII", "BCD.LL", 9)}
+    field, _ = layout_of(read(f48=composite("ASCII.LLL", 99, subfields, tag={"sort": "StringsByInt"})), 48)
+    assert (field.content, field.encoding) == ("b", "binary")
+
+
+def test_long_numbers_are_written_as_text_because_a_go_int_cannot_hold_them() -> None:
+    number = entry("Numeric", "ASCII", "ASCII.Fixed", 18, padding=ZEROS)
+    written = moov.write(read(f3=number, f4={**number, "length": 19}))["fields"]
+    assert (written["3"]["type"], written["4"]["type"]) == ("Numeric", "String")
+
+
 def test_ber_tlv() -> None:
     subfields = {
         "9F02": entry("Hex", "Binary", "BerTLV", description="Amount, Authorised"),
@@ -219,6 +231,8 @@ def test_tags_of_fixed_size() -> None:
     assert (layout.kind, layout.tag_size, layout.tag_encoding, layout.value_prefix) == ("tlv", 2, "ascii", "ascii2")
     assert [sub.key for sub in layout.subs] == ["01", "12"]
     assert layout.unknown == "refuse"
+    skipping = {**tag, "skipUnknownTLVTags": True}  # without a prefix moov cannot skip
+    assert layout_of(read(f48=composite("ASCII.LLL", 999, {"1": value}, tag=skipping)), 48)[1].unknown == "refuse"
     keeping = {**tag, "skipUnknownTLVTags": True, "prefUnknownTLV": "ASCII.LL"}
     assert layout_of(read(f48=composite("ASCII.LLL", 999, {"1": value}, tag=keeping)), 48)[1].unknown == "keep"
 

@@ -131,7 +131,8 @@ def test_sensitive_fields_are_marked_because_pyiso8583_does_not() -> None:
 
 def test_pads_must_be_there_as_with_pyiso8583() -> None:
     definition = pyiso8583.read(PACKED)
-    assert (definition.by_number[2].encoding, definition.by_number[2].pad_strict) == ("bcd_right", True)
+    pan = definition.by_number[2]
+    assert (pan.content, pan.encoding, pan.length_max, pan.pad_strict) == ("n", "bcd_right", 19, True)
     assert (definition.by_number[22].encoding, definition.by_number[22].pad_nibble) == ("bcd_left", "F")
     assert definition.by_number[36].length_prefix == "bcd3"
     assert definition.by_number[61].length_unit == "nibbles"

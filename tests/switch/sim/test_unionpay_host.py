@@ -384,7 +384,8 @@ def test_facts_are_on_disk_before_the_answer(tmp_path: Path) -> None:
 def test_odd_fields_are_refused_and_do_not_hurt(tmp_path: Path) -> None:
     async def story() -> None:
         async with card_host(tmp_path / "u") as host, terminal_at(host) as terminal:
-            assert await terminal.purchase(1, 100, f35="1" * 37) == "30"
+            encrypted = {"f35": "1" * 37, "f53": "2610000000000000"}
+            assert await terminal.purchase(1, 100, **encrypted) == "30"
             assert await terminal.purchase(1, 100, f35=None, f2="12345678") == "30"
             assert await terminal.purchase(1, 100, f60="22") == "77"
             assert await terminal.purchase(1, 100, f55=b"") == "00"
