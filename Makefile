@@ -14,7 +14,7 @@ KEEP ?=
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h)
 
-.PHONY: help build demo test test-all check format bench bench-compare bench-instructions clean system
+.PHONY: help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
@@ -72,8 +72,12 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-test-all: test ## the core tier, then the demo as its own judge
+test-all: test ## the core tier, then the demo as its own judge, then a little fuzzing
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
+	@$(MAKE) --no-print-directory fuzz SECONDS=10
+
+fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer: make system)
+	@$(MAKE) --no-print-directory -s -C csrc fuzz SECONDS=$(SECONDS)
 
 bench: build ## what the codec, the machine and a MAC cost
 	@$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-only --benchmark-columns=min,median,ops --benchmark-group-by=group
@@ -89,7 +93,7 @@ system: ## Debian packages for the larger tiers (needs root); the core tier need
 	  missing=""; for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	  if [ -n "$$missing" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; fi; \
 	else echo "make system: not root on Debian; please install: $(SYSTEM_PACKAGES)"; fi
-SYSTEM_PACKAGES := gcc libc6-dev make valgrind
+SYSTEM_PACKAGES := gcc libc6-dev make valgrind clang libclang-rt-dev
 
 clean: ## remove what was built; .venv stays
 	@rm -rf build *.egg-info iso8583/_native/*.so iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built

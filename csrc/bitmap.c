@@ -24,6 +24,16 @@ iso_status iso_bitmap_read(iso_bitmap_form form, const uint8_t *data, uint32_t s
         *bits = __builtin_bswap64(iso_load64(data + offset));
         return ISO_OK;
     }
+    if (form == ISO_BITMAP_HEX) {
+        uint64_t bad = 0;
+        const uint64_t high = iso_hex_nibbles(iso_load64(data + offset), &bad);
+        const uint64_t low = iso_hex_nibbles(iso_load64(data + offset + 8), &bad);
+        if (ISO_LIKELY(bad == 0)) {
+            *bits = (uint64_t)__builtin_bswap32(iso_squeeze(high)) << 32 |
+                    __builtin_bswap32(iso_squeeze(low));
+            return ISO_OK;
+        }
+    }
     const uint8_t *const translate = characters_of(form);
     uint64_t found = 0;
     for (uint32_t i = 0; i < needed; i++) {

@@ -189,6 +189,11 @@ iso_status iso_content_check(iso_content content, const uint8_t *translate, cons
     return status;
 }
 
+bool iso_words_are_clean(const uint8_t *data, uint32_t size)
+{
+    return iso_digits_are_clean(data, size) || find_outside(IS_AN, data, 0, size) == ISO_NO_POSITION;
+}
+
 uint32_t iso_track2_find_bad(const uint8_t *translate, const uint8_t *characters, uint32_t count)
 {
     if (translate == NULL) {

@@ -95,6 +95,17 @@ int32_t iso_number_read(const uint8_t *data, uint32_t digits, iso_digits_form fo
         const int32_t low = iso_bcd_pair(data[1]);
         return low < 0 ? -1 : data[0] * 100 + low;
     }
+    if (form == ISO_FORM_ASCII && digits == 2) {
+        const uint32_t high = data[0] - (uint32_t)'0';
+        const uint32_t low = data[1] - (uint32_t)'0';
+        return high <= 9 && low <= 9 ? (int32_t)(high * 10 + low) : -1;
+    }
+    if (form == ISO_FORM_ASCII && digits == 3) {
+        const uint32_t high = data[0] - (uint32_t)'0';
+        const uint32_t middle = data[1] - (uint32_t)'0';
+        const uint32_t low = data[2] - (uint32_t)'0';
+        return high <= 9 && middle <= 9 && low <= 9 ? (int32_t)(high * 100 + middle * 10 + low) : -1;
+    }
     const uint32_t size = iso_number_size(digits, form);
     int32_t value = 0;
     for (uint32_t i = 0; i < size; i++) {
@@ -137,6 +148,16 @@ int32_t iso_number_read(const uint8_t *data, uint32_t digits, iso_digits_form fo
 void iso_number_write(uint8_t *out, uint32_t digits, iso_digits_form form, uint32_t value)
 {
     assert(digits >= 1 && digits <= ISO_PREFIX_DIGITS_MAX);
+    if (form == ISO_FORM_BCD && (digits == 2 || digits == 3) && value <= 999) {
+        const uint32_t hundreds = value / 100;
+        const uint32_t low = value % 100;
+        if (digits == 3) {
+            *out++ = (uint8_t)hundreds;
+        }
+        assert(digits == 3 || hundreds == 0);
+        *out = (uint8_t)(low + 6 * (low / 10));
+        return;
+    }
     uint32_t rest = value;
     for (uint32_t i = iso_number_size(digits, form); i > 0; i--) {
         switch (form) {

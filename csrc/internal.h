@@ -104,6 +104,19 @@ static inline uint64_t iso_bad_digits(uint64_t word)
     return (word | (word - ISO_BYTES(0x30)) | (word + ISO_BYTES(0x46))) & ISO_BYTES(0x80);
 }
 
+/* The eight values of upper-case or lower-case hexadecimal characters, one a byte; *bad is not 0 if one of them is
+ * something else. */
+static inline uint64_t iso_hex_nibbles(uint64_t word, uint64_t *bad)
+{
+    const uint64_t upper = word & ~((word & ISO_BYTES(0x40)) >> 1); /* a..f to A..F, digits stay */
+    const uint64_t letters = (upper & ISO_BYTES(0x40)) >> 6;
+    /* Letters 41..46 to 3A..3F: one range with the digits, of which letters, and only they, are the upper part. */
+    const uint64_t even = upper - letters * 7;
+    *bad |= (word | (even - ISO_BYTES(0x30)) | (even + ISO_BYTES(0x40))) & ISO_BYTES(0x80);
+    *bad |= ((even + ISO_BYTES(0x46)) >> 7 ^ letters) & ISO_BYTES(1);
+    return even - ISO_BYTES(0x30);
+}
+
 /* Four bytes to the eight nibbles they hold, in order, one a byte. */
 static inline uint64_t iso_spread(uint32_t packed)
 {
@@ -165,7 +178,9 @@ enum {
     ISO_SHAPE_GENERAL = 0,
     ISO_SHAPE_DIGITS = 1,    /* fixed, packed, an even number of digits */
     ISO_SHAPE_PRINTABLE = 2, /* fixed, printable ASCII */
-    ISO_SHAPE_BYTES = 3      /* fixed, binary */
+    ISO_SHAPE_BYTES = 3,     /* fixed, binary */
+    ISO_SHAPE_NUMBER = 4,    /* fixed, ASCII digits */
+    ISO_SHAPE_WORDS = 5      /* fixed, ASCII letters, digits and spaces */
 };
 
 /* digits.c ------------------------------------------------------------------------------------- */
@@ -210,6 +225,9 @@ const uint8_t *iso_charset_encoder(iso_charset charset);
  * turns bytes as transmitted into characters. Not for ISO_CONTENT_TLV. */
 iso_status iso_content_check(iso_content content, const uint8_t *translate, const uint8_t *data,
                              uint32_t size, uint32_t *index);
+
+/* Is every character a letter, a digit or a space? Quick when all are digits, as reference numbers mostly are. */
+bool iso_words_are_clean(const uint8_t *data, uint32_t size);
 
 /* Index of the first character that cannot stand in track 2 (digits, one = or D, digits), `count`
  * if the separator is missing, or ISO_NO_POSITION. `translate` as above. */

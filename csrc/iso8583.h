@@ -281,6 +281,8 @@ typedef struct iso_plan {
     uint8_t count;          /* fields */
     uint8_t step_count;     /* >= 1 */
     uint8_t variable_count; /* slices that iso_plan_run fills */
+    uint8_t track2_first;   /* fields whose content is track 2; 0: none */
+    uint8_t track2_last;
     uint8_t numbers[ISO_FIELD_MAX]; /* of the present fields, ascending */
     iso_place places[ISO_TABLE_SIZE];
     iso_step steps[ISO_FIELD_MAX];

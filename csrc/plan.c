@@ -16,7 +16,7 @@ enum {
 enum {
     PREFIX_BCD_PAIR, /* one byte, two digits */
     PREFIX_BCD_FOUR, /* two bytes, three or four digits */
-    PREFIX_ANY
+    PREFIX_ANY       /* by its form */
 };
 
 typedef struct plan_builder {
@@ -122,6 +122,10 @@ bool iso_plan_make(const iso_spec *spec, const uint64_t present[ISO_BITMAPS_MAX]
             const iso_field *const field = &spec->fields[number];
             iso_place *const place = &plan->places[number];
             plan->numbers[plan->count++] = (uint8_t)number;
+            if (field->content == ISO_CONTENT_TRACK2) {
+                plan->track2_first = plan->track2_first == 0 ? (uint8_t)number : plan->track2_first;
+                plan->track2_last = (uint8_t)number;
+            }
             place->step = (uint8_t)(builder.step - plan->steps);
             place->at = (uint16_t)run;
             if (field->prefix_digits != 0) {
@@ -186,14 +190,14 @@ static inline bool piece_is_sound(const iso_plan *plan, const iso_check *check, 
 static bool tracks_are_sound(const iso_plan *plan, const uint8_t *data, uint32_t fields_offset,
                              const iso_slice *variables)
 {
-    for (uint32_t i = 0; i < plan->count; i++) {
-        const iso_field *const field = &plan->spec->fields[plan->numbers[i]];
-        if (field->content != ISO_CONTENT_TRACK2) {
+    for (uint32_t number = plan->track2_first; number <= plan->track2_last; number++) {
+        const iso_field *const field = &plan->spec->fields[number];
+        if (plan->places[number].kind == ISO_PLACE_ABSENT || field->content != ISO_CONTENT_TRACK2) {
             continue;
         }
         const uint32_t other = field->secret_field;
         const bool known = other != 0 && plan->places[other].kind != ISO_PLACE_ABSENT;
-        const iso_slice track = iso_plan_slice(plan, variables, fields_offset, plan->numbers[i]);
+        const iso_slice track = iso_plan_slice(plan, variables, fields_offset, number);
         const iso_slice secret = known ? iso_plan_slice(plan, variables, fields_offset, other)
                                        : (iso_slice){0, 0, 0};
         if (!iso_track2_is_sound(field, data, &track, &plan->spec->fields[other],
@@ -287,7 +291,7 @@ bool iso_plan_run(const iso_plan *plan, const uint8_t *data, uint32_t size, uint
     if (ISO_UNLIKELY(offset != size)) {
         return false;
     }
-    return !plan->spec->has_track2 ||
+    return plan->track2_first == 0 ||
            tracks_are_sound(plan, data, fields_offset, variables - plan->variable_count);
 }
 

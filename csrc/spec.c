@@ -85,9 +85,18 @@ static uint8_t shape_of(const iso_field *field)
     if (field->packing != ISO_PACK_BYTES || field->unit != ISO_UNIT_BYTES) {
         return ISO_SHAPE_GENERAL;
     }
-    return field->content == ISO_CONTENT_ANS ? ISO_SHAPE_PRINTABLE
-           : field->content == ISO_CONTENT_B ? ISO_SHAPE_BYTES
-                                             : ISO_SHAPE_GENERAL;
+    switch (field->content) {
+    case ISO_CONTENT_ANS:
+        return ISO_SHAPE_PRINTABLE;
+    case ISO_CONTENT_AN:
+        return ISO_SHAPE_WORDS;
+    case ISO_CONTENT_N:
+        return ISO_SHAPE_NUMBER;
+    case ISO_CONTENT_B:
+        return ISO_SHAPE_BYTES;
+    default:
+        return ISO_SHAPE_GENERAL;
+    }
 }
 
 /* Is there a bit for this field, and not one that announces a bitmap? */

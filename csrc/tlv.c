@@ -111,38 +111,48 @@ static bool may_repeat(const uint8_t *tag, uint32_t tag_size, const iso_repeat *
     return false;
 }
 
+/* The shape of nearly every object in a card message: one or two bytes of tag, one of length, not there before.
+ * Returns the offset of the first that is anything else, `size` if there is none. */
+static uint32_t skip_usual(const uint8_t *data, uint32_t size, uint32_t from,
+                           uint64_t seen[SEEN_COUNT / 64])
+{
+    size_t offset = from;
+    while (offset + 3 <= size) {
+        const uint32_t first = data[offset];
+        uint32_t bit = first;
+        uint32_t length = data[offset + 1];
+        size_t next = offset + 2;
+        if ((first & 0x1F) == 0x1F) {
+            bit = seen_base((uint8_t)first);
+            if (bit == 0 || length >= 0x80) {
+                break;
+            }
+            bit += length; /* the second byte of the tag */
+            length = data[offset + 2];
+            next = offset + 3;
+        } else if (first == 0) {
+            break;
+        }
+        next += length;
+        const uint64_t before = seen[bit / 64];
+        const uint64_t mask = UINT64_C(1) << (bit % 64);
+        if (length >= 0x80 || next > size || (before & mask) != 0) {
+            break;
+        }
+        seen[bit / 64] = before | mask;
+        offset = next;
+    }
+    return (uint32_t)offset;
+}
+
 iso_status iso_tlv_check(const uint8_t *data, uint32_t size, const iso_repeat *repeats,
                          uint32_t repeat_count, uint32_t field, uint32_t *index)
 {
-    bool seen[SEEN_COUNT] = {false};
+    uint64_t seen[SEEN_COUNT / 64] = {0}; /* bits: bytes would take longer to clear than to use */
     uint32_t rare = 0;
     uint32_t offset = 0;
     while (offset < size) {
-        /* The shape of nearly every object in a card message: one or two bytes of tag, one of
-         * length, not there before. The first that is anything else goes the long way below. */
-        const uint8_t *at = data + offset;
-        const uint8_t *const end = data + size;
-        while (end - at >= 3) {
-            uint32_t bit = at[0];
-            uint32_t head = 2;
-            if ((bit & 0x1F) == 0x1F) {
-                bit = seen_base(at[0]);
-                if (bit == 0 || (at[1] & 0x80u) != 0) {
-                    break;
-                }
-                bit += at[1];
-                head = 3;
-            } else if (bit == 0) {
-                break;
-            }
-            const uint32_t length = at[head - 1];
-            if ((length & 0x80) != 0 || end - at < (ptrdiff_t)(head + length) || seen[bit]) {
-                break;
-            }
-            seen[bit] = true;
-            at += head + length;
-        }
-        offset = (uint32_t)(at - data);
+        offset = skip_usual(data, size, offset, seen);
         if (offset == size) {
             break;
         }
@@ -168,8 +178,8 @@ iso_status iso_tlv_check(const uint8_t *data, uint32_t size, const iso_repeat *r
         }
         bool again;
         if (bit != 0) {
-            again = seen[bit];
-            seen[bit] = true;
+            again = (seen[bit / 64] >> (bit % 64) & 1u) != 0;
+            seen[bit / 64] |= UINT64_C(1) << (bit % 64);
         } else if (++rare > ISO_REPEATS_MAX) {
             /* Walking again for each would cost a peer's square of our time. */
             *index = object.tag_offset;

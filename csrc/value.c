@@ -344,6 +344,21 @@ uint32_t iso_build_field_size(const iso_field *field, const iso_value *value)
     }
 }
 
+/* The characters of a fixed field that are its bytes as transmitted. */
+static bool shape_is_clean(uint8_t shape, const uint8_t *data, uint32_t size)
+{
+    switch (shape) {
+    case ISO_SHAPE_PRINTABLE:
+        return iso_printable_is_clean(data, size);
+    case ISO_SHAPE_WORDS:
+        return iso_words_are_clean(data, size);
+    case ISO_SHAPE_NUMBER:
+        return iso_digits_are_clean(data, size);
+    default:
+        return shape == ISO_SHAPE_BYTES;
+    }
+}
+
 iso_status iso_field_put(const iso_field *field, const iso_value *value, uint8_t *out,
                          uint32_t capacity, uint32_t *size, uint32_t *position)
 {
@@ -366,8 +381,7 @@ iso_status iso_field_put(const iso_field *field, const iso_value *value, uint8_t
                 *size = count / 2;
                 return ISO_OK;
             }
-        } else if (capacity >= count &&
-                   (field->shape == ISO_SHAPE_BYTES || iso_printable_is_clean(value->data, count))) {
+        } else if (capacity >= count && shape_is_clean(field->shape, value->data, count)) {
             memcpy(out, value->data, count);
             *size = count;
             return ISO_OK;

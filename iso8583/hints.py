@@ -48,7 +48,7 @@ _STREAM_LENGTHS: Final[tuple[tuple[str, int, Callable[[bytes], int | None]], ...
     ("a 4-byte length", 4, lambda head: int.from_bytes(head, "big")),
     ("a length of 4 BCD digits", 2, lambda head: int(head.hex()) if head.hex().isdecimal() else None),
 )
-_MTI: Final = re.compile("[0-2][1-8][0-4][0-5]")  # a type that somebody sends
+_MTI: Final = re.compile("[0-2][1-8][0-4][0-5]")
 _ALL_SOUND: Final = "read so, the whole message is sound"
 _ASCII_TO_EBCDIC: Final = bytes(range(256)).decode("latin-1").encode("cp037")
 _EBCDIC_TO_ASCII: Final = bytes(range(256)).decode("cp037").encode("latin-1")
@@ -65,9 +65,10 @@ class _Message(Protocol):
 class Reader(Protocol):
     """What is needed of a ``Spec``; this module stands below it."""
 
-    definition: Any
-    header: Any
-
+    @property
+    def definition(self) -> Any: ...
+    @property
+    def header(self) -> Any: ...
     def decode(self, data: bytes, /) -> Any: ...
 
 
@@ -106,14 +107,23 @@ def causes(spec: Reader, data: bytes, error: DecodeError) -> list[str]:
     return [str(cause) for cause in _ranked(spec, data, error)]
 
 
+def is_in_use(mti: str) -> bool:
+    """Somebody sends messages of this type. If not, the bytes are most likely no MTI.
+
+    >>> is_in_use("0200"), is_in_use("3032")
+    (True, False)
+    """
+    return _MTI.fullmatch(mti) is not None
+
+
 def bytes_around(data: bytes, error: DecodeError) -> str:
     """The lines of a hex dump around an error, the place marked: card data, if there is any.
 
     >>> print(bytes_around(bytes(range(48)), DecodeError("length", "2", 18)))
-      0000  00 01 02 03 04 05 06 07  08 09 0A 0B 0C 0D 0E 0F
-    > 0010  10 11 12 13 14 15 16 17  18 19 1A 1B 1C 1D 1E 1F
+         0  00 01 02 03 04 05 06 07  08 09 0A 0B 0C 0D 0E 0F
+    >   16  10 11 12 13 14 15 16 17  18 19 1A 1B 1C 1D 1E 1F
                   ^^
-      0020  20 21 22 23 24 25 26 27  28 29 2A 2B 2C 2D 2E 2F
+        32  20 21 22 23 24 25 26 27  28 29 2A 2B 2C 2D 2E 2F
     """
     marked = min(error.offset, len(data)) // DUMP_WIDTH * DUMP_WIDTH
     lines = []
@@ -123,9 +133,9 @@ def bytes_around(data: bytes, error: DecodeError) -> str:
             text = row[:8].hex(" ").upper()
             if len(row) > 8:
                 text += "  " + row[8:].hex(" ").upper()
-            lines.append(f"{'>' if start == marked else ' '} {start:04X}  {text}".rstrip())
+            lines.append(f"{'>' if start == marked else ' '}{start:5}  {text}".rstrip())
         if start == marked:
-            column = error.offset - marked
+            column = min(error.offset, len(data)) - marked
             lines.append(" " * (8 + 3 * column + (column > 7)) + "^^")
     return "\n".join(lines)
 
@@ -144,7 +154,7 @@ class _Reading:
     @property
     def fields(self) -> int:
         # A type that nobody sends is not worth more than none.
-        if self.message is None or not _MTI.fullmatch(self.message.mti):
+        if self.message is None or not is_in_use(self.message.mti):
             return 0
         return len(self.message)
 
@@ -216,6 +226,8 @@ def _ranked(spec: Reader, data: bytes, error: DecodeError) -> list[_Cause]:
         return []  # and too much to try anything with
     case = _Case(spec, data, error)
     base = case.read(case.body)
+    if error.path != "header" and (base.error is None or base.error.path != error.path):
+        return []  # inside a field whose length is sound, or behind the first fault: nothing here tests such stories
     # From the outside in: what is wrong further out makes everything further in look wrong.
     for search in (_whole, _front, _start, _bits, _behind, _fields, _other_specs, _usual):
         search(case, base)
@@ -325,12 +337,12 @@ def _total(case: _Case) -> None:
         return
     total, size = int(digits), len(case.data)
     if total > size:
-        missing = f"{total - size} of the bytes that the header announces are missing"
-        case.found.append(_Cause(FURTHER, f"the message seems to be cut off: {missing}"))
+        text = f"the message seems to be cut off: {total - size} of the bytes that the header announces are missing"
     elif case.data[total : total + 1] == case.data[:1]:
-        case.found.append(_Cause(FURTHER, "another message seems to follow"))
+        text = "another message seems to follow: cut the stream with Framer"
     else:
-        case.found.append(_Cause(FURTHER, f"{size - total} bytes follow that the header does not announce"))
+        text = f"{size - total} bytes follow that the header does not announce"
+    case.found.append(_Cause(SOUND if case.data[0] == case.header.size else FURTHER, text))
 
 
 def _start(case: _Case, base: _Reading) -> None:
@@ -371,7 +383,7 @@ def _mti(form: str, body: bytes) -> str | None:
         text = raw.hex()
     else:
         text = (raw.translate(_EBCDIC_TO_ASCII) if form == "ebcdic" else raw).decode("latin-1")
-    return text if _MTI.fullmatch(text) else None
+    return text if is_in_use(text) else None
 
 
 def _mti_bytes(form: str, digits: str) -> bytes:
@@ -608,15 +620,15 @@ def _too_long(case: _Case, base: _Reading, field: FieldSpec) -> None:
 def _stories(fields: list[FieldSpec]) -> Iterator[_Story]:
     """What is worth trying with these fields."""
     prefixes = sorted({entry.length_prefix for entry in fields if entry.length_prefix is not None})
-    for own in sorted({PREFIXES[name][1] for name in prefixes}):
-        for other in _FORMS:
-            if other != own:
-                yield _form_story(own, other)
     for own in prefixes:
         digits, form = PREFIXES[own]
         wider = [name for name in _prefix_names(form, digits) if _prefix_size(name) != _prefix_size(own)]
         for other in wider[:2]:
             yield _width_story(own, other)
+    for own in sorted({PREFIXES[name][1] for name in prefixes}):
+        for other in _FORMS:
+            if other != own:
+                yield _form_story(own, other)
     yield _Story("length", "counts bytes, spec says digits", _counts_digits, _as_bytes)
     yield _Story("length", "counts digits, spec says bytes", _counts_bytes_of_digits, _as_digits)
     yield _Story("length", "counts hexadecimal digits, spec says bytes", _counts_bytes, _as_nibbles)
@@ -763,7 +775,7 @@ def _has_form(form: str) -> Callable[[FieldSpec], bool]:
 def _read_as(name: str, entry: FieldSpec, data: bytes, at: int) -> Iterator[bytes]:
     """What stands there is a prefix of another name."""
     found = _prefix_read(name, data, at)
-    if found is not None:
+    if found is not None and found[0] > 0:  # an empty field fits nearly everywhere
         yield from _with_prefix(entry, found[0], data[:at], data[at + found[1] :])
 
 
@@ -810,7 +822,8 @@ def _as_characters(entry: FieldSpec, data: bytes, at: int) -> Iterator[bytes]:
     codec = "utf-8" if entry.encoding == "utf8" else "gb18030"
     # No character has more than four bytes. What is cut at the end, or is not text, comes after those that count.
     text = data[start : start + 4 * length].decode(codec, "replace")[:length] if length > 0 else ""
-    yield from _with_prefix(entry, len(text.encode(codec, "replace")), data[:at], data[start:])
+    if text and len(text) == length:
+        yield from _with_prefix(entry, len(text.encode(codec, "replace")), data[:at], data[start:])
 
 
 def _as_whole(entry: FieldSpec, data: bytes, at: int) -> Iterator[bytes]:
@@ -929,20 +942,21 @@ def _usual(case: _Case, base: _Reading) -> None:
     """Causes that such an error often has, when the bytes are silent."""
     code, number = case.error.code, case.error.field
     texts = []
-    if code == "truncated" and base.fields > GAIN_MIN and not any(cause.weight > POSSIBLE for cause in case.found):
-        case.found.append(_Cause(FURTHER, "the message seems to be cut off: is the end still in the stream?"))
+    if code == "truncated" and base.fields > GAIN_MIN:
+        if not any(cause.weight > POSSIBLE for cause in case.found):
+            case.found.append(_Cause(FURTHER, "the message seems to be cut off: is the end still in the stream?"))
     elif code == "truncated":
         texts.append("the message is cut off: a read from a stream may end anywhere, collect whole frames with Framer")
+    if code == "content":
+        texts.append(f"the peer's field {number} has another content or encoding than the spec says")
+    if code == "length":
+        texts.append(f"length_max of field {number} is too small for this peer")
     if code in ("truncated", "trailing", "prefix", "length", "content", "text", "tlv"):
         texts.append("a field in front of this one has another length than the spec says")
     if code == "undefined":
         texts.append(f"the peer sends a field that the spec leaves out: add [field.{number}] in a spec that extends it")
     if code in ("undefined", "bitmap", "mti"):
         texts.append("the bytes do not start with the MTI: something stands in front of it, or something is missing")
-    if code == "content":
-        texts.append(f"the peer's field {number} has another content or encoding than the spec says")
-    if code == "length":
-        texts.append(f"length_max of field {number} is too small for this peer")
-    if code in ("undefined", "bitmap", "mti", "truncated", "prefix"):
+    if code in ("undefined", "bitmap", "mti", "truncated", "prefix") and base.fields <= GAIN_MIN:
         texts.append("it is a message of another spec")
     case.found.extend(_Cause(POSSIBLE, text) for text in texts)

@@ -59,9 +59,13 @@ static void test_every_bit_alone_is_the_field_that_the_standard_counts(void)
 static void test_every_byte_at_every_place_is_a_hex_digit_or_named(void)
 {
     for (uint32_t form = ISO_BITMAP_HEX; form < FORM_COUNT; form++) {
-        uint8_t zeros[16];
-        memset(zeros, form == ISO_BITMAP_HEX ? '0' : 0xF0, sizeof zeros);
-        for (uint32_t place = 0; place < 16; place++) {
+        uint8_t others[16];
+        for (uint32_t place = 0; place < 32; place++) {
+            /* Among zeros, and among the highest digit there is. */
+            const bool zeros = place < 16;
+            const uint8_t zero = form == ISO_BITMAP_HEX ? '0' : 0xF0;
+            const uint8_t highest = form == ISO_BITMAP_HEX ? 'f' : 0x86;
+            memset(others, zeros ? zero : highest, sizeof others);
             for (uint32_t byte = 0; byte < 256; byte++) {
                 static const uint8_t EBCDIC_DIGITS[] = {0xF0, 0xF1, 0xF2, 0xF3, 0xF4, 0xF5,
                                                         0xF6, 0xF7, 0xF8, 0xF9, 0xC1, 0xC2,
@@ -74,16 +78,18 @@ static void test_every_byte_at_every_place_is_a_hex_digit_or_named(void)
                         byte == EBCDIC_DIGITS[i] || (i > 9 && byte == EBCDIC_DIGITS[i] - 0x40u);
                     digit = (form == ISO_BITMAP_HEX ? ascii : ebcdic) ? (int32_t)i : digit;
                 }
-                uint8_t *const data = guard_copy(zeros, 16);
-                data[place] = (uint8_t)byte;
+                uint8_t *const data = guard_copy(others, 16);
+                data[place % 16] = (uint8_t)byte;
                 uint64_t read = 7;
                 uint32_t position = 77;
                 const iso_status status =
                     iso_bitmap_read((iso_bitmap_form)form, data, 16, 0, &read, &position);
                 if (digit < 0) {
-                    CHECK(status == ISO_E_BITMAP && position == place && read == 7);
+                    CHECK(status == ISO_E_BITMAP && position == place % 16 && read == 7);
                 } else {
-                    CHECK(status == ISO_OK && read == (uint64_t)digit << (60 - 4 * place));
+                    const uint32_t shift = 60 - 4 * (place % 16);
+                    const uint64_t rest = zeros ? 0 : ~(UINT64_C(15) << shift);
+                    CHECK(status == ISO_OK && read == (rest | (uint64_t)digit << shift));
                 }
             }
         }

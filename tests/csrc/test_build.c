@@ -280,6 +280,44 @@ static void test_wire_values_are_copied_unchanged(void)
 /* ---- tracks that may be encrypted -------------------------------------------------------------
  */
 
+/* Values of fields that are not present may be anything, also those that tell secrets. */
+static void test_a_field_that_is_not_there_tells_nothing(void)
+{
+    const iso_spec spec = make_table(64, ISO_FORM_BCD, ISO_BITMAP_BINARY);
+    for (uint32_t as_wire = 0; as_wire < 2; as_wire++) {
+        draft given = {{0}, {{0}}};
+        put(&given, F_TRACK, "\x04\xAA\xAA", 3, true);
+        put(&given, F_SECURITY, as_wire ? "\x10\0\0\0\0\0\0\0" : "1000000000000000",
+            as_wire ? 8 : 16, as_wire == 1);
+        given.present[0] &= ~iso_bit(F_SECURITY);
+        uint8_t out[64];
+        uint32_t size = 0;
+        iso_fault fault;
+        CHECK(build(&spec, &given, out, sizeof out, &size, &fault) == ISO_E_TRACK);
+    }
+}
+
+/* It may be shorter than the place that is looked at. */
+static void test_a_short_field_tells_nothing(void)
+{
+    iso_spec spec = make_table(64, ISO_FORM_BCD, ISO_BITMAP_BINARY);
+    iso_fault fault;
+    spec.fields[F_SECURITY] = (iso_field){PLAIN(N), PREFIX(ASCII, 1, 0, 9)};
+    CHECK(iso_spec_check(&spec, &fault) == ISO_OK);
+    for (uint32_t length = 0; length < 5; length++) {
+        draft given = {{0}, {{0}}};
+        put(&given, F_TRACK_E, "12=34", 5, false);
+        put(&given, F_SECURITY, (const char *)guard_copy((const uint8_t *)"99999", length), length,
+            false);
+        uint8_t out[64];
+        uint32_t size = 0;
+        CHECK(build(&spec, &given, out, sizeof out, &size, &fault) == ISO_OK);
+        put(&given, F_TRACK_E, "12?34", 5, false);
+        CHECK(build(&spec, &given, out, sizeof out, &size, &fault) ==
+              (length > 2 ? ISO_OK : ISO_E_TRACK));
+    }
+}
+
 static iso_status build_track(const char *track, uint32_t track_size, bool track_as_wire,
                               const char *security, bool security_as_wire, iso_fault *fault)
 {
@@ -392,6 +430,8 @@ int main(void)
     RUN(test_undefined_fields_are_refused);
     RUN(test_wrong_values_are_refused_with_their_place);
     RUN(test_wire_values_are_copied_unchanged);
+    RUN(test_a_field_that_is_not_there_tells_nothing);
+    RUN(test_a_short_field_tells_nothing);
     RUN(test_a_track_must_be_one_unless_field_53_says_that_it_is_encrypted);
     RUN(test_a_copied_track_is_looked_at_again_when_field_53_has_changed);
     RUN(test_damaged_values_are_refused_or_make_a_message);

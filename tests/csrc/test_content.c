@@ -99,6 +99,22 @@ static void test_the_first_wrong_byte_is_named(void)
     CHECK(index == 2);
 }
 
+static void test_words_are_letters_digits_and_spaces(void)
+{
+    for (uint32_t size = 0; size < 20; size++) {
+        for (uint32_t place = 0; place < size; place++) {
+            for (uint32_t byte = 0; byte < 256; byte++) {
+                uint8_t data[20];
+                memset(data, byte % 2 ? 'x' : '5', sizeof data);
+                data[place] = (uint8_t)byte;
+                CHECK(iso_words_are_clean(guard_copy(data, size), size) ==
+                      in_class(ISO_CONTENT_AN, (uint8_t)byte, false));
+            }
+        }
+    }
+    CHECK(iso_words_are_clean(guard_copy(NULL, 0), 0));
+}
+
 static void test_nothing_is_always_allowed(void)
 {
     for (uint32_t content = ISO_CONTENT_B; content < ISO_CONTENT_TLV; content++) {
@@ -299,6 +315,7 @@ int main(void)
 {
     RUN(test_every_byte_is_in_exactly_the_classes_of_the_standard);
     RUN(test_the_first_wrong_byte_is_named);
+    RUN(test_words_are_letters_digits_and_spaces);
     RUN(test_nothing_is_always_allowed);
     RUN(test_a_signed_amount_is_a_letter_and_digits);
     RUN(test_all_65536_pairs_are_gbk_or_not);

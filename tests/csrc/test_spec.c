@@ -238,8 +238,9 @@ static void test_a_variable_field_has_room_in_its_prefix(void)
  * and without, everything comes out the same. */
 static void test_the_shape_of_a_field_changes_nothing_but_the_time(void)
 {
-    static const uint8_t CONTENTS[] = {ISO_CONTENT_B,   ISO_CONTENT_N,      ISO_CONTENT_N,
-                                       ISO_CONTENT_ANS, ISO_CONTENT_TRACK2, ISO_CONTENT_XN};
+    static const uint8_t CONTENTS[] = {ISO_CONTENT_B,      ISO_CONTENT_N,   ISO_CONTENT_N,
+                                       ISO_CONTENT_AN,     ISO_CONTENT_ANS, ISO_CONTENT_A,
+                                       ISO_CONTENT_TRACK2, ISO_CONTENT_XN};
     uint32_t state = 5;
     uint32_t shaped = 0;
     for (uint32_t round = 0; round < 100000; round++) {

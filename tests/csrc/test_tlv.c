@@ -98,6 +98,13 @@ static void test_only_the_shortest_form_of_a_length_is_canonical(void)
         data[2] = 0xFF;
         const bool known = first < 0x80 || first == 0x81 || first == 0x82;
         CHECK(iso_tlv_next(data, sizeof data, &offset, &found) == (known ? ISO_OK : ISO_E_TLV));
+        /* The same in a field, behind a tag of one byte and of two. */
+        uint32_t index = 77;
+        CHECK(iso_tlv_check(data, sizeof data, NULL, 0, 1, &index) == (known ? ISO_OK : ISO_E_TLV));
+        static uint8_t two[0x10010] = {0x9F, 0x36};
+        two[2] = (uint8_t)first;
+        two[3] = 0xFF;
+        CHECK(iso_tlv_check(two, sizeof two, NULL, 0, 1, &index) == (known ? ISO_OK : ISO_E_TLV));
     }
 }
 
