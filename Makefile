@@ -72,9 +72,10 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-test-all: test ## the core tier, then the demo as its own judge, then a little fuzzing
+test-all: test ## the core tier, then the demo as its own judge, then a little fuzzing, then the wheel
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
+	@$(MAKE) --no-print-directory wheel
 
 fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer: make system)
 	@$(MAKE) --no-print-directory -s -C csrc fuzz SECONDS=$(SECONDS)
@@ -88,6 +89,22 @@ bench-compare: build ## the codec next to the others on PyPI, interleaved; JSON=
 bench-instructions: build ## what a message costs in instructions, against benchmarks/budget.toml (needs valgrind)
 	@$(BIN)/python -m benchmarks.instructions
 
+# The wheel is made as a stranger's pip makes it: from the sdist alone, in an environment of its own. An old SOURCES.txt
+# would hide what the sdist lacks.
+WHEEL := $(VENV)/wheel
+.PHONY: wheel
+wheel: $(STAMP) ## sdist and manylinux wheel into dist/, tried in a fresh environment with nothing beside it
+	@echo "building sdist and wheel …"
+	@rm -rf dist $(WHEEL) *.egg-info && mkdir -p $(WHEEL)
+	@{ $(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')" && \
+	  $(BIN)/python -m pip wheel --no-deps --wheel-dir $(WHEEL) dist/*.tar.gz && \
+	  PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist $(WHEEL)/*.whl && \
+	  $(BIN)/python -m venv --without-pip $(WHEEL)/venv && \
+	  $(BIN)/python -m pip --python $(WHEEL)/venv/bin/python install --no-index --no-deps dist/*.whl; \
+	} >$(WHEEL)/log 2>&1 || { tail -n 30 $(WHEEL)/log >&2; exit 2; }
+	@cd / && $(abspath $(WHEEL))/venv/bin/python -I $(CURDIR)/tests/wheel/smoke.py
+	@ls dist/*
+
 system: ## Debian packages for the larger tiers (needs root); the core tier needs none
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  missing=""; for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
@@ -96,5 +113,5 @@ system: ## Debian packages for the larger tiers (needs root); the core tier need
 SYSTEM_PACKAGES := gcc libc6-dev make valgrind clang libclang-rt-dev
 
 clean: ## remove what was built; .venv stays
-	@rm -rf build *.egg-info iso8583/_native/*.so iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built
+	@rm -rf build dist *.egg-info iso8583/_native/*.so iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

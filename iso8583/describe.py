@@ -1,27 +1,199 @@
-"""A message as an aligned table for people; masked unless asked otherwise."""
+"""Messages for people: an aligned table, the differences of two. Masked unless asked otherwise.
+
+What may be seen is decided here for every sub-field on its own: a field that nobody marked may hold one that is marked,
+and the same field means different things in different messages.
+"""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from iso8583 import codes, masking, mti, tlv
-from iso8583.header import REQUIREMENTS, parse
-from iso8583.message import Message
+from iso8583 import codes, masking, mti, nested
+from iso8583._native import Message
+from iso8583.errors import DecodeError
+from iso8583.header import APPLICATIONS, REQUIREMENTS, parse, parse_cups
+from iso8583.spec import FieldSpec, Layout, ValueSpec
 
-VALUE_WIDTH_MAX: Final = 72  # columns; longer values go on in the next line, complete
+WIDTH: Final = 100  # columns, where no terminal says its own
+COLUMN_WIDTH_MIN: Final = 16
+OPEN_KINDS: Final = (None, "public")
+
+_PAINTED: Final = re.compile("\x1b\\[[0-9]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A field, or a sub-field of one.
+
+    Attributes:
+        path: ``"55"``, ``"55.9F26"``, ``"62.3[1]"``.
+        key: The last step of the path, without a number in brackets.
+        spec: None for a tag that the spec does not know.
+        kind: What hides it: a key of ``masking.KINDS``, its field's if it has none itself.
+        value: As decoded, without regard to sub-fields.
+        parts: Its sub-fields; empty if it has none, or they cannot be read.
+        label: Chinese.
+        repeats: One of several with the same key.
+    """
+
+    path: str
+    key: str
+    spec: ValueSpec | None
+    kind: str | None
+    value: str | bytes
+    parts: tuple[Part, ...]
+    label: str
+    repeats: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.spec.name if self.spec is not None else ""
+
+    @property
+    def hides(self) -> bool:
+        """Something of it must not be seen."""
+        if self.parts:
+            return any(part.hides for part in self.parts)
+        if self.kind == "icc":
+            # A tag that nobody knows may be anything; and damage turns tags into others.
+            return self.key in masking.TAGS or not (self.name or codes.emv_tag(self.key))
+        return self.kind not in OPEN_KINDS
+
+    def shown(self, *, unmask: bool = False) -> str:
+        """The value as it may be seen."""
+        if unmask or not self.hides:
+            return printable(self.value if isinstance(self.value, str) else self.value.hex().upper())
+        if self.parts:
+            return masking.hidden(len(self.value), "character" if isinstance(self.value, str) else "byte")
+        if isinstance(self.value, str):
+            return printable(masking.mask_text(self.kind, self.value))
+        return masking.mask_bytes(self.kind, self.value)
+
+    def meaning(self, *, unmask: bool = False) -> str:
+        """What the code in it means; empty for what is hidden."""
+        if self.hides and not unmask:
+            return ""
+        if self.spec is not None and self.spec.codes and isinstance(self.value, str):
+            return codes.meaning(self.spec.codes, self.value)
+        return ""
+
+    def bits(self, *, unmask: bool = False) -> list[codes.Code]:
+        """What the bits of an EMV object say."""
+        if isinstance(self.value, str) or "." not in self.path or (self.hides and not unmask):
+            return []
+        return codes.explain_bits(self.key, self.value)
+
+
+def parts_of(message: Message) -> list[Part]:
+    """The fields of a message, in wire order, with everything inside them."""
+    return [_field_part(message, number) for number in message if number]
+
+
+def _field_part(message: Message, number: int) -> Part:
+    field: FieldSpec = message.field(number)
+    value = message[number]
+    path = str(number)
+
+    def look(wanted: str) -> Any:
+        # Never in a circle: only fields without usages are looked into.
+        head, _, rest = wanted.partition(".")
+        try:
+            return None if rest and message.field(head).usages else message.get(wanted)
+        except (DecodeError, KeyError):
+            return None
+
+    layout, usage = nested.layout_of(field, message.mti, look, value)
+    kind = usage.sensitive if usage is not None and usage.sensitive else field.sensitive
+    label = usage.label if usage is not None and usage.label else field.label
+    parts: tuple[Part, ...] = ()
+    if layout is not None:
+        start, size = message.span(number)
+        data, base, step = nested.inside(field, value, bytes(message)[start : start + size], start)
+        try:
+            tree = nested.decode_tree(layout, data, path=path, base=base, step=step, mti=message.mti, look=look)
+        except DecodeError:
+            tree = {}
+        parts = tuple(_sub_parts(message, layout, tree, path, kind, look))
+    return Part(path, path, field, kind if parts else _unread(field, kind), value, parts, label)
+
+
+def _unread(spec: ValueSpec, kind: str | None) -> str | None:
+    """What hides a value whose sub-fields are not known: they might be hidden, if one could tell them apart."""
+    return "private" if kind in (*OPEN_KINDS, "icc") and _may_hide(spec, kind) else kind
+
+
+def _may_hide(spec: ValueSpec, kind: str | None) -> bool:
+    layouts = [(spec.layout, kind), *((usage.layout, usage.sensitive or kind) for usage in spec.usages)]
+    for layout, inner in layouts:
+        for sub in () if layout is None else layout.subs:
+            if (sub.sensitive or inner) not in OPEN_KINDS or _may_hide(sub, sub.sensitive or inner):
+                return True
+        if layout is not None and inner not in OPEN_KINDS:
+            return True
+    return False
+
+
+def _sub_parts(
+    message: Message, layout: Layout, tree: nested.Tree, path: str, outer: str | None, look: nested.Look
+) -> Iterator[Part]:
+    known: dict[str, Any] = {}
+
+    def look_around(wanted: str) -> Any:
+        return known.get(wanted) or look(wanted)
+
+    for key, found in tree.items():
+        sub = layout.by_key.get(key)
+        for index, value in enumerate(found if isinstance(found, list) else [found], 1):
+            at = f"{path}.{key}[{index}]" if isinstance(found, list) else f"{path}.{key}"
+            flat = value
+            if isinstance(value, dict):
+                flat = message.get(at, b"")
+            known[at] = flat
+            usage = None
+            inner = None
+            if sub is not None:
+                if sub.name:
+                    known[f"{path}.{sub.name}"] = flat
+                inner, usage = nested.layout_of(sub, message.mti, look_around, flat)
+            kind = (usage and usage.sensitive) or (sub and sub.sensitive) or outer
+            label = (usage and usage.label) or (sub and sub.label) or ""
+            parts: tuple[Part, ...] = ()
+            if isinstance(value, dict) and inner is not None:
+                parts = tuple(_sub_parts(message, inner, value, at, kind, look_around))
+            if sub is not None and not parts:
+                kind = _unread(sub, kind)
+            if not label and layout.kind == "ber_tlv" and (tag := codes.emv_tag(key)) is not None:
+                label = str(tag)
+            yield Part(at, key, sub, kind, flat, parts, label, isinstance(found, list))
+
+
+# ---- rows ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a header, a field (``path`` "55") or a TLV object in it ("55.9F26")."""
+    """One line: a header, the MTI, a field or something in it.
+
+    Attributes:
+        path: ``"tpdu"``, ``"header"``, ``"0"``, ``"55"``, ``"55.9F26"``.
+        length: In digits, characters or bytes of the value.
+        value: As it may be seen.
+        meaning: What the value says; empty if nobody knows.
+        label: What the field is, in Chinese.
+        depth: 0 for fields.
+    """
 
     path: str
     name: str
     length: str
     value: str
     meaning: str = ""
+    label: str = ""
+    depth: int = 0
 
 
 def rows(message: Message, *, unmask: bool = False) -> list[Row]:
@@ -30,85 +202,349 @@ def rows(message: Message, *, unmask: bool = False) -> list[Row]:
     Args:
         unmask: Show PANs, tracks, PIN blocks and keys. For test data and for people who may see them.
     """
-    result = _header_rows(message)
+    result = header_rows(message)
     result.append(Row("0", "mti", "4", message.mti, mti.describe(message.mti)))
-    for number in message:
-        if number == 0:
-            continue
-        field = message.spec.fields[number]
-        value = message[number]
-        meaning = codes.meaning(field.codes, value) if field.codes else ""
-        if field.tlv:
-            result.append(Row(str(number), field.name, str(len(value)), "", field.label))
-            result.extend(_tlv_rows(number, field.sensitive, value, unmask=unmask))
-            continue
-        if unmask:
-            text = value if isinstance(value, str) else value.hex().upper()
-        else:
-            text = message.masked(number)
-        result.append(Row(str(number), field.name, str(len(value)), text, meaning or field.label))
+    for part in parts_of(message):
+        result.extend(_part_rows(message, part, unmask=unmask, depth=0))
     return result
 
 
-def _header_rows(message: Message) -> list[Row]:
-    if not message.header:
+def _part_rows(message: Message, part: Part, *, unmask: bool, depth: int) -> Iterator[Row]:
+    meaning = part.meaning(unmask=unmask) or (amount(message, part) if depth == 0 else "")
+    value = part.shown(unmask=unmask)
+    if part.parts and (isinstance(part.value, bytes) or (part.hides and not unmask)):
+        value = ""  # what is in it follows
+    yield Row(part.path, part.name, str(len(part.value)), value, meaning, part.label, depth)
+    # A processing code says in one line what its three parts say in three.
+    if not part.meaning(unmask=unmask):
+        for sub in part.parts:
+            yield from _part_rows(message, sub, unmask=unmask, depth=depth + 1)
+
+
+_AMOUNTS: Final = {"4": "49", "5": "50", "6": "51"}  # field -> field of its currency
+
+
+def amount(message: Message, part: Part) -> str:
+    """``"12.50 CNY"`` for an amount whose currency the message says.
+
+    >>> from iso8583 import load
+    >>> spec = load("unionpay_pos")
+    >>> message = spec.decode(spec.encode({0: "0200", 4: 1250, 49: "156"}))
+    >>> amount(message, parts_of(message)[0])
+    '12.50 CNY'
+    """
+    if not part.name.startswith("amount") or not isinstance(part.value, str) or not part.value.isdecimal():
+        return ""
+    found = message.get(_AMOUNTS.get(part.path, ""))
+    currency = codes.currency(found) if isinstance(found, str) else None
+    if currency is None or currency.exponent is None:
+        return ""
+    digits = str(int(part.value)).zfill(currency.exponent + 1)
+    whole = len(digits) - currency.exponent
+    return f"{digits[:whole]}.{digits[whole:]} {currency.alpha}" if currency.exponent else f"{digits} {currency.alpha}"
+
+
+def header_rows(message: Message) -> list[Row]:
+    """What stands in front of the MTI."""
+    header = message.header
+    layout = message.spec.header
+    if len(header) != layout.size or not header:
         return []
-    tpdu, pos = parse(message.header, message.spec.header)
+    if layout.total_at is not None:
+        try:
+            cups = parse_cups(header)
+        except DecodeError as error:
+            return [Row("header", "", str(layout.size), masking.hidden(layout.size), error.detail)]
+        meaning = f"version {cups.version}, total {cups.total}"
+        if cups.reject is not None:
+            meaning += f", reject code {cups.reject}"
+        value = f"to {cups.destination} from {cups.source}"
+        return [Row("header", "", str(layout.size), printable(value), printable(meaning))]
+    tpdu, pos = parse(header, layout)
     result = []
     if tpdu is not None:
-        text = f"{tpdu.id} to {tpdu.destination} from {tpdu.origin}"
-        result.append(Row("tpdu", "", "5", text))
+        result.append(Row("tpdu", "", "5", f"{tpdu.id} to {tpdu.destination} from {tpdu.origin}"))
     if pos is not None:
         text = f"{pos.application}{pos.version}{pos.status}{pos.requirement}{pos.reserved}"
-        required = REQUIREMENTS.get(pos.requirement, "unknown")
-        result.append(Row("header", "", "6", text, f"requirement {pos.requirement}: {required}"))
+        required = f"requirement {pos.requirement}: {REQUIREMENTS.get(pos.requirement, 'unknown')}"
+        application = APPLICATIONS.get(pos.application)
+        result.append(Row("header", "", "6", text, f"{application}; {required}" if application else required))
     return result
 
 
-def _tlv_rows(number: int, sensitive: str | None, data: bytes, *, unmask: bool) -> list[Row]:
-    names = codes.load_codes("emv_tags") if sensitive == "icc" else {}
-    result = []
-    for tag, value in tlv.decode(data, path=str(number)):
-        text = value.hex().upper() if unmask else masking.mask_tag(sensitive, tag, value)
-        known = names.get(tag)
-        meaning = f"{known.zh} {known.en}" if known else ""
-        result.append(Row(f"{number}.{tag}", "", str(len(value)), text, meaning))
-    return result
+def title(message: Message) -> str:
+    """``"0200 financial request"``."""
+    return f"{message.mti} {mti.describe(message.mti)}" if message.mti else "no MTI"
 
 
-def table(message: Message, *, unmask: bool = False) -> str:
-    """The rows as aligned text: field, name, length, value, meaning. Chinese characters count as two columns."""
-    lines = rows(message, unmask=unmask)
-    heads = Row("field", "name", "length", "value", "")
-    path_width = max(_width(row.path) for row in [heads, *lines])
-    name_width = max(_width(row.name) for row in [heads, *lines])
-    indent = " " * (path_width + name_width + 12)
-    value_width = min(VALUE_WIDTH_MAX, max(_width(row.value) for row in [heads, *lines]))
-    output = []
-    for row in [heads, *lines]:
-        parts = _wrap(row.value, VALUE_WIDTH_MAX)
-        start = f"{_pad(row.path, path_width)}  {_pad(row.name, name_width)}  {row.length:>6}  "
-        output.append(f"{start}{_pad(parts[0], value_width)}  {row.meaning}".rstrip())
-        output.extend(indent + part for part in parts[1:])
-    return "\n".join(output)
+# ---- differences ---------------------------------------------------------------------------------
 
 
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field or sub-field that two messages do not have in common.
+
+    Attributes:
+        path, name: Of the field.
+        left, right: The values as they may be seen; None where there is none.
+        note: What the values do not show: that a hidden part differs, or the bytes on the wire only.
+        label: Chinese.
+    """
+
+    path: str
+    name: str
+    left: str | None
+    right: str | None
+    note: str = ""
+    label: str = ""
+
+    @property
+    def sign(self) -> str:
+        return "+" if self.left is None else "-" if self.right is None else "~"
 
 
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
+def differences(left: Message, right: Message, *, unmask: bool = False) -> list[Difference]:
+    """What is different, field by field; inside a field sub-field by sub-field. Empty: the bytes are the same."""
+    found = []
+    if left.header != right.header:
+        found.append(_different("header", "", left.header.hex(" ").upper(), right.header.hex(" ").upper()))
+    if left.mti != right.mti:
+        found.append(_different("0", "mti", title(left), title(right)))
+    olds = {part.path: part for part in parts_of(left)}
+    news = {part.path: part for part in parts_of(right)}
+    for path in sorted({*olds, *news}, key=int):
+        old, new = olds.get(path), news.get(path)
+        inside = list(_compared(old, new, unmask=unmask))
+        found.extend(inside)
+        if not inside and left.raw(int(path)) != right.raw(int(path)):
+            assert old is not None
+            assert new is not None
+            note = "the values are equal, the bytes on the wire are not: a pad, or the form of a length"
+            found.append(_difference(old, new, note, unmask=unmask))
+    if not found and bytes(left) != bytes(right):
+        found.append(Difference("message", "", "", "", "the values are equal, the bytes on the wire are not"))
+    return found
 
 
-def _wrap(text: str, width: int) -> list[str]:
-    lines = [""]
-    used = 0
-    for character in text:
-        step = _width(character)
-        if used + step > width:
-            lines.append("")
-            used = 0
-        lines[-1] += character
-        used += step
-    return lines
+def _different(path: str, name: str, left: str, right: str) -> Difference:
+    return Difference(path, name, left, right)
+
+
+def _compared(old: Part | None, new: Part | None, *, unmask: bool) -> Iterator[Difference]:
+    if old is not None and new is not None:
+        if old.value == new.value:
+            return
+        if old.parts and new.parts:
+            inside: list[Difference] = []
+            olds = {part.path: part for part in old.parts}
+            news = {part.path: part for part in new.parts}
+            for path in [*olds, *(path for path in news if path not in olds)]:
+                inside.extend(_compared(olds.get(path), news.get(path), unmask=unmask))
+            if inside:
+                yield from inside
+                return
+    note = ""
+    if old is not None and new is not None and old.shown(unmask=unmask) == new.shown(unmask=unmask):
+        note = "differs where it is hidden"
+        if old.parts and new.parts:
+            note = "the same objects in another order, or written otherwise"
+    yield _difference(old, new, note, unmask=unmask)
+
+
+def _difference(old: Part | None, new: Part | None, note: str, *, unmask: bool) -> Difference:
+    part = old if old is not None else new
+    assert part is not None
+    left = None if old is None else old.shown(unmask=unmask)
+    right = None if new is None else new.shown(unmask=unmask)
+    return Difference(part.path, part.name, left, right, note, part.label)
+
+
+def difference_table(found: Sequence[Difference], equal: int, *, width: int = WIDTH, paint: Paint | None = None) -> str:
+    """The differences as aligned text, with a line that counts them; ``equal`` is how many fields are the same."""
+    paint = paint or Paint(False)
+    colours = {"+": "green", "-": "red", "~": "yellow"}
+    table = Table([
+        Column("", paint), Column("field", paint), Column("name", paint, wrap=True),
+        Column("A", paint, wrap=True), Column("B", paint, wrap=True),
+    ])  # fmt: skip
+    for difference in found:
+        style = colours[difference.sign]
+        name = " ".join(text for text in (difference.name, difference.label) if text)
+        table.add([difference.sign, difference.path, name, difference.left or "", difference.right or ""], style)
+        if difference.note:
+            table.note(difference.note, 3)
+    counts = [("changed", "~"), ("added", "+"), ("removed", "-")]
+    summary = [f"{sum(one.sign == sign for one in found)} {word}" for word, sign in counts]
+    lines = table.lines(width) if found else []
+    return "\n".join([*lines, *([""] if lines else []), f"{', '.join(summary)}, {equal} equal"])
+
+
+# ---- text in columns -----------------------------------------------------------------------------
+
+
+class Paint:
+    """Colours for a terminal; plain text without one.
+
+    >>> Paint(True)("red", "no"), Paint(False)("red", "no")
+    ('\\x1b[31mno\\x1b[0m', 'no')
+    """
+
+    _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def __call__(self, style: str, text: str) -> str:
+        if not self.enabled or not style or not text.strip():
+            return text
+        return f"\x1b[{self._CODES[style]}m{text}\x1b[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: as wide as its widest cell, or, if it wraps, as there is room.
+
+    Cells may have several lines.
+    """
+
+    head: str
+    paint: Paint
+    style: str = ""
+    wrap: bool = False
+    right: bool = False
+
+
+class Table:
+    """Rows of text, lined up. Chinese characters count as two columns."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._rows: list[tuple[Sequence[str], str]] = []
+        self._notes: dict[int, list[tuple[str, int]]] = {}
+
+    def add(self, cells: Sequence[str], style: str = "") -> None:
+        """A row; ``style`` overrides that of its columns."""
+        assert len(cells) == len(self._columns)
+        self._rows.append((cells, style))
+
+    def note(self, text: str, column: int) -> None:
+        """A line of its own under the last row, from a column on."""
+        self._notes.setdefault(len(self._rows) - 1, []).append((text, column))
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        widths = self._widths(width)
+        output: list[str] = []
+        if any(column.head for column in self._columns):
+            heads = [column.head for column in self._columns]
+            output.extend(self._laid_out(heads, widths, lambda column: "dim"))
+        for index, (cells, style) in enumerate(self._rows):
+            output.extend(self._laid_out(cells, widths, lambda column, style=style: style or column.style))  # type: ignore[misc]
+            for text, at in self._notes.get(index, ()):
+                indent = sum(widths[:at]) + 2 * at
+                output.extend(
+                    " " * indent + self._columns[0].paint("dim", part)
+                    for part in wrapped(text, max(20, width - indent))
+                )
+        return output
+
+    def _widths(self, width: int) -> list[int]:
+        widths = [
+            max(
+                [columns_of(column.head)]
+                + [columns_of(line) for cells, _ in self._rows for line in cells[index].split("\n")]
+            )
+            for index, column in enumerate(self._columns)
+        ]
+        flexible = [index for index, column in enumerate(self._columns) if column.wrap]
+        room = (
+            width - sum(widths[index] for index in range(len(widths)) if index not in flexible) - 2 * (len(widths) - 1)
+        )
+        # The narrow ones get what they need, the others share what is left.
+        for count, index in enumerate(sorted(flexible, key=lambda index: widths[index])):
+            share = max(COLUMN_WIDTH_MIN, room // (len(flexible) - count))
+            widths[index] = min(widths[index], share)
+            room -= widths[index]
+        return widths
+
+    def _laid_out(self, cells: Sequence[str], widths: list[int], style: Callable[[Column], str]) -> Iterator[str]:
+        stacks = [
+            [part for line in cell.split("\n") for part in (wrapped(line, width) if column.wrap else [line])]
+            for cell, width, column in zip(cells, widths, self._columns, strict=True)
+        ]
+        for line in range(max(map(len, stacks))):
+            texts = []
+            for stack, width, column in zip(stacks, widths, self._columns, strict=True):
+                text = stack[line] if line < len(stack) else ""
+                blank = " " * (width - columns_of(text))
+                painted = column.paint(style(column), text)
+                texts.append(blank + painted if column.right else painted + blank)
+            yield "  ".join(texts).rstrip()
+
+
+def table(message: Message, *, unmask: bool = False, width: int = WIDTH, paint: Paint | None = None) -> str:
+    """The rows as aligned text: field, name, length, value, and what the value means, or what the field is."""
+    paint = paint or Paint(False)
+    result = Table([
+        Column("field", paint, "cyan"), Column("name", paint), Column("len", paint, "dim", right=True),
+        Column("value", paint, "bold", wrap=True), Column("meaning", paint, "dim", wrap=True),
+    ])  # fmt: skip
+    for row in rows(message, unmask=unmask):
+        result.add(["  " * row.depth + row.path, row.name, row.length, row.value, row.meaning or row.label])
+    return "\n".join(result.lines(width))
+
+
+def columns_of(text: str) -> int:
+    """Columns that a text takes on a terminal.
+
+    >>> columns_of("a中"), columns_of(Paint(True)("red", "a中"))
+    (3, 3)
+    """
+    return sum(_columns(character) for character in _PAINTED.sub("", text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A text in lines of at most ``width`` columns, broken at a space if there is one in the second half of the line.
+
+    >>> wrapped("余额不足 insufficient funds", 12)
+    ['余额不足', 'insufficient', 'funds']
+    """
+    lines = []
+    while columns_of(text) > width:
+        used = end = 0
+        while used + _columns(text[end]) <= width:
+            used += _columns(text[end])
+            end += 1
+        end = max(end, 1)
+        space = text.rfind(" ", 0, end + 1)
+        if space > end // 3:
+            lines.append(text[:space])
+            text = text[space + 1 :]
+        else:
+            lines.append(text[:end])
+            text = text[end:]
+    return [*lines, text] if text or not lines else lines
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: control characters and marks of direction are written out.
+
+    >>> printable("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )

@@ -160,7 +160,7 @@ static void test_what_is_written_is_read_back_with_the_shortest_length(void)
 
 static void test_a_wrong_tag_is_not_written(void)
 {
-    uint8_t out[16];
+    uint8_t out[16] = {0};
     uint32_t offset = 3;
     CHECK(iso_tlv_write((const uint8_t *)"\x9F", 1, out, 0, out, sizeof out, &offset) == ISO_E_TLV);
     CHECK(iso_tlv_write((const uint8_t *)"\x82\x01", 2, out, 0, out, sizeof out, &offset) ==
