@@ -117,7 +117,12 @@ static uint32_t skip_usual(const uint8_t *data, uint32_t size, uint32_t from,
                            uint64_t seen[SEEN_COUNT / 64])
 {
     size_t offset = from;
-    while (offset + 3 <= size) {
+    size_t start = from; /* of the object that was skipped last */
+    if (size < 3) {
+        return from;
+    }
+    const size_t last = size - 3;
+    while (offset <= last) {
         const uint32_t first = data[offset];
         uint32_t bit = first;
         uint32_t length = data[offset + 1];
@@ -133,16 +138,17 @@ static uint32_t skip_usual(const uint8_t *data, uint32_t size, uint32_t from,
         } else if (first == 0) {
             break;
         }
-        next += length;
         const uint64_t before = seen[bit / 64];
         const uint64_t mask = UINT64_C(1) << (bit % 64);
-        if (length >= 0x80 || next > size || (before & mask) != 0) {
+        if (length >= 0x80 || (before & mask) != 0) {
             break;
         }
         seen[bit / 64] = before | mask;
-        offset = next;
+        start = offset;
+        offset = next + length;
     }
-    return (uint32_t)offset;
+    /* One that leaves the field ends the loop as well; the long way says what is wrong with it. */
+    return (uint32_t)(offset > size ? start : offset);
 }
 
 iso_status iso_tlv_check(const uint8_t *data, uint32_t size, const iso_repeat *repeats,

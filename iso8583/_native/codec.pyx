@@ -78,8 +78,7 @@ cdef extern from "hot.h":
     bint iso_take_plain(const Table *table, Draft *draft, object key, object value) noexcept
     object iso_small_text(uint32_t number, uint32_t count)
     object iso_ascii_text(const uint8_t *data, uint32_t size)
-    PyObject *iso_plain_value(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice,
-                              bool_c *known) except? NULL
+    object iso_plain_value(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice)
     int iso_plain_items(dict items, PyObject **keys, const Table *table, const iso_plan *plan, const uint8_t *data,
                         const iso_slice *variables, uint32_t *run, uint32_t *next, iso_slice *slice) except -1
 
@@ -129,13 +128,9 @@ for _number_of_key in range(193):
 cdef inline object _value_of(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice,
                              bint sound):
     """The Python value of a slice. `sound`: csrc has found nothing wrong with it."""
-    cdef bool_c known = False
-    cdef PyObject *value
     if sound:
-        value = iso_plain_value(field, kind, data, slice, &known)
-        if known:
-            result = <object>value
-            Py_DECREF(result)  # it was ours already
+        result = iso_plain_value(field, kind, data, slice)
+        if result is not None:
             return result
     return _other_value(field, kind, data, slice, sound)
 
@@ -514,8 +509,18 @@ cdef class Message:
 
     def __getitem__(self, key):
         cdef long number = iso_small_key(key)
+        cdef const Table *table
+        cdef iso_slice slice
         if number > 0:
             if self._has(<uint32_t>number):
+                if self._findings is None:
+                    # What a router does three times a message, without a call.
+                    table = &self._codec.tables[self._plan.variant]
+                    slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, <uint32_t>number)
+                    value = iso_plain_value(&table.spec.fields[number], table.kinds[number],
+                                            <const uint8_t *>PyBytes_AS_STRING(self._data), &slice)
+                    if value is not None:
+                        return value
                 return self._value(<uint32_t>number)
         elif type(key) is str and "." in <str>key:
             return _by_path(self, <str>key)

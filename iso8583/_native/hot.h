@@ -136,7 +136,7 @@ static inline bool iso_take_plain(const iso_table *table, iso_draft *draft, PyOb
 }
 
 /* Most values of 2 to 4 digits come again and again; a str for each is made once and shared. */
-static inline PyObject *iso_small_text(uint32_t number, uint32_t count)
+__attribute__((always_inline)) static inline PyObject *iso_small_text(uint32_t number, uint32_t count)
 {
     static PyObject *texts[100 + 1000 + 10000];
     PyObject **const text = &texts[number + (count == 2 ? 0u : count == 3 ? 100u : 1100u)];
@@ -155,7 +155,7 @@ static inline PyObject *iso_small_text(uint32_t number, uint32_t count)
 }
 
 /* `size` ASCII characters. */
-static inline PyObject *iso_ascii_text(const uint8_t *data, uint32_t size)
+__attribute__((always_inline)) static inline PyObject *iso_ascii_text(const uint8_t *data, uint32_t size)
 {
     if (size <= 4 && size >= 2 && iso_digits_are_clean(data, size)) {
         uint32_t number = 0;
@@ -172,17 +172,16 @@ static inline PyObject *iso_ascii_text(const uint8_t *data, uint32_t size)
 }
 
 /* The Python value of a slice that the core has found nothing wrong with, for the kinds that are text of digits and
- * ASCII; *known says whether it is one. */
-static inline PyObject *iso_plain_value(const iso_field *field, uint8_t kind, const uint8_t *data,
-                                        const iso_slice *slice, bool *known)
+ * ASCII; None, which no value is, for all others. */
+__attribute__((always_inline)) static inline PyObject *iso_plain_value(const iso_field *field, uint8_t kind, const uint8_t *data,
+                                        const iso_slice *slice)
 {
-    *known = true;
     if (kind == KIND_ASCII) {
         return iso_ascii_text(data + slice->offset, slice->size);
     }
     if (kind != KIND_DIGITS && kind != KIND_TRACK) {
-        *known = false;
-        return NULL;
+        Py_INCREF(Py_None);
+        return Py_None;
     }
     const uint32_t count = iso_value_length(field, slice);
     if (count <= 4 && kind == KIND_DIGITS) {
@@ -220,14 +219,14 @@ static inline int iso_plain_items(PyObject *dict, PyObject *const *keys, const i
         } else {
             *slice = (iso_slice){(uint16_t)(*run + place->at), place->size, field->length_max};
         }
-        bool known;
-        PyObject *const value = iso_plain_value(field, table->kinds[number], data, slice, &known);
-        if (!known) {
-            *next = i;
-            return 0;
-        }
+        PyObject *const value = iso_plain_value(field, table->kinds[number], data, slice);
         if (ISO_UNLIKELY(value == NULL)) {
             return -1;
+        }
+        if (value == Py_None) {
+            Py_DECREF(value);
+            *next = i;
+            return 0;
         }
         const int failed = PyDict_SetItem(dict, keys[number], value);
         Py_DECREF(value);
