@@ -509,11 +509,15 @@ def _columns(character: str) -> int:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """A text in lines of at most ``width`` columns, broken at a space if there is one in the second half of the line.
+    """A text in lines of at most ``width`` columns, broken at a space if there is one far enough in the line.
+
+    Spaces at the end, which fill up fields of fixed length, do not make a line.
 
     >>> wrapped("余额不足 insufficient funds", 12)
     ['余额不足', 'insufficient', 'funds']
     """
+    if columns_of(text) > width:
+        text = text.rstrip()
     lines = []
     while columns_of(text) > width:
         used = end = 0

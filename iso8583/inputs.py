@@ -107,7 +107,7 @@ def from_text(text: str, form: str, place: str) -> bytes:
     Raises:
         InputError: It is neither.
 
-    >>> from_text("08 00", "auto", "HEX") == from_text("CAA=", "auto", "HEX") == bytes([8, 0])
+    >>> from_text("08 00", "auto", "HEX") == from_text("CAA=", "base64", "HEX") == bytes([8, 0])
     True
     """
     if len(text) > TEXT_MAX:
@@ -122,7 +122,8 @@ def from_text(text: str, form: str, place: str) -> bytes:
         if form == "hex":
             raise InputError(f"{place}: {fault}")
     # One wrong character does not make base64 of hexadecimal: of base64 about a third could be hexadecimal.
-    is_hex = form == "auto" and sum(character in HEX for character in characters) >= HEX_SHARE * len(characters)
+    share = sum(character in HEX for character in characters) / len(characters)
+    is_hex = form == "auto" and share >= HEX_SHARE and not characters.endswith("=")
     if not is_hex and len(characters) % 4 == 0 and re.fullmatch("[A-Za-z0-9+/]+={0,2}", characters):
         return b64decode(characters)
     if form == "base64":

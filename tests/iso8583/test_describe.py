@@ -108,6 +108,7 @@ def test_wrapping_counts_columns_and_prefers_spaces() -> None:
     assert wrapped("余额不足 insufficient funds", 12) == ["余额不足", "insufficient", "funds"]
     assert wrapped("电力公司", 5) == ["电力", "公司"]
     assert wrapped("", 5) == [""]
+    assert wrapped("ab" + " " * 10, 5) == ["ab"]
     assert wrapped("电", 1) == ["电"]
     assert columns_of("é") == 1
 
@@ -281,6 +282,7 @@ def test_explain_shows_every_byte_of_what_may_be_seen(spec: Spec) -> None:
     assert "0800 network management request · spec unionpay_pos · header tpdu+pos6 · 40 bytes" in explained.text
     assert "00 11|00 00 00 01 00 30" in explained.text  # the bar stands behind the length
     assert "签到" in explained.text
+    assert re.search(r"0 +mti +0800\n +network management request\n", explained.text)
 
 
 def test_explain_gives_each_object_its_bytes_and_its_bits(spec: Spec) -> None:
@@ -303,6 +305,8 @@ def test_explain_marks_the_place_and_ranks_the_causes(spec: Spec, purchase: byte
     assert "    expected  8 bytes\n    got       5 bytes left, length prefix included" in explained.text
     assert "    1. the message seems to be cut off" in explained.text
     assert "--unmask" in explained.text
+    # The numbers of the fields help; the bytes of a bitmap that is none might be a PAN.
+    assert re.search(r"   2  \*\* \*\* .* 1 +bitmap +2 3 4 11 ", explained.text)
 
 
 def test_explain_lists_everything_that_is_wrong(spec: Spec, purchase: bytes) -> None:
@@ -330,6 +334,9 @@ def test_explain_shows_nothing_of_what_is_not_a_message(spec: Spec) -> None:
     assert text.startswith("not a message · spec unionpay_pos · 32 bytes")
     assert not re.search(r"\d{3}", re.sub(r"\s", "", text.replace("32 bytes", ""))[: text.index("✗ ")])
     assert PAN[:4] not in text
+    # One bit is in the error; all of them would be the bytes.
+    text = explain(spec, b"0200" + bytes.fromhex(PAN * 4)).text
+    assert "✗ field " in text and "also" not in text
 
 
 @pytest.mark.parametrize("columns", [80, 100, 140])

@@ -118,6 +118,10 @@ def test_glued_messages_and_other_rests_are_named(spec: Spec, purchase: bytes) -
 def test_a_cut_message_is_named(spec: Spec, purchase: bytes) -> None:
     for cut in (60, 110, len(purchase) - 3):
         assert hint_of(spec, purchase[:cut]) == "the message seems to be cut off: is the end still in the stream?"
+    # Half a length is no length of another form.
+    sign_on = spec.encode({0: "0800", 11: "000001", 41: "10000001", 60: "00000001003"})
+    half = sign_on[: spec.decode(sign_on).span(60)[0] + 1]
+    assert hint_of(spec, half) == "the message seems to be cut off: is the end still in the stream?"
     # Nothing in the bytes tells that: no hint, but the usual causes.
     error = error_of(spec, purchase[:12])
     assert error.hint == ""
@@ -203,6 +207,7 @@ def _prefixed(names: dict[str, str], *numbers: int) -> Callable[[FieldSpec], Fie
         (_prefixed(_ASCII_PREFIX, 2), "length is ASCII, spec says BCD"),
         (_prefixed(_ASCII_PREFIX, 35), "length of field 35 is ASCII, spec says BCD"),
         (_prefixed(_ASCII_PREFIX, 2, 35), "lengths of fields 2 and 35 are ASCII, spec says BCD"),
+        (_prefixed(_ASCII_PREFIX, 36, 55, 60), "lengths of fields 36, 55 and 60 are ASCII, spec says BCD"),
         (_prefixed(_ASCII_PREFIX), "lengths are ASCII, spec says BCD"),
         (_prefixed(_BINARY_PREFIX, 55), "length is binary, spec says BCD"),
         (_prefixed({"bcd2": "bcd3"}, 2), "length takes 2 bytes, spec says 1"),
@@ -281,7 +286,10 @@ def test_the_encoding_of_a_value_is_told(
     def change(field: FieldSpec) -> FieldSpec:
         return plain(field, **changes) if field.number == number else field
 
-    assert hint_of(spec, sender(spec, change).encode(purchase_values)) == hint
+    data = sender(spec, change).encode(purchase_values)
+    assert hint_of(spec, data) == hint
+    # One story is told once, not in every form that it can be put in.
+    assert len(hints.causes(spec, data, error_of(spec, data))) == 1
 
 
 def test_a_packed_value_where_ascii_is_expected_is_told() -> None:
@@ -397,7 +405,22 @@ def test_any_damage_is_explained_within_bounds_and_without_data(spec: Spec, purc
             texts = hints.causes(counting, bytes(data), error)
             assert counting.calls <= hints.TRIALS_MAX + 4
             assert PAN[6:12] not in " ".join(texts)
+            # Fields that were read without complaint are blamed only if everything is sound then.
+            assert not [text for text in texts if " of field " in text and "more fields" in text]
     assert seen > 2000
+
+
+def test_the_number_of_trials_is_bounded(spec: Spec, purchase: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = purchase.index(b"10000001")
+    data = purchase[:at] + b"\0" + purchase[at + 1 :]
+    error = error_of(spec, data)
+    counting = Counting(spec.definition)
+    hints.causes(counting, data, error)
+    assert counting.calls > 20
+    monkeypatch.setattr(hints, "TRIALS_MAX", 10)
+    counting = Counting(spec.definition)
+    hints.causes(counting, data, error)
+    assert counting.calls == 10
 
 
 class Counting(Spec):
