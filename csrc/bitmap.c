@@ -56,8 +56,8 @@ void iso_bitmap_write(iso_bitmap_form form, uint64_t bits, uint8_t *out)
         return;
     }
     for (uint32_t i = 0; i < 16; i++) {
-        const uint8_t character = (uint8_t)"0123456789ABCDEF"[bits >> (60u - 4u * i) & 0x0Fu];
-        out[i] = form == ISO_BITMAP_HEX ? character
-                                        : iso_charset_encoder(ISO_CHARSET_CP037)[character];
+        const uint8_t character = (uint8_t) "0123456789ABCDEF"[bits >> (60u - 4u * i) & 0x0Fu];
+        out[i] =
+            form == ISO_BITMAP_HEX ? character : iso_charset_encoder(ISO_CHARSET_CP037)[character];
     }
 }

@@ -83,6 +83,20 @@ static iso_status check_value(const iso_spec *spec, uint32_t number,
     return ISO_OK;
 }
 
+/* False: `mti` is not four digits. */
+static bool write_mti(const uint8_t *mti, iso_digits_form form, uint8_t *out)
+{
+    uint8_t packed[2];
+    const uint32_t digits = iso_load32(mti);
+    const bool sound = iso_pack_even(mti, ISO_MTI_DIGITS, false, packed);
+    if (form == ISO_FORM_BCD) {
+        memcpy(out, packed, sizeof packed);
+    } else {
+        iso_store32(out, form == ISO_FORM_EBCDIC ? digits | 0xC0C0C0C0u : digits);
+    }
+    return sound;
+}
+
 iso_status iso_build(const iso_spec *spec, const uint8_t *mti,
                      const uint64_t present[ISO_BITMAPS_MAX], const iso_value *values, uint8_t *out,
                      uint32_t capacity, uint32_t *size, iso_fault *fault)
@@ -106,11 +120,9 @@ iso_status iso_build(const iso_spec *spec, const uint8_t *mti,
     if (capacity < offset) {
         return iso_fail(fault, ISO_E_SPACE, 0, 0, 0, 0);
     }
-    const int32_t mti_number = iso_number_read(mti, ISO_MTI_DIGITS, ISO_FORM_ASCII);
-    if (mti_number < 0) {
+    if (!write_mti(mti, mti_form, out)) {
         return iso_fail(fault, ISO_E_MTI, 0, 0, 0, 0);
     }
-    iso_number_write(out, ISO_MTI_DIGITS, mti_form, (uint32_t)mti_number);
     const iso_bitmap_form form = (iso_bitmap_form)spec->bitmap_form;
     for (uint32_t word = 0; word < bitmap_count(spec, present); word++) {
         iso_bitmap_write(form, present[word], out + mti_size + word * iso_bitmap_size(form));
@@ -122,20 +134,17 @@ iso_status iso_build(const iso_spec *spec, const uint8_t *mti,
             const uint32_t number = word * 64 + iso_leading_zeros(left) + 1;
             left &= ~iso_bit(number);
             const iso_field *const field = &spec->fields[number];
-            /* What most fields are, without a call. */
-            if (field->shape == ISO_SHAPE_DIGITS && !values[number].as_wire &&
-                values[number].size == field->length_max &&
-                capacity - offset >= field->length_max / 2u &&
-                iso_pack_even(values[number].data, field->length_max, out + offset)) {
-                offset += field->length_max / 2u;
-                continue;
-            }
             uint32_t field_size = 0;
             uint32_t position = 0;
-            iso_status status = iso_field_put(field, &values[number], out + offset,
-                                              capacity - offset, &field_size, &position);
-            if (status == ISO_OK && (field->content == ISO_CONTENT_TLV ||
-                                     field->content == ISO_CONTENT_TRACK2)) {
+            iso_status status = ISO_OK;
+            if (ISO_UNLIKELY(values[number].as_wire || field->shape == ISO_SHAPE_GENERAL ||
+                             !iso_shape_put(field, values[number].data, values[number].size,
+                                            out + offset, capacity - offset, &field_size))) {
+                status = iso_field_put(field, &values[number], out + offset, capacity - offset,
+                                       &field_size, &position);
+            }
+            if (status == ISO_OK &&
+                (field->content == ISO_CONTENT_TLV || field->content == ISO_CONTENT_TRACK2)) {
                 status = check_value(spec, number, present, values, &position);
             }
             if (ISO_UNLIKELY(status != ISO_OK)) {

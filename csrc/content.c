@@ -191,18 +191,33 @@ iso_status iso_content_check(iso_content content, const uint8_t *translate, cons
 
 bool iso_words_are_clean(const uint8_t *data, uint32_t size)
 {
-    return iso_digits_are_clean(data, size) || find_outside(IS_AN, data, 0, size) == ISO_NO_POSITION;
+    return iso_digits_are_clean(data, size) ||
+           find_outside(IS_AN, data, 0, size) == ISO_NO_POSITION;
+}
+
+/* How many characters are digits before another comes. */
+static uint32_t digits_in_front(const uint8_t *characters, uint32_t count)
+{
+    uint32_t at = 0;
+    for (; count - at >= 8; at += 8) {
+        const uint64_t bad = iso_bad_digits(iso_load64(characters + at));
+        if (bad != 0) {
+            return at + (uint32_t)__builtin_ctzll(bad) / 8; /* the lowest is exact */
+        }
+    }
+    while (at < count && characters[at] >= '0' && characters[at] <= '9') {
+        at++;
+    }
+    return at;
 }
 
 uint32_t iso_track2_find_bad(const uint8_t *translate, const uint8_t *characters, uint32_t count)
 {
     if (translate == NULL) {
         /* A track, nearly always: digits, a separator among the first twenty, digits. */
-        uint32_t at = 0;
-        while (at < count && at < 20 && characters[at] != '=' && characters[at] != 'D') {
-            at++;
-        }
-        if (ISO_LIKELY(at >= 1 && at <= 19 && at < count && iso_digits_are_clean(characters, at) &&
+        const uint32_t at = digits_in_front(characters, count);
+        if (ISO_LIKELY(at >= 1 && at <= 19 && at < count &&
+                       (characters[at] == '=' || characters[at] == 'D') &&
                        iso_digits_are_clean(characters + at + 1, count - at - 1))) {
             return ISO_NO_POSITION;
         }

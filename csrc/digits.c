@@ -104,7 +104,8 @@ int32_t iso_number_read(const uint8_t *data, uint32_t digits, iso_digits_form fo
         const uint32_t high = data[0] - (uint32_t)'0';
         const uint32_t middle = data[1] - (uint32_t)'0';
         const uint32_t low = data[2] - (uint32_t)'0';
-        return high <= 9 && middle <= 9 && low <= 9 ? (int32_t)(high * 100 + middle * 10 + low) : -1;
+        return high <= 9 && middle <= 9 && low <= 9 ? (int32_t)(high * 100 + middle * 10 + low)
+                                                    : -1;
     }
     const uint32_t size = iso_number_size(digits, form);
     int32_t value = 0;
@@ -178,7 +179,7 @@ void iso_number_write(uint8_t *out, uint32_t digits, iso_digits_form form, uint3
             rest >>= 8;
             break;
         case ISO_FORM_HEX:
-            out[i - 1] = (uint8_t)"0123456789ABCDEF"[rest & 0x0Fu];
+            out[i - 1] = (uint8_t) "0123456789ABCDEF"[rest & 0x0Fu];
             rest >>= 4;
             break;
         }
@@ -212,22 +213,33 @@ static inline uint64_t track_characters(uint64_t nibbles)
 static inline uint64_t characters(uint32_t packed, bool track)
 {
     const uint64_t nibbles = iso_spread(packed);
-    return track ? track_characters(nibbles) : nibbles + ISO_BYTES('0');
+    /* Most words of a track are digits only. */
+    return track && iso_bad_nibbles(packed) != 0 ? track_characters(nibbles)
+                                                 : nibbles + ISO_BYTES('0');
 }
 
 void iso_unpack(const uint8_t *data, uint32_t count, bool left, bool track, uint8_t *out)
 {
     uint32_t rest = count;
-    if (!left && count % 2 == 1) {
-        *out++ = (uint8_t)(characters(*data++, track) >> 8);
+    if (count % 2 == 1) {
         rest--;
+        if (left) {
+            out[rest] = (uint8_t)characters(data[rest / 2], track);
+        } else {
+            *out++ = (uint8_t)(characters(*data++, track) >> 8);
+        }
     }
-    for (; rest >= 8; rest -= 8, data += 4, out += 8) {
-        iso_store64(out, characters(iso_load32(data), track));
-    }
-    if (rest > 0) {
-        const uint32_t packed = (uint32_t)iso_load_part(data, (rest + 1) / 2, 0);
-        iso_store_part(out, rest, characters(packed, track));
+    if (!track) {
+        iso_unpack_even(data, rest, out);
+    } else if (rest >= 8) {
+        for (uint32_t i = 0; i + 8 < rest; i += 8) {
+            iso_store64(out + i, characters(iso_load32(data + i / 2), true));
+        }
+        const uint32_t last = rest - 8;
+        iso_store64(out + last, characters(iso_load32(data + last / 2), true));
+    } else if (rest > 0) {
+        const uint32_t packed = (uint32_t)iso_load_part(data, rest / 2, 0);
+        iso_store_part(out, rest, characters(packed, true));
     }
 }
 
@@ -246,12 +258,13 @@ static uint32_t pack_slowly(const uint8_t *from, uint32_t rest, bool track, uint
     return ISO_NO_POSITION;
 }
 
-/* '=' to '0', every other byte as it is. The separator is '0' + 13, so it packs to its nibble by itself: only the
- * check must not see it. */
+/* '=' to '0', every other byte as it is. The separator is '0' + 13, so it packs to its nibble by
+ * itself: only the check must not see it. */
 static inline uint64_t without_separators(uint64_t word)
 {
     const uint64_t other = word ^ ISO_BYTES('=');
-    const uint64_t equal = ~(((other & ISO_BYTES(0x7F)) + ISO_BYTES(0x7F)) | other) & ISO_BYTES(0x80);
+    const uint64_t equal =
+        ~(((other & ISO_BYTES(0x7F)) + ISO_BYTES(0x7F)) | other) & ISO_BYTES(0x80);
     return word - (equal >> 7) * ('=' - '0');
 }
 

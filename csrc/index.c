@@ -92,8 +92,8 @@ bool iso_head_read(const iso_spec *spec, const uint8_t *data, uint32_t size, uin
             head->present[0] = bits;
             head->present[1] = 0;
             head->present[2] = 0;
-            head->mti = (uint16_t)((high >> 4) * 1000 + (high & 15) * 100 + (low >> 4) * 10 +
-                                   (low & 15));
+            head->mti =
+                (uint16_t)((high >> 4) * 1000 + (high & 15) * 100 + (low >> 4) * 10 + (low & 15));
             head->fields_offset = (uint16_t)(start + 10);
             return true;
         }
@@ -166,8 +166,8 @@ static void check_tracks(const iso_spec *spec, const uint8_t *data, const iso_la
             known ? &layout->slices[position_of(spec, &layout->head, other)] : NULL;
         if (!iso_track2_is_sound(field, data, track, &spec->fields[other], secret) &&
             !note(faults, ISO_E_TRACK, number,
-                  track->offset - iso_number_size(field->prefix_digits,
-                                                  (iso_digits_form)field->prefix_form),
+                  track->offset -
+                      iso_number_size(field->prefix_digits, (iso_digits_form)field->prefix_form),
                   track->offset, track->length)) {
             return;
         }

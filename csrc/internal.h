@@ -18,7 +18,8 @@
 /* "Nothing is wrong", from the functions that return the position of the first bad byte. */
 #define ISO_NO_POSITION UINT32_MAX
 
-/* ---- words of eight bytes: the first byte in memory is the lowest, on every machine ----------- */
+/* ---- words of eight bytes: the first byte in memory is the lowest, on every machine -----------
+ */
 
 static inline uint64_t iso_load64(const uint8_t *data)
 {
@@ -104,13 +105,14 @@ static inline uint64_t iso_bad_digits(uint64_t word)
     return (word | (word - ISO_BYTES(0x30)) | (word + ISO_BYTES(0x46))) & ISO_BYTES(0x80);
 }
 
-/* The eight values of upper-case or lower-case hexadecimal characters, one a byte; *bad is not 0 if one of them is
- * something else. */
+/* The eight values of upper-case or lower-case hexadecimal characters, one a byte; *bad is not 0 if
+ * one of them is something else. */
 static inline uint64_t iso_hex_nibbles(uint64_t word, uint64_t *bad)
 {
     const uint64_t upper = word & ~((word & ISO_BYTES(0x40)) >> 1); /* a..f to A..F, digits stay */
     const uint64_t letters = (upper & ISO_BYTES(0x40)) >> 6;
-    /* Letters 41..46 to 3A..3F: one range with the digits, of which letters, and only they, are the upper part. */
+    /* Letters 41..46 to 3A..3F: one range with the digits, of which letters, and only they, are the
+     * upper part. */
     const uint64_t even = upper - letters * 7;
     *bad |= (word | (even - ISO_BYTES(0x30)) | (even + ISO_BYTES(0x40))) & ISO_BYTES(0x80);
     *bad |= ((even + ISO_BYTES(0x46)) >> 7 ^ letters) & ISO_BYTES(1);
@@ -134,45 +136,67 @@ static inline uint32_t iso_squeeze(uint64_t nibbles)
     return (uint32_t)(word | word >> 16);
 }
 
-/* An even number of digits, which is most of what a message holds: iso_unpack and iso_pack below without their
- * cases. */
+/* An even number of digits, which is most of what a message holds: iso_unpack and iso_pack below
+ * without their cases. */
 static inline void iso_unpack_even(const uint8_t *data, uint32_t count, uint8_t *out)
 {
-    uint32_t rest = count;
-    for (; rest >= 8; rest -= 8, data += 4, out += 8) {
-        iso_store64(out, iso_spread(iso_load32(data)) + ISO_BYTES('0'));
-    }
-    if (rest > 0) {
-        const uint32_t packed = (uint32_t)iso_load_part(data, rest / 2, 0);
-        iso_store_part(out, rest, iso_spread(packed) + ISO_BYTES('0'));
+    if (count >= 8) {
+        /* The last word overlaps the one before it: no tail. */
+        for (uint32_t i = 0; i + 8 < count; i += 8) {
+            iso_store64(out + i, iso_spread(iso_load32(data + i / 2)) + ISO_BYTES('0'));
+        }
+        const uint32_t last = count - 8;
+        iso_store64(out + last, iso_spread(iso_load32(data + last / 2)) + ISO_BYTES('0'));
+    } else if (count > 0) {
+        const uint32_t packed = (uint32_t)iso_load_part(data, count / 2, 0);
+        iso_store_part(out, count, iso_spread(packed) + ISO_BYTES('0'));
     }
 }
 
-/* False: a character is not a digit; what is written then means nothing. */
-static inline bool iso_pack_even(const uint8_t *characters, uint32_t count, uint8_t *out)
+/* Pack an even number of digits. False: a character is not a digit; what is written then means
+ * nothing. `roomy`: up to three bytes behind the value may be written over. */
+static inline bool iso_pack_even(const uint8_t *characters, uint32_t count, bool roomy,
+                                 uint8_t *out)
 {
     uint64_t bad = 0;
-    uint32_t rest = count;
-    for (; rest >= 8; rest -= 8, characters += 8, out += 4) {
-        const uint64_t word = iso_load64(characters);
+    if (count >= 8) {
+        /* The last word overlaps the one before it: no tail. */
+        for (uint32_t i = 0; i + 8 < count; i += 8) {
+            const uint64_t word = iso_load64(characters + i);
+            bad |= iso_bad_digits(word);
+            iso_store32(out + i / 2, iso_squeeze(word - ISO_BYTES('0')));
+        }
+        const uint32_t last = count - 8;
+        const uint64_t word = iso_load64(characters + last);
         bad |= iso_bad_digits(word);
-        iso_store32(out, iso_squeeze(word - ISO_BYTES('0')));
-    }
-    if (rest > 0) {
-        const uint64_t word = iso_load_part(characters, rest, ISO_BYTES('0'));
+        iso_store32(out + last / 2, iso_squeeze(word - ISO_BYTES('0')));
+    } else if (count > 0) {
+        const uint64_t word = iso_load_part(characters, count, ISO_BYTES('0'));
         bad |= iso_bad_digits(word);
-        iso_store_part(out, rest / 2, iso_squeeze(word - ISO_BYTES('0')));
+        const uint32_t packed = iso_squeeze(word - ISO_BYTES('0'));
+        if (roomy) {
+            iso_store32(out, packed);
+        } else {
+            iso_store_part(out, count / 2, packed);
+        }
     }
     return bad == 0;
 }
 
-/* A length prefix in packed digits: of one byte, or of two. -1: a nibble above 9. */
-static inline int32_t iso_bcd_pair(uint32_t byte)
+/* The value of two packed digits that are known to be digits. */
+static inline uint32_t iso_bcd_value(uint32_t byte)
 {
-    return iso_bad_nibbles(byte) == 0 ? (int32_t)(byte - 6 * (byte >> 4)) : -1;
+    return byte - 6 * (byte >> 4);
 }
 
-/* ---- what most fields are: iso_field.shape ------------------------------------------------------ */
+/* The same for any byte; -1: a nibble above 9. */
+static inline int32_t iso_bcd_pair(uint32_t byte)
+{
+    return iso_bad_nibbles(byte) == 0 ? (int32_t)iso_bcd_value(byte) : -1;
+}
+
+/* ---- what most fields are: iso_field.shape ------------------------------------------------------
+ */
 
 enum {
     ISO_SHAPE_GENERAL = 0,
@@ -180,7 +204,11 @@ enum {
     ISO_SHAPE_PRINTABLE = 2, /* fixed, printable ASCII */
     ISO_SHAPE_BYTES = 3,     /* fixed, binary */
     ISO_SHAPE_NUMBER = 4,    /* fixed, ASCII digits */
-    ISO_SHAPE_WORDS = 5      /* fixed, ASCII letters, digits and spaces */
+    ISO_SHAPE_WORDS = 5,     /* fixed, ASCII letters, digits and spaces */
+    ISO_SHAPE_ODD = 6,       /* fixed, packed, an odd number of digits */
+    ISO_SHAPE_PACKED =
+        7, /* two or three BCD digits that count digits, and packed digits or a track */
+    ISO_SHAPE_COUNTED = 8 /* the same that count bytes, and printable ASCII, bytes or BER-TLV */
 };
 
 /* digits.c ------------------------------------------------------------------------------------- */
@@ -226,7 +254,8 @@ const uint8_t *iso_charset_encoder(iso_charset charset);
 iso_status iso_content_check(iso_content content, const uint8_t *translate, const uint8_t *data,
                              uint32_t size, uint32_t *index);
 
-/* Is every character a letter, a digit or a space? Quick when all are digits, as reference numbers mostly are. */
+/* Is every character a letter, a digit or a space? Quick when all are digits, as reference numbers
+ * mostly are. */
 bool iso_words_are_clean(const uint8_t *data, uint32_t size);
 
 /* Index of the first character that cannot stand in track 2 (digits, one = or D, digits), `count`
@@ -259,9 +288,109 @@ bool iso_track2_is_sound(const iso_field *field, const uint8_t *data, const iso_
 bool iso_says_secret(const iso_field *field, const uint8_t *data, const iso_field *other,
                      const iso_slice *slice);
 
-/* iso_field_write, but for what depends on other fields or tags: TLV and track 2 are not checked. */
+/* iso_field_write, but for what depends on other fields or tags: TLV and track 2 are not checked.
+ */
 iso_status iso_field_put(const iso_field *field, const iso_value *value, uint8_t *out,
                          uint32_t capacity, uint32_t *size, uint32_t *position);
+
+/* memcpy, but for the few bytes that a field mostly has. `roomy`: up to seven bytes behind them may
+ * be written over. */
+static inline void iso_copy_short(uint8_t *out, const uint8_t *data, uint32_t size, bool roomy)
+{
+    if (size >= 8 && size <= 16) {
+        iso_store64(out, iso_load64(data));
+        iso_store64(out + size - 8, iso_load64(data + size - 8));
+    } else if (roomy && size > 0 && size < 8) {
+        iso_store64(out, iso_load_part(data, size, 0));
+    } else if (size > 0) {
+        memcpy(out, data, size);
+    }
+}
+
+/* iso_pack_even for any number of digits. */
+static inline bool iso_pack_digits(const uint8_t *characters, uint32_t count, bool left,
+                                   uint8_t pad, bool roomy, uint8_t *out)
+{
+    if (count % 2 == 0) {
+        return iso_pack_even(characters, count, roomy, out);
+    }
+    if (left) {
+        const uint32_t last = characters[count - 1] - (uint32_t)'0';
+        const bool sound = iso_pack_even(characters, count - 1, roomy, out);
+        out[count / 2] = (uint8_t)(last << 4 | pad);
+        return sound && last <= 9;
+    }
+    const uint32_t first = characters[0] - (uint32_t)'0';
+    out[0] = (uint8_t)((uint32_t)pad << 4 | (first & 0x0F));
+    return first <= 9 && iso_pack_even(characters + 1, count - 1, roomy, out + 1);
+}
+
+/* iso_field_put for the fields that have a shape and values that fit. False for all others, and if
+ * the capacity is not enough: iso_field_put knows why. Not for values as transmitted. */
+static inline bool iso_shape_put(const iso_field *field, const uint8_t *data, uint32_t count,
+                                 uint8_t *out, uint32_t capacity, uint32_t *size)
+{
+    const uint8_t shape = field->shape;
+    if (count > field->length_max || count < field->length_min) {
+        return false;
+    }
+    const bool packed =
+        shape == ISO_SHAPE_DIGITS || shape == ISO_SHAPE_ODD || shape == ISO_SHAPE_PACKED;
+    const bool counted = shape >= ISO_SHAPE_PACKED;
+    const uint32_t needed =
+        (counted ? field->prefix_digits - 1u : 0) + (packed ? (count + 1) / 2 : count);
+    if (capacity < needed) {
+        return false;
+    }
+    const bool roomy = capacity - needed >= 8;
+    *size = needed;
+    if (counted) {
+        const uint32_t low = count % 100;
+        if (field->prefix_digits == 3) {
+            *out++ = (uint8_t)(count / 100);
+        }
+        *out++ = (uint8_t)(low + 6 * (low / 10));
+    }
+    switch (shape) {
+    case ISO_SHAPE_DIGITS:
+        return iso_pack_even(data, count, roomy, out);
+    case ISO_SHAPE_ODD:
+    case ISO_SHAPE_PACKED: {
+        const bool left =
+            field->packing == ISO_PACK_BCD_LEFT || field->packing == ISO_PACK_TRACK_LEFT;
+        const bool track =
+            field->packing == ISO_PACK_TRACK_LEFT || field->packing == ISO_PACK_TRACK_RIGHT;
+        return track ? iso_pack(data, count, left, true, field->pad_nibble, out) == ISO_NO_POSITION
+                     : iso_pack_digits(data, count, left, field->pad_nibble, roomy, out);
+    }
+    case ISO_SHAPE_PRINTABLE:
+        if (!iso_printable_is_clean(data, count)) {
+            return false;
+        }
+        break;
+    case ISO_SHAPE_WORDS:
+        if (!iso_words_are_clean(data, count)) {
+            return false;
+        }
+        break;
+    case ISO_SHAPE_NUMBER:
+        if (!iso_digits_are_clean(data, count)) {
+            return false;
+        }
+        break;
+    case ISO_SHAPE_BYTES:
+        break;
+    case ISO_SHAPE_COUNTED:
+        if (field->content == ISO_CONTENT_ANS && !iso_printable_is_clean(data, count)) {
+            return false;
+        }
+        break;
+    default:
+        return false;
+    }
+    iso_copy_short(out, data, count, roomy);
+    return true;
+}
 
 /* bitmap.c ------------------------------------------------------------------------------------- */
 

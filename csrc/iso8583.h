@@ -87,16 +87,16 @@ typedef enum iso_packing {
 
 /* Which characters a value may hold. The letters are those of the standard. */
 typedef enum iso_content {
-    ISO_CONTENT_B = 0,       /* any byte */
-    ISO_CONTENT_N = 1,       /* 0-9 */
-    ISO_CONTENT_A = 2,       /* letters and space */
-    ISO_CONTENT_AN = 3,      /* letters, digits and space (fixed fields are space filled) */
-    ISO_CONTENT_ANS = 4,     /* printable ASCII; in EBCDIC also what Latin-1 adds to it */
-    ISO_CONTENT_Z = 5,       /* track data: 0-9 A-F = and the code points between 9 and A */
-    ISO_CONTENT_TRACK2 = 6,  /* Z, and the shape of track 2 unless it is encrypted */
-    ISO_CONTENT_XN = 7,      /* C or D, then digits: signed amounts */
-    ISO_CONTENT_LATIN1 = 8,  /* printable Latin-1 */
-    ISO_CONTENT_GBK = 9,     /* GBK: printable ASCII or pairs of lead and trail byte */
+    ISO_CONTENT_B = 0,        /* any byte */
+    ISO_CONTENT_N = 1,        /* 0-9 */
+    ISO_CONTENT_A = 2,        /* letters and space */
+    ISO_CONTENT_AN = 3,       /* letters, digits and space (fixed fields are space filled) */
+    ISO_CONTENT_ANS = 4,      /* printable ASCII; in EBCDIC also what Latin-1 adds to it */
+    ISO_CONTENT_Z = 5,        /* track data: 0-9 A-F = and the code points between 9 and A */
+    ISO_CONTENT_TRACK2 = 6,   /* Z, and the shape of track 2 unless it is encrypted */
+    ISO_CONTENT_XN = 7,       /* C or D, then digits: signed amounts */
+    ISO_CONTENT_LATIN1 = 8,   /* printable Latin-1 */
+    ISO_CONTENT_GBK = 9,      /* GBK: printable ASCII or pairs of lead and trail byte */
     ISO_CONTENT_GB18030 = 10, /* the same, and its four-byte forms */
     ISO_CONTENT_UTF8 = 11,
     ISO_CONTENT_TLV = 12 /* a sequence of BER-TLV objects that fills the field exactly */
@@ -147,7 +147,8 @@ typedef struct iso_field {
     uint8_t secret_field;
     uint8_t secret_position;
     uint8_t secret_character;
-    uint8_t shape; /* set by iso_spec_check: how it is best checked and written; 0 is always right */
+    uint8_t
+        shape; /* set by iso_spec_check: how it is best checked and written; 0 is always right */
 } iso_field;
 
 typedef struct iso_repeat {
@@ -156,11 +157,11 @@ typedef struct iso_repeat {
 } iso_repeat;
 
 typedef struct iso_spec {
-    uint8_t mti_form;      /* ISO_FORM_BCD, _ASCII or _EBCDIC */
-    uint8_t bitmap_form;   /* iso_bitmap_form */
-    uint8_t field_max;     /* 64, 128 or 192: how many bitmaps there may be */
-    uint8_t repeat_count;  /* entries of `repeats` in use */
-    uint8_t has_track2;    /* set by iso_spec_check */
+    uint8_t mti_form;                    /* ISO_FORM_BCD, _ASCII or _EBCDIC */
+    uint8_t bitmap_form;                 /* iso_bitmap_form */
+    uint8_t field_max;                   /* 64, 128 or 192: how many bitmaps there may be */
+    uint8_t repeat_count;                /* entries of `repeats` in use */
+    uint8_t has_track2;                  /* set by iso_spec_check */
     iso_repeat repeats[ISO_REPEATS_MAX]; /* tags of ISO_CONTENT_TLV fields that may come again */
     uint64_t defined[ISO_BITMAPS_MAX];   /* set by iso_spec_check, laid out as bitmaps */
     iso_field fields[ISO_TABLE_SIZE];    /* by field number; entries 0 and 1 stay empty */
@@ -229,9 +230,6 @@ iso_status iso_field_read(const iso_field *field, const uint8_t *data, uint32_t 
 /* Characters or bytes of the value of a slice, as iso_value_write writes them. */
 uint32_t iso_value_length(const iso_field *field, const iso_slice *slice);
 
-/* Are the value's characters its bytes as transmitted? Then there is nothing to convert. */
-bool iso_value_is_verbatim(const iso_field *field);
-
 /* Write a value as characters: digits unpacked, EBCDIC as Latin-1, hexadecimal as bytes.
  *
  * `data` is the message; `out` has room for iso_value_length() bytes. Cannot fail: the field was
@@ -256,7 +254,7 @@ typedef struct iso_check {
  */
 typedef struct iso_step {
     uint16_t run_size;
-    uint16_t check_end; /* checks from the step before's check_end up to here */
+    uint16_t check_end;  /* checks from the step before's check_end up to here */
     uint16_t length_min; /* of the variable field */
     uint16_t length_max;
     uint8_t number; /* of the variable field; 0: the message ends here */

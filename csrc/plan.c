@@ -7,6 +7,7 @@ enum {
     RULE_BCD,       /* the nibbles that plan->masks says are digits; the others are pads */
     RULE_DIGITS,    /* ASCII digits */
     RULE_PRINTABLE, /* ASCII */
+    RULE_WORDS,     /* ASCII letters, digits and spaces */
     RULE_ANY,       /* binary: nothing to check */
     RULE_TLV,       /* BER-TLV objects */
     RULE_FIELD      /* whatever the field says */
@@ -39,9 +40,9 @@ static void add_check(plan_builder *builder, uint32_t rule, uint32_t at, uint32_
         }
     }
     assert(builder->check_count < ISO_FIELD_MAX);
-    plan->checks[builder->check_count] = (iso_check){(uint16_t)at, (uint16_t)size, (uint8_t)rule,
-                                                     (uint8_t)number,
-                                                     (uint16_t)builder->mask_count};
+    plan->checks[builder->check_count] =
+        (iso_check){(uint16_t)at, (uint16_t)size, (uint8_t)rule, (uint8_t)number,
+                    (uint16_t)builder->mask_count};
     builder->check_count++;
 }
 
@@ -66,6 +67,8 @@ static void add_fixed(plan_builder *builder, const iso_field *field, uint32_t nu
         add_check(builder, RULE_DIGITS, at, size, number);
     } else if (field->content == ISO_CONTENT_ANS) {
         add_check(builder, RULE_PRINTABLE, at, size, number);
+    } else if (field->content == ISO_CONTENT_AN) {
+        add_check(builder, RULE_WORDS, at, size, number);
     } else if (field->content != ISO_CONTENT_B) {
         add_check(builder, RULE_FIELD, at, size, number);
     }
@@ -178,6 +181,8 @@ static inline bool piece_is_sound(const iso_plan *plan, const iso_check *check, 
         return iso_digits_are_clean(data, check->size);
     case RULE_PRINTABLE:
         return iso_printable_is_clean(data, check->size);
+    case RULE_WORDS:
+        return iso_words_are_clean(data, check->size);
     default: {
         const iso_field *const field = &plan->spec->fields[check->number];
         uint32_t index;
@@ -198,8 +203,8 @@ static bool tracks_are_sound(const iso_plan *plan, const uint8_t *data, uint32_t
         const uint32_t other = field->secret_field;
         const bool known = other != 0 && plan->places[other].kind != ISO_PLACE_ABSENT;
         const iso_slice track = iso_plan_slice(plan, variables, fields_offset, number);
-        const iso_slice secret = known ? iso_plan_slice(plan, variables, fields_offset, other)
-                                       : (iso_slice){0, 0, 0};
+        const iso_slice secret =
+            known ? iso_plan_slice(plan, variables, fields_offset, other) : (iso_slice){0, 0, 0};
         if (!iso_track2_is_sound(field, data, &track, &plan->spec->fields[other],
                                  known ? &secret : NULL)) {
             return false;
@@ -216,9 +221,8 @@ static inline bool variable_is_sound(const iso_plan *plan, const iso_step *step,
     case RULE_ANY:
         return true;
     case RULE_BCD:
-        return length % 2 == 0
-                   ? iso_bcd_is_clean(data, size)
-                   : iso_bcd_is_clean(data, size - 1) && data[size - 1] >> 4 <= 9;
+        return length % 2 == 0 ? iso_bcd_is_clean(data, size)
+                               : iso_bcd_is_clean(data, size - 1) && data[size - 1] >> 4 <= 9;
     case RULE_PRINTABLE:
         return iso_printable_is_clean(data, size);
     case RULE_TLV:
@@ -256,17 +260,15 @@ bool iso_plan_run(const iso_plan *plan, const uint8_t *data, uint32_t size, uint
             if (ISO_UNLIKELY(size - offset < pairs)) {
                 return false;
             }
-            const uint32_t high = data[offset];
-            if (pairs == 1) {
-                length = (uint32_t)iso_bcd_pair(high);
-            } else {
-                length = (uint32_t)(iso_bcd_pair(high) * 100 + iso_bcd_pair(data[offset + 1]));
+            /* A bad digit gives a number below 0, which is a very large one here; a fourth digit in
+             * front of three is above their maximum. */
+            length = (uint32_t)iso_bcd_pair(data[offset]);
+            if (pairs == 2) {
+                const int32_t low = iso_bcd_pair(data[offset + 1]);
+                length = low < 0 ? UINT32_MAX : length * 100 + (uint32_t)low;
             }
             offset += pairs;
-            /* A bad digit gives a number below 0, which is a very large one here; a third digit in
-             * front of three is above their maximum. */
-            if (ISO_UNLIKELY(length > step->length_max || length < step->length_min ||
-                             iso_bad_nibbles(data[offset - 1]) != 0)) {
+            if (ISO_UNLIKELY(length > step->length_max || length < step->length_min)) {
                 return false;
             }
         } else {
@@ -277,10 +279,10 @@ bool iso_plan_run(const iso_plan *plan, const uint8_t *data, uint32_t size, uint
             }
             offset += prefix_size;
         }
-        const uint32_t value_size =
-            step->prefix == PREFIX_ANY ? iso_value_size(&plan->spec->fields[step->number], length)
-            : step->halved             ? (length + 1) / 2
-                                       : length;
+        const uint32_t value_size = step->prefix == PREFIX_ANY
+                                        ? iso_value_size(&plan->spec->fields[step->number], length)
+                                    : step->halved ? (length + 1) / 2
+                                                   : length;
         if (ISO_UNLIKELY(size - offset < value_size ||
                          !variable_is_sound(plan, step, data + offset, value_size, length))) {
             return false;

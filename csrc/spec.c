@@ -75,14 +75,26 @@ bool iso_field_check(const iso_field *field)
 
 static uint8_t shape_of(const iso_field *field)
 {
-    if (field->prefix_digits != 0 || field->charset != ISO_CHARSET_ASCII) {
-        return ISO_SHAPE_GENERAL;
+    const uint8_t packing = field->packing;
+    const bool digits = packing == ISO_PACK_BCD_LEFT || packing == ISO_PACK_BCD_RIGHT;
+    const bool track = packing == ISO_PACK_TRACK_LEFT || packing == ISO_PACK_TRACK_RIGHT;
+    const bool plain = packing == ISO_PACK_BYTES && field->unit == ISO_UNIT_BYTES &&
+                       field->charset == ISO_CHARSET_ASCII;
+    if (field->prefix_digits != 0) {
+        const bool counts =
+            field->prefix_form == ISO_FORM_BCD &&
+            (field->prefix_digits == 2 || (field->prefix_digits == 3 && field->length_max <= 999));
+        if (counts && (digits || track) && field->unit == ISO_UNIT_DIGITS) {
+            return ISO_SHAPE_PACKED;
+        }
+        const bool simple = field->content == ISO_CONTENT_ANS || field->content == ISO_CONTENT_B ||
+                            field->content == ISO_CONTENT_TLV;
+        return counts && plain && simple ? ISO_SHAPE_COUNTED : ISO_SHAPE_GENERAL;
     }
-    if (field->packing == ISO_PACK_BCD_LEFT || field->packing == ISO_PACK_BCD_RIGHT) {
-        const bool even = field->unit == ISO_UNIT_DIGITS && field->length_max % 2 == 0;
-        return even ? ISO_SHAPE_DIGITS : ISO_SHAPE_GENERAL;
+    if (digits && field->unit == ISO_UNIT_DIGITS) {
+        return field->length_max % 2 == 0 ? ISO_SHAPE_DIGITS : ISO_SHAPE_ODD;
     }
-    if (field->packing != ISO_PACK_BYTES || field->unit != ISO_UNIT_BYTES) {
+    if (!plain) {
         return ISO_SHAPE_GENERAL;
     }
     switch (field->content) {

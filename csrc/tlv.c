@@ -77,11 +77,26 @@ iso_status iso_tlv_next(const uint8_t *data, uint32_t size, uint32_t *offset, is
  * before: all of one byte, and those of two bytes that start with 9F, 5F or DF. */
 enum { SEEN_9F = 256, SEEN_5F = 384, SEEN_DF = 512, SEEN_COUNT = 640 };
 
-/* Index of the two-byte tags with this first byte; 0: they are rare. */
-static uint32_t seen_base(uint8_t first)
-{
-    return first == 0x9F ? SEEN_9F : first == 0x5F ? SEEN_5F : first == 0xDF ? SEEN_DF : 0;
-}
+/* By the first byte of a tag: where its index starts, and whether a second byte counts from there.
+ * 0: it needs a closer look, for it is padding or the start of a rare tag. */
+enum { TWO_BYTES = 0x8000 };
+
+#define FOUR_TAGS(n) (n), (n) + 1, (n) + 2, (n) + 3
+#define ROW_OF_TAGS(n)                                                                             \
+    FOUR_TAGS(n), FOUR_TAGS((n) + 4), FOUR_TAGS((n) + 8), FOUR_TAGS((n) + 12),                     \
+        FOUR_TAGS((n) + 16), FOUR_TAGS((n) + 20), FOUR_TAGS((n) + 24), (n) + 28, (n) + 29,         \
+        (n) + 30
+
+static const uint16_t USUAL[256] = {
+    ROW_OF_TAGS(0x00), 0,
+    ROW_OF_TAGS(0x20), 0,
+    ROW_OF_TAGS(0x40), SEEN_5F | TWO_BYTES,
+    ROW_OF_TAGS(0x60), 0,
+    ROW_OF_TAGS(0x80), SEEN_9F | TWO_BYTES,
+    ROW_OF_TAGS(0xA0), 0,
+    ROW_OF_TAGS(0xC0), SEEN_DF | TWO_BYTES,
+    ROW_OF_TAGS(0xE0), 0,
+};
 
 /* The rare tags: walk what is in front of `end` again. */
 static bool was_before(const uint8_t *data, uint32_t end, const uint8_t *tag, uint32_t tag_size)
@@ -111,39 +126,30 @@ static bool may_repeat(const uint8_t *tag, uint32_t tag_size, const iso_repeat *
     return false;
 }
 
-/* The shape of nearly every object in a card message: one or two bytes of tag, one of length, not there before.
- * Returns the offset of the first that is anything else, `size` if there is none. */
+/* The shape of nearly every object in a card message: one or two bytes of tag, one of length, not
+ * there before. Returns the offset of the first that is anything else, `size` if there is none. */
 static uint32_t skip_usual(const uint8_t *data, uint32_t size, uint32_t from,
-                           uint64_t seen[SEEN_COUNT / 64])
+                           uint8_t seen[SEEN_COUNT])
 {
-    size_t offset = from;
-    size_t start = from; /* of the object that was skipped last */
     if (size < 3) {
         return from;
     }
     const size_t last = size - 3;
+    size_t offset = from;
+    size_t start = from; /* of the object that was skipped last */
     while (offset <= last) {
-        const uint32_t first = data[offset];
-        uint32_t bit = first;
+        uint32_t index = USUAL[data[offset]];
         uint32_t length = data[offset + 1];
         size_t next = offset + 2;
-        if ((first & 0x1F) == 0x1F) {
-            bit = seen_base((uint8_t)first);
-            if (bit == 0 || length >= 0x80) {
-                break;
-            }
-            bit += length; /* the second byte of the tag */
-            length = data[offset + 2];
+        if ((index & TWO_BYTES) != 0) {
+            index = (index - TWO_BYTES) + length;
+            length = data[offset + 2] | (length & 0x80u); /* the top bit of either is too much */
             next = offset + 3;
-        } else if (first == 0) {
+        }
+        if (length >= 0x80 || seen[index] != 0) {
             break;
         }
-        const uint64_t before = seen[bit / 64];
-        const uint64_t mask = UINT64_C(1) << (bit % 64);
-        if (length >= 0x80 || (before & mask) != 0) {
-            break;
-        }
-        seen[bit / 64] = before | mask;
+        seen[index] = 1;
         start = offset;
         offset = next + length;
     }
@@ -154,7 +160,7 @@ static uint32_t skip_usual(const uint8_t *data, uint32_t size, uint32_t from,
 iso_status iso_tlv_check(const uint8_t *data, uint32_t size, const iso_repeat *repeats,
                          uint32_t repeat_count, uint32_t field, uint32_t *index)
 {
-    uint64_t seen[SEEN_COUNT / 64] = {0}; /* bits: bytes would take longer to clear than to use */
+    uint8_t seen[SEEN_COUNT] = {[0] = 1}; /* by index, which is 0 for what is not usual */
     uint32_t rare = 0;
     uint32_t offset = 0;
     while (offset < size) {
@@ -178,14 +184,14 @@ iso_status iso_tlv_check(const uint8_t *data, uint32_t size, const iso_repeat *r
         }
         assert(offset > before && offset <= size);
         const uint8_t *const tag = data + object.tag_offset;
-        uint32_t bit = object.tag_size == 1 ? tag[0] : 0;
-        if (object.tag_size == 2 && seen_base(tag[0]) != 0) {
-            bit = seen_base(tag[0]) + tag[1];
+        uint32_t place = object.tag_size <= 2 ? USUAL[tag[0]] : 0;
+        if ((place & TWO_BYTES) != 0) {
+            place = (place - TWO_BYTES) + tag[1];
         }
         bool again;
-        if (bit != 0) {
-            again = (seen[bit / 64] >> (bit % 64) & 1u) != 0;
-            seen[bit / 64] |= UINT64_C(1) << (bit % 64);
+        if (place != 0) {
+            again = seen[place] != 0;
+            seen[place] = 1;
         } else if (++rare > ISO_REPEATS_MAX) {
             /* Walking again for each would cost a peer's square of our time. */
             *index = object.tag_offset;

@@ -113,11 +113,6 @@ uint32_t iso_value_length(const iso_field *field, const iso_slice *slice)
     }
 }
 
-bool iso_value_is_verbatim(const iso_field *field)
-{
-    return field->packing == ISO_PACK_BYTES && field->charset == ISO_CHARSET_ASCII;
-}
-
 void iso_value_write(const iso_field *field, const uint8_t *data, const iso_slice *slice,
                      uint8_t *out)
 {
@@ -155,7 +150,7 @@ void iso_value_write(const iso_field *field, const uint8_t *data, const iso_slic
 static bool packed_track2_is_sound(const uint8_t *data, uint32_t size, uint32_t digits, bool left)
 {
     const bool odd = digits % 2 == 1;
-    uint32_t marks = 0;
+    bool marked = false;
     uint32_t at = 0;
     for (uint32_t i = 0; i < size; i += 8) {
         const uint32_t part = size - i < 8 ? size - i : 8; /* at least 1 */
@@ -168,11 +163,14 @@ static bool packed_track2_is_sound(const uint8_t *data, uint32_t size, uint32_t 
         const uint64_t bad = iso_bad_nibbles(word);
         if (bad != 0) {
             const uint32_t bit = (uint32_t)__builtin_ctzll(bad); /* 3: low nibble, 7: high, ... */
-            marks += (uint32_t)__builtin_popcountll(bad);
+            if (marked || (bad & (bad - 1)) != 0) {
+                return false;
+            }
+            marked = true;
             at = 2 * (i + bit / 8) + (bit % 8 == 3 ? 1 : 0);
         }
     }
-    if (marks != 1) {
+    if (!marked) {
         return false;
     }
     const uint8_t nibble = at % 2 == 0 ? data[at / 2] >> 4 : data[at / 2] & 0x0F;
@@ -292,12 +290,12 @@ static iso_status write_value(const iso_field *field, const uint8_t *data, uint3
         }
         return ISO_OK;
     case ISO_PACK_HEX: {
-        const uint8_t *const encode =
-            field->charset == ISO_CHARSET_ASCII ? NULL
-                                                : iso_charset_encoder((iso_charset)field->charset);
+        const uint8_t *const encode = field->charset == ISO_CHARSET_ASCII
+                                          ? NULL
+                                          : iso_charset_encoder((iso_charset)field->charset);
         for (uint32_t i = 0; i < size; i++) {
-            const uint8_t high = (uint8_t)"0123456789ABCDEF"[data[i] >> 4];
-            const uint8_t low = (uint8_t)"0123456789ABCDEF"[data[i] & 0x0F];
+            const uint8_t high = (uint8_t) "0123456789ABCDEF"[data[i] >> 4];
+            const uint8_t low = (uint8_t) "0123456789ABCDEF"[data[i] & 0x0F];
             to[2 * i] = encode == NULL ? high : encode[high];
             to[2 * i + 1] = encode == NULL ? low : encode[low];
         }
@@ -310,8 +308,8 @@ static iso_status write_value(const iso_field *field, const uint8_t *data, uint3
             return ISO_E_CONTENT;
         }
         to[0] = data[0];
-        *position =
-            iso_pack(data + 1, size - 1, pads_right(field->packing), false, field->pad_nibble, to + 1);
+        *position = iso_pack(data + 1, size - 1, pads_right(field->packing), false,
+                             field->pad_nibble, to + 1);
         if (*position != ISO_NO_POSITION) {
             *position += 1;
             return ISO_E_CONTENT;
@@ -344,21 +342,6 @@ uint32_t iso_build_field_size(const iso_field *field, const iso_value *value)
     }
 }
 
-/* The characters of a fixed field that are its bytes as transmitted. */
-static bool shape_is_clean(uint8_t shape, const uint8_t *data, uint32_t size)
-{
-    switch (shape) {
-    case ISO_SHAPE_PRINTABLE:
-        return iso_printable_is_clean(data, size);
-    case ISO_SHAPE_WORDS:
-        return iso_words_are_clean(data, size);
-    case ISO_SHAPE_NUMBER:
-        return iso_digits_are_clean(data, size);
-    default:
-        return shape == ISO_SHAPE_BYTES;
-    }
-}
-
 iso_status iso_field_put(const iso_field *field, const iso_value *value, uint8_t *out,
                          uint32_t capacity, uint32_t *size, uint32_t *position)
 {
@@ -373,19 +356,10 @@ iso_status iso_field_put(const iso_field *field, const iso_value *value, uint8_t
         *size = value->size;
         return ISO_OK;
     }
-    /* What most fields are; a value that does not fit takes the long way to its error. */
-    if (field->shape != ISO_SHAPE_GENERAL && value->size == field->length_max) {
-        const uint32_t count = value->size;
-        if (field->shape == ISO_SHAPE_DIGITS) {
-            if (capacity >= count / 2 && iso_pack_even(value->data, count, out)) {
-                *size = count / 2;
-                return ISO_OK;
-            }
-        } else if (capacity >= count && shape_is_clean(field->shape, value->data, count)) {
-            memcpy(out, value->data, count);
-            *size = count;
-            return ISO_OK;
-        }
+    /* A value that does not fit takes the long way to its error. */
+    if (field->shape != ISO_SHAPE_GENERAL &&
+        iso_shape_put(field, value->data, value->size, out, capacity, size)) {
+        return ISO_OK;
     }
     uint32_t length = 0;
     if (!length_of(field, value->size, &length) || length < field->length_min ||

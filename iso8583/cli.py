@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
-from iso8583 import checkspec, codes, describe, explain, hints, specfile
+from iso8583 import checkspec, codes, describe, explain, hints, parts, specfile
 from iso8583._native import Message
 from iso8583.describe import Column, Paint, Table
 from iso8583.errors import DecodeError, Iso8583Error
@@ -525,7 +525,7 @@ def _check_spec(arguments: argparse.Namespace) -> int:
     mark = _paint(sys.stderr)
     for kind, style, texts in (("warning", "yellow", warnings), ("note", "dim", notes)):
         for text in texts:
-            print(f"{mark(style, kind)}: {describe.printable(text)}", file=sys.stderr)
+            print(f"{mark(style, kind)}: {parts.printable(text)}", file=sys.stderr)
     return 1 if warnings else 0
 
 

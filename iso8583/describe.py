@@ -1,174 +1,24 @@
-"""Messages for people: an aligned table, the differences of two. Masked unless asked otherwise.
-
-What may be seen is decided here for every sub-field on its own: a field that nobody marked may hold one that is marked,
-and the same field means different things in different messages.
-"""
+"""Messages for people: an aligned table, the differences of two. Masked unless asked otherwise, as `parts` says."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
-from iso8583 import codes, masking, mti, nested
+from iso8583 import codes, masking, mti
 from iso8583._native import Message
 from iso8583.errors import DecodeError
 from iso8583.header import APPLICATIONS, REQUIREMENTS, parse, parse_cups
-from iso8583.spec import FieldSpec, Layout, ValueSpec
+from iso8583.parts import Part, is_message, may_have_moved, parts_of, printable
+from iso8583.spec import HeaderLayout
 
 WIDTH: Final = 100  # columns, where no terminal says its own
 COLUMN_WIDTH_MIN: Final = 16
-OPEN_KINDS: Final = (None, "public")
 
 _PAINTED: Final = re.compile("\x1b\\[[0-9]*m")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A field, or a sub-field of one.
-
-    Attributes:
-        path: ``"55"``, ``"55.9F26"``, ``"62.3[1]"``.
-        key: The last step of the path, without a number in brackets.
-        spec: None for a tag that the spec does not know.
-        kind: What hides it: a key of ``masking.KINDS``, its field's if it has none itself.
-        value: As decoded, without regard to sub-fields.
-        parts: Its sub-fields; empty if it has none, or they cannot be read.
-        label: Chinese.
-        repeats: One of several with the same key.
-    """
-
-    path: str
-    key: str
-    spec: ValueSpec | None
-    kind: str | None
-    value: str | bytes
-    parts: tuple[Part, ...]
-    label: str
-    repeats: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.spec.name if self.spec is not None else ""
-
-    @property
-    def hides(self) -> bool:
-        """Something of it must not be seen."""
-        if self.parts:
-            return any(part.hides for part in self.parts)
-        if self.kind == "icc":
-            # A tag that nobody knows may be anything; and damage turns tags into others.
-            return self.key in masking.TAGS or not (self.name or codes.emv_tag(self.key))
-        return self.kind not in OPEN_KINDS
-
-    def shown(self, *, unmask: bool = False) -> str:
-        """The value as it may be seen."""
-        if unmask or not self.hides:
-            return printable(self.value if isinstance(self.value, str) else self.value.hex().upper())
-        if self.parts:
-            return masking.hidden(len(self.value), "character" if isinstance(self.value, str) else "byte")
-        if isinstance(self.value, str):
-            return printable(masking.mask_text(self.kind, self.value))
-        return masking.mask_bytes(self.kind, self.value)
-
-    def meaning(self, *, unmask: bool = False) -> str:
-        """What the code in it means; empty for what is hidden."""
-        if self.hides and not unmask:
-            return ""
-        if self.spec is not None and self.spec.codes and isinstance(self.value, str):
-            return codes.meaning(self.spec.codes, self.value)
-        return ""
-
-    def bits(self, *, unmask: bool = False) -> list[codes.Code]:
-        """What the bits of an EMV object say."""
-        if isinstance(self.value, str) or "." not in self.path or (self.hides and not unmask):
-            return []
-        return codes.explain_bits(self.key, self.value)
-
-
-def parts_of(message: Message) -> list[Part]:
-    """The fields of a message, in wire order, with everything inside them."""
-    return [_field_part(message, number) for number in message if number]
-
-
-def _field_part(message: Message, number: int) -> Part:
-    field: FieldSpec = message.field(number)
-    value = message[number]
-    path = str(number)
-
-    def look(wanted: str) -> Any:
-        # Never in a circle: only fields without usages are looked into.
-        head, _, rest = wanted.partition(".")
-        try:
-            return None if rest and message.field(head).usages else message.get(wanted)
-        except (DecodeError, KeyError):
-            return None
-
-    layout, usage = nested.layout_of(field, message.mti, look, value)
-    kind = usage.sensitive if usage is not None and usage.sensitive else field.sensitive
-    label = usage.label if usage is not None and usage.label else field.label
-    parts: tuple[Part, ...] = ()
-    if layout is not None:
-        start, size = message.span(number)
-        data, base, step = nested.inside(field, value, bytes(message)[start : start + size], start)
-        try:
-            tree = nested.decode_tree(layout, data, path=path, base=base, step=step, mti=message.mti, look=look)
-        except DecodeError:
-            tree = {}
-        parts = tuple(_sub_parts(message, layout, tree, path, kind, look))
-    return Part(path, path, field, kind if parts else _unread(field, kind), value, parts, label)
-
-
-def _unread(spec: ValueSpec, kind: str | None) -> str | None:
-    """What hides a value whose sub-fields are not known: they might be hidden, if one could tell them apart."""
-    return "private" if kind in (*OPEN_KINDS, "icc") and _may_hide(spec, kind) else kind
-
-
-def _may_hide(spec: ValueSpec, kind: str | None) -> bool:
-    layouts = [(spec.layout, kind), *((usage.layout, usage.sensitive or kind) for usage in spec.usages)]
-    for layout, inner in layouts:
-        for sub in () if layout is None else layout.subs:
-            if (sub.sensitive or inner) not in OPEN_KINDS or _may_hide(sub, sub.sensitive or inner):
-                return True
-        if layout is not None and inner not in OPEN_KINDS:
-            return True
-    return False
-
-
-def _sub_parts(
-    message: Message, layout: Layout, tree: nested.Tree, path: str, outer: str | None, look: nested.Look
-) -> Iterator[Part]:
-    known: dict[str, Any] = {}
-
-    def look_around(wanted: str) -> Any:
-        return known.get(wanted) or look(wanted)
-
-    for key, found in tree.items():
-        sub = layout.by_key.get(key)
-        for index, value in enumerate(found if isinstance(found, list) else [found], 1):
-            at = f"{path}.{key}[{index}]" if isinstance(found, list) else f"{path}.{key}"
-            flat = value
-            if isinstance(value, dict):
-                flat = message.get(at, b"")
-            known[at] = flat
-            usage = None
-            inner = None
-            if sub is not None:
-                if sub.name:
-                    known[f"{path}.{sub.name}"] = flat
-                inner, usage = nested.layout_of(sub, message.mti, look_around, flat)
-            kind = (usage and usage.sensitive) or (sub and sub.sensitive) or outer
-            label = (usage and usage.label) or (sub and sub.label) or ""
-            parts: tuple[Part, ...] = ()
-            if isinstance(value, dict) and inner is not None:
-                parts = tuple(_sub_parts(message, inner, value, at, kind, look_around))
-            if sub is not None and not parts:
-                kind = _unread(sub, kind)
-            if not label and layout.kind == "ber_tlv" and (tag := codes.emv_tag(key)) is not None:
-                label = str(tag)
-            yield Part(at, key, sub, kind, flat, parts, label, isinstance(found, list))
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -179,7 +29,7 @@ class Row:
     """One line: a header, the MTI, a field or something in it.
 
     Attributes:
-        path: ``"tpdu"``, ``"header"``, ``"0"``, ``"55"``, ``"55.9F26"``.
+        path: ``"tpdu"``, ``"header"``, ``"0"``, ``"55"``, ``"55.9F26"``, ``"message"``.
         length: In digits, characters or bytes of the value.
         value: As it may be seen.
         meaning: What the value says; empty if nobody knows.
@@ -201,8 +51,14 @@ def rows(message: Message, *, unmask: bool = False) -> list[Row]:
 
     Args:
         unmask: Show PANs, tracks, PIN blocks and keys. For test data and for people who may see them.
+
+    Returns:
+        One row alone, ``"message"``, if the bytes are no message and are not to be seen.
     """
-    result = header_rows(message)
+    if not (unmask or is_message(message)):
+        size = len(bytes(message))
+        return [Row("message", "", str(size), masking.hidden(size), "not a message")]
+    result = header_rows(message, unmask=unmask)
     result.append(Row("0", "mti", "4", message.mti, mti.describe(message.mti)))
     for part in parts_of(message):
         result.extend(_part_rows(message, part, unmask=unmask, depth=0))
@@ -210,22 +66,23 @@ def rows(message: Message, *, unmask: bool = False) -> list[Row]:
 
 
 def _part_rows(message: Message, part: Part, *, unmask: bool, depth: int) -> Iterator[Row]:
-    meaning = part.meaning(unmask=unmask) or (amount(message, part) if depth == 0 else "")
+    meaning = part.meaning(unmask=unmask) or (amount(message, part, unmask=unmask) if depth == 0 else "")
     value = part.shown(unmask=unmask)
-    if part.parts and (isinstance(part.value, bytes) or (part.hides and not unmask)):
+    inside = part.opened(unmask=unmask)
+    if inside and (isinstance(part.value, bytes) or (part.hides and not unmask)):
         value = ""  # what is in it follows
     yield Row(part.path, part.name, str(len(part.value)), value, meaning, part.label, depth)
     # A processing code says in one line what its three parts say in three.
     if not part.meaning(unmask=unmask):
-        for sub in part.parts:
+        for sub in inside:
             yield from _part_rows(message, sub, unmask=unmask, depth=depth + 1)
 
 
 _AMOUNTS: Final = {"4": "49", "5": "50", "6": "51"}  # field -> field of its currency
 
 
-def amount(message: Message, part: Part) -> str:
-    """``"12.50 CNY"`` for an amount whose currency the message says.
+def amount(message: Message, part: Part, *, unmask: bool = False) -> str:
+    """``"12.50 CNY"`` for an amount whose currency the message says; empty for what is hidden.
 
     >>> from iso8583 import load
     >>> spec = load("unionpay_pos")
@@ -233,6 +90,8 @@ def amount(message: Message, part: Part) -> str:
     >>> amount(message, parts_of(message)[0])
     '12.50 CNY'
     """
+    if part.hides and not unmask:
+        return ""
     if not part.name.startswith("amount") or not isinstance(part.value, str) or not part.value.isdecimal():
         return ""
     found = message.get(_AMOUNTS.get(part.path, ""))
@@ -244,37 +103,43 @@ def amount(message: Message, part: Part) -> str:
     return f"{digits[:whole]}.{digits[whole:]} {currency.alpha}" if currency.exponent else f"{digits} {currency.alpha}"
 
 
-def header_rows(message: Message) -> list[Row]:
+def header_rows(message: Message, *, unmask: bool = False) -> list[Row]:
     """What stands in front of the MTI."""
-    header = message.header
     layout = message.spec.header
-    if len(header) != layout.size or not header:
+    if len(message.header) != layout.size or not layout.size:
         return []
+    found = list(_header_rows(message.header, layout))
+    if may_have_moved(message) and not unmask:
+        return [replace(row, value=masking.hidden(int(row.length)), meaning="") for row in found]
+    return found
+
+
+def _header_rows(header: bytes, layout: HeaderLayout) -> Iterator[Row]:
     if layout.total_at is not None:
         try:
             cups = parse_cups(header)
         except DecodeError as error:
-            return [Row("header", "", str(layout.size), masking.hidden(layout.size), error.detail)]
+            yield Row("header", "", str(layout.size), masking.hidden(layout.size), error.detail)
+            return
         meaning = f"version {cups.version}, total {cups.total}"
         if cups.reject is not None:
             meaning += f", reject code {cups.reject}"
         value = f"to {cups.destination} from {cups.source}"
-        return [Row("header", "", str(layout.size), printable(value), printable(meaning))]
+        yield Row("header", "", str(layout.size), printable(value), printable(meaning))
+        return
     tpdu, pos = parse(header, layout)
-    result = []
     if tpdu is not None:
-        result.append(Row("tpdu", "", "5", f"{tpdu.id} to {tpdu.destination} from {tpdu.origin}"))
+        yield Row("tpdu", "", "5", f"{tpdu.id} to {tpdu.destination} from {tpdu.origin}")
     if pos is not None:
         text = f"{pos.application}{pos.version}{pos.status}{pos.requirement}{pos.reserved}"
         required = f"requirement {pos.requirement}: {REQUIREMENTS.get(pos.requirement, 'unknown')}"
         application = APPLICATIONS.get(pos.application)
-        result.append(Row("header", "", "6", text, f"{application}; {required}" if application else required))
-    return result
+        yield Row("header", "", "6", text, f"{application}; {required}" if application else required)
 
 
 def title(message: Message) -> str:
-    """``"0200 financial request"``."""
-    return f"{message.mti} {mti.describe(message.mti)}" if message.mti else "no MTI"
+    """``"0200 financial request"``, or that it is none."""
+    return f"{message.mti} {mti.describe(message.mti)}" if is_message(message) else "not a message"
 
 
 # ---- differences ---------------------------------------------------------------------------------
@@ -303,13 +168,24 @@ class Difference:
         return "+" if self.left is None else "-" if self.right is None else "~"
 
 
+_HIDDEN_TOO: Final = "differs where it is hidden"
+
+
 def differences(left: Message, right: Message, *, unmask: bool = False) -> list[Difference]:
     """What is different, field by field; inside a field sub-field by sub-field. Empty: the bytes are the same."""
-    found = []
+    found: list[Difference] = []
+    if not unmask and not (is_message(left) and is_message(right)):
+        if bytes(left) == bytes(right):
+            return []
+        sizes = [len(bytes(message)) for message in (left, right)]
+        note = "not compared: what is not a message has no fields"
+        return [Difference("message", "", masking.hidden(sizes[0]), masking.hidden(sizes[1]), note)]
     if left.header != right.header:
-        found.append(_different("header", "", left.header.hex(" ").upper(), right.header.hex(" ").upper()))
+        fronts = [_header_shown(message, unmask=unmask) for message in (left, right)]
+        note = _HIDDEN_TOO if fronts[0] == fronts[1] else ""
+        found.append(Difference("header", "", fronts[0], fronts[1], note))
     if left.mti != right.mti:
-        found.append(_different("0", "mti", title(left), title(right)))
+        found.append(Difference("0", "mti", title(left), title(right)))
     olds = {part.path: part for part in parts_of(left)}
     news = {part.path: part for part in parts_of(right)}
     for path in sorted({*olds, *news}, key=int):
@@ -326,18 +202,19 @@ def differences(left: Message, right: Message, *, unmask: bool = False) -> list[
     return found
 
 
-def _different(path: str, name: str, left: str, right: str) -> Difference:
-    return Difference(path, name, left, right)
+def _header_shown(message: Message, *, unmask: bool) -> str:
+    header = message.header
+    return masking.hidden(len(header)) if may_have_moved(message) and not unmask else header.hex(" ").upper()
 
 
 def _compared(old: Part | None, new: Part | None, *, unmask: bool) -> Iterator[Difference]:
     if old is not None and new is not None:
         if old.value == new.value:
             return
-        if old.parts and new.parts:
+        olds = {part.path: part for part in old.opened(unmask=unmask)}
+        news = {part.path: part for part in new.opened(unmask=unmask)}
+        if olds and news:
             inside: list[Difference] = []
-            olds = {part.path: part for part in old.parts}
-            news = {part.path: part for part in new.parts}
             for path in [*olds, *(path for path in news if path not in olds)]:
                 inside.extend(_compared(olds.get(path), news.get(path), unmask=unmask))
             if inside:
@@ -345,8 +222,8 @@ def _compared(old: Part | None, new: Part | None, *, unmask: bool) -> Iterator[D
                 return
     note = ""
     if old is not None and new is not None and old.shown(unmask=unmask) == new.shown(unmask=unmask):
-        note = "differs where it is hidden"
-        if old.parts and new.parts:
+        note = _HIDDEN_TOO
+        if old.opened(unmask=unmask) and new.opened(unmask=unmask):
             note = "the same objects in another order, or written otherwise"
     yield _difference(old, new, note, unmask=unmask)
 
@@ -538,17 +415,3 @@ def wrapped(text: str, width: int) -> list[str]:
 def printable_lines(text: str) -> str:
     """The same for a text of several lines."""
     return "\n".join(printable(line) for line in text.split("\n"))
-
-
-def printable(text: str) -> str:
-    """A text without what a terminal would obey: control characters and marks of direction are written out.
-
-    >>> printable("a\\x1b[2J")
-    'a\\\\x1b[2J'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )

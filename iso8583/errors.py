@@ -119,6 +119,13 @@ class DecodeError(Iso8583Error):
     def message(self) -> Any:
         return None if self._source is None else self._source.message_so_far(self)
 
+    def copy(self) -> DecodeError:
+        """The same error as if it had never been raised; unlike ``copy.copy`` it remembers the data."""
+        other = type(self)(self.code, self.path, self.offset, self.detail, expected=self.expected, got=self.got)
+        other._hint = self._hint
+        other._source = self._source
+        return other
+
     def unmask(self) -> str:
         """The error with the bytes that it is about, in hexadecimal. For test data and for people who may see them."""
         shown = "" if self._source is None else self._source.bytes_around(self)

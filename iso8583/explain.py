@@ -10,32 +10,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from iso8583 import hints, masking, mti
+from iso8583 import hints, mti
 from iso8583._native import Message
 from iso8583.describe import (
     WIDTH,
     Column,
     Paint,
-    Part,
     Table,
     amount,
     columns_of,
     header_rows,
-    parts_of,
-    printable,
     title,
     wrapped,
 )
 from iso8583.errors import DecodeError
 from iso8583.message import Spec
+from iso8583.parts import LOCAL_CODES, Part, is_message, may_have_moved, parts_of, printable
 from iso8583.spec import PREFIXES
 
 ROW_SIZE: Final = 8  # bytes a line of the dump
 NAME_WIDTH: Final = 30  # columns
 ALSO_MAX: Final = 10  # findings that are listed behind the first
-
-#: Faults that leave every field in its place.
-_LOCAL: Final = frozenset({"content", "text", "track", "pad", "tlv", "canonical", "duplicate", "depth"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +102,18 @@ def explain(
     for block in blocks:
         offset = str(block.offset) if block.offset >= 0 else ""
         table.add([offset, _dump(block), block.path, _text(block, name_width, max(text_width, 40), paint)], block.style)
-    trusted = _trusted(message, findings)
-    head = [title(message) if trusted else "not a message", f"spec {spec.name}"]
+    head = [title(message), f"spec {spec.name}"]
     if spec.header.name != "none":
         head.append(f"header {spec.header.name}")
     head.append(f"{len(data)} bytes")
     output = [paint("bold", " · ".join(head)), "", *table.lines(width)]
     if findings:
-        others = findings[1:] if trusted or unmask else ()
+        others = findings[1:] if is_message(message) or unmask else ()
         output += ["", *_verdict(spec, data, findings[0], others, paint, unmask=unmask)]
-    if any(block.hidden for block in blocks) and _may_have_moved(findings) and not unmask:
+    if any(block.hidden for block in blocks) and may_have_moved(message) and not unmask:
         output += ["", "hidden: any of these bytes may be card data, because fields may not lie where they should",
                    "--unmask shows them, for test data"]  # fmt: skip
     return Explanation("\n".join(output), not findings)
-
-
-def _may_have_moved(findings: tuple[DecodeError, ...]) -> bool:
-    """Fields may not lie where they should."""
-    return any(finding.code not in _LOCAL for finding in findings)
-
-
-def _trusted(message: Message, findings: tuple[DecodeError, ...]) -> bool:
-    """What stands at the start is a header and an MTI, not some other bytes."""
-    return not _may_have_moved(findings) or hints.is_in_use(message.mti)
 
 
 # ---- bytes to blocks -----------------------------------------------------------------------------
@@ -137,12 +121,12 @@ def _trusted(message: Message, findings: tuple[DecodeError, ...]) -> bool:
 
 def _blocks(message: Message, findings: tuple[DecodeError, ...], *, unmask: bool) -> Iterator[_Block]:
     data = bytes(message)
-    if not (unmask or _trusted(message, findings)):
+    if not (unmask or is_message(message)):
         # Not even the numbers of fields are: they are bits of whatever stands there.
         yield _Block(0, b"", data, "✗", "", f"{len(data)} bytes that are not a message", hidden=True, style="red")
         return
     by_field = {finding.field: finding for finding in reversed(findings)}
-    closed = _may_have_moved(findings) and not unmask
+    closed = may_have_moved(message) and not unmask
     yield from _header_blocks(message, hidden=closed)
     end = len(message.header)
     if message.mti:
@@ -151,12 +135,12 @@ def _blocks(message: Message, findings: tuple[DecodeError, ...], *, unmask: bool
     for part in parts_of(message):
         start, size = message.span(int(part.path))
         end = start + size
-        yield from _part_blocks(message, part, by_field.get(part.path), closed=closed, unmask=unmask)
+        yield from _part_blocks(message, part, by_field.get(part.path), unmask=unmask)
     # Behind the last field that was found: where it went wrong, or what is left over.
     rest = data[end:]
-    stop = next((finding for finding in findings if finding.code not in _LOCAL and finding.offset >= end), None)
+    stop = next((finding for finding in findings if finding.code not in LOCAL_CODES and finding.offset >= end), None)
     if stop is None:
-        stop = next((finding for finding in findings if finding.code not in _LOCAL), None)
+        stop = next((finding for finding in findings if finding.code not in LOCAL_CODES), None)
     if rest or (stop is not None and stop.offset >= end):
         path, name = _place_of(message, stop, end)
         note = f"{len(rest)} byte{'s' * (len(rest) > 1)} not decoded" if rest else "nothing is left"
@@ -180,10 +164,9 @@ def _place_of(message: Message, stop: DecodeError | None, end: int) -> tuple[str
 
 def _header_blocks(message: Message, *, hidden: bool) -> Iterator[_Block]:
     at = 0
-    for row in header_rows(message):
+    for row in header_rows(message, unmask=not hidden):
         size = int(row.length)
-        shown, notes = (masking.hidden(size), ()) if hidden else (row.value, (row.meaning,))
-        yield _Block(at, b"", message.header[at : at + size], row.path, "", shown, hidden, notes)
+        yield _Block(at, b"", message.header[at : at + size], row.path, "", row.value, hidden, (row.meaning,))
         at += size
 
 
@@ -212,32 +195,28 @@ def _is_text(bitmap: bytes) -> bool:
     return len(bitmap) >= 16 and all(byte in b"0123456789ABCDEFabcdef" for byte in bitmap)
 
 
-def _part_blocks(
-    message: Message, part: Part, fault: DecodeError | None, *, closed: bool, unmask: bool
-) -> Iterator[_Block]:
+def _part_blocks(message: Message, part: Part, fault: DecodeError | None, *, unmask: bool) -> Iterator[_Block]:
     start, size = message.span(int(part.path))
     raw = bytes(message)[start : start + size]
     assert part.spec is not None
     prefix = _prefix_size(part.spec.length_prefix)
-    hidden = closed or (part.hides and not unmask)
-    split = None if closed else _objects(part, raw, prefix)
+    subs = part.opened(unmask=unmask)
+    split = _objects(part, raw, prefix) if subs else None
     head = _Block(
         start,
         raw[:prefix],
         b"" if split is not None else raw[prefix:],
         f"✗ {part.path}" if fault is not None else part.path,
         _named(part.name, part.label),
-        _shown(message, part, closed=closed, unmask=unmask),
-        hidden,
-        _notes(message, part, closed=closed, unmask=unmask),
+        _shown(part, unmask=unmask),
+        part.hides and not unmask,
+        _notes(message, part, unmask=unmask),
         "red" if fault is not None else "",
     )
     if fault is not None:
         head.notes += (f"✗ {fault.detail}",)
     yield head
-    if closed:
-        return
-    for index, sub in enumerate(part.parts):
+    for index, sub in enumerate(subs):
         if split is None:
             yield from _sub_blocks(message, sub, 1, unmask=unmask)
             continue
@@ -254,8 +233,7 @@ def _sub_blocks(message: Message, part: Part, depth: int, *, unmask: bool) -> It
     hidden = part.hides and not unmask
     yield _Block(
         -1, b"", b"", "  " * depth + part.path, _named(part.name, part.label),
-        _shown(message, part, closed=False, unmask=unmask), hidden,
-        _notes(message, part, closed=False, unmask=unmask),
+        _shown(part, unmask=unmask), hidden, _notes(message, part, unmask=unmask),
     )  # fmt: skip
     for sub in part.parts:
         yield from _sub_blocks(message, sub, depth + 1, unmask=unmask)
@@ -265,18 +243,14 @@ def _named(name: str, label: str) -> str:
     return " ".join(text for text in (name, label) if text)
 
 
-def _shown(message: Message, part: Part, *, closed: bool, unmask: bool) -> str:
-    if closed:
-        return masking.hidden(len(part.value), "character" if isinstance(part.value, str) else "byte")
-    if part.parts and (isinstance(part.value, bytes) or (part.hides and not unmask)):
+def _shown(part: Part, *, unmask: bool) -> str:
+    if part.opened(unmask=unmask) and (isinstance(part.value, bytes) or (part.hides and not unmask)):
         return f"{len(part.value)} {'characters' if isinstance(part.value, str) else 'bytes'}"
     return part.shown(unmask=unmask)
 
 
-def _notes(message: Message, part: Part, *, closed: bool, unmask: bool) -> tuple[str, ...]:
-    if closed:
-        return ()
-    meaning = part.meaning(unmask=unmask) or ("" if "." in part.path else amount(message, part))
+def _notes(message: Message, part: Part, *, unmask: bool) -> tuple[str, ...]:
+    meaning = part.meaning(unmask=unmask) or ("" if "." in part.path else amount(message, part, unmask=unmask))
     return (*([meaning] if meaning else []), *(str(bit) for bit in part.bits(unmask=unmask)))
 
 
@@ -291,7 +265,7 @@ def _objects(part: Part, raw: bytes, prefix: int) -> list[tuple[int, int, int]] 
     """(start, start of the value, end) in the field of each of its BER-TLV objects, in the order of ``part.parts``;
     None if they have no bytes of their own."""
     assert part.spec is not None
-    if not part.parts or not part.spec.tlv or part.spec.encoding != "binary":
+    if not part.spec.tlv or part.spec.encoding != "binary":
         return None
     places: dict[str, list[tuple[int, int, int]]] = {}
     at = prefix

@@ -12,10 +12,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from iso8583 import masking
 from iso8583._native import Message
-from iso8583.describe import Part, parts_of
 from iso8583.inputs import InputError, hex_bytes
 from iso8583.message import Spec
+from iso8583.parts import Part, may_have_moved, parts_of
 from iso8583.spec import Layout, SubSpec, Usage, ValueSpec, mti_matches
 
 _SPACE: Final = " \t\r\n"
@@ -28,21 +29,25 @@ def as_json(message: Message, *, unmask: bool = False, tree: bool = False) -> di
         unmask: Show PANs, tracks, PIN blocks and keys. For test data and for people who may see them.
         tree: Fields with sub-fields as objects of them.
     """
+    header = message.header.hex()
+    if may_have_moved(message) and not unmask:
+        header = masking.hidden_value(message.header)
     fields: dict[str, Any] = {"0": message.mti}
     for part in parts_of(message):
         fields[part.path] = _json_value(part, unmask=unmask, tree=tree)
-    return {"spec": message.spec.name, "header": message.header.hex(), "masked": not unmask, "fields": fields}
+    return {"spec": message.spec.name, "header": header, "masked": not unmask, "fields": fields}
 
 
 def _json_value(part: Part, *, unmask: bool, tree: bool) -> Any:
-    if not (tree and part.parts):
+    inside = part.opened(unmask=unmask)
+    if not (tree and inside):
         if unmask:
             return part.value if isinstance(part.value, str) else part.value.hex().upper()
-        if part.hides and part.parts and part.spec is not None and part.spec.tlv:
-            return " ".join(f"{sub.key}={sub.shown()}" for sub in part.parts)
+        if part.hides and inside and part.spec is not None and part.spec.tlv:
+            return " ".join(f"{sub.key}={sub.shown()}" for sub in inside)
         return part.shown()
     result: dict[str, Any] = {}
-    for sub in part.parts:
+    for sub in inside:
         value = _json_value(sub, unmask=unmask, tree=True)
         if sub.repeats:
             result.setdefault(sub.key, []).append(value)

@@ -22,6 +22,9 @@ KINDS: Final = {
     "public": "shown: a sub-field that its field's kind does not reach",
 }
 
+#: A ``sensitive`` that hides nothing.
+OPEN_KINDS: Final = (None, "public")
+
 #: EMV tags whose values hold card data or what proves the card. Source: EMV Book 3, annex A.
 TAGS: Final = {
     "56": "track 1 equivalent",
@@ -53,6 +56,15 @@ def hidden(size: int, unit: str = "byte") -> str:
     return f"<hidden, {size} {unit}{'' if size == 1 else 's'}>"
 
 
+def hidden_value(value: str | bytes) -> str:
+    """The same for a value.
+
+    >>> hidden_value("3012"), hidden_value(bytes(8))
+    ('<hidden, 4 characters>', '<hidden, 8 bytes>')
+    """
+    return hidden(len(value), "character" if isinstance(value, str) else "byte")
+
+
 def mask_pan(pan: str) -> str:
     """First 6 and last 4 digits; everything else, and every short PAN, as stars.
 
@@ -69,22 +81,15 @@ def mask_pan(pan: str) -> str:
 
 def mask_text(kind: str | None, value: str) -> str:
     """A text value as people may see it; ``kind`` is the field's ``sensitive``."""
-    if kind in (None, "public"):
+    if kind in OPEN_KINDS:
         return value
     if kind == "pan":
         return mask_pan(value)
-    return hidden(len(value), "character")
+    return hidden_value(value)
 
 
 def mask_bytes(kind: str | None, value: bytes) -> str:
     """A binary value as people may see it, in hexadecimal."""
-    if kind in (None, "public"):
+    if kind in OPEN_KINDS:
         return value.hex().upper()
-    return hidden(len(value))
-
-
-def mask_tag(kind: str | None, tag: str, value: bytes) -> str:
-    """The value of one TLV object of a field of this kind. Nested templates are judged by their own tag."""
-    if kind == "icc" and tag.upper() not in TAGS:
-        return value.hex().upper()
-    return mask_bytes(kind, value)
+    return hidden_value(value)

@@ -10,12 +10,12 @@ import importlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from iso8583 import hints, masking, nested, specfile
-from iso8583._native import Codec, Message, bind, message_so_far, tlv_decode
+from iso8583 import hints, masking, nested, parts, specfile
+from iso8583._native import Codec, Message, bind, message_so_far
 from iso8583.errors import DecodeError
-from iso8583.spec import FieldSpec, Key, Layout, MessageSpec
+from iso8583.spec import FieldSpec, Key, MessageSpec
 
 REPR_VALUE_MAX: Final = 64  # characters of one value in a repr
 
@@ -142,6 +142,11 @@ class _Pleasant:
         return spec.decode(data, strict=strict)
 
     @staticmethod
+    def copies(findings: tuple[DecodeError, ...]) -> tuple[DecodeError, ...]:
+        # A message is nothing that the garbage collector looks at, so an error that is raised must not be its own.
+        return tuple(finding.copy() for finding in findings)
+
+    @staticmethod
     def mab(message: Message) -> bytes:
         number = 128 if 128 in message else 64
         data = bytes(message)
@@ -158,40 +163,37 @@ class _Pleasant:
         number = message.spec.number_of(key)
         value = message[number]
         if number == 0:
-            return str(value)
-        field = message.field(number)
-        if isinstance(value, str):
-            return masking.mask_text(field.sensitive, value)
-        if field.tlv and not message.findings:
-            objects = tlv_decode(value, str(number), 0)
-            return " ".join(f"{tag}={masking.mask_tag(field.sensitive, tag, content)}" for tag, content in objects)
-        return masking.mask_bytes(field.sensitive, value)
+            return str(value) if parts.is_message(message) else masking.hidden_value(value)
+        return _masked(message, number, parts.may_have_moved(message))
 
     @staticmethod
     def represent(message: Message) -> str:
-        parts = [f"<Message {message.mti} {message.spec.name}"]
+        if not parts.is_message(message):
+            return f"<Message {message.spec.name}, {len(bytes(message))} bytes that are not a message>"
+        moved = parts.may_have_moved(message)
+        shown = [f"<Message {message.mti} {message.spec.name}"]
         for number in message:
             if number:
-                text = message.masked(number)
+                text = _masked(message, number, moved)
                 if len(text) > REPR_VALUE_MAX:
                     text = f"{text[:REPR_VALUE_MAX]}..."
-                parts.append(f"{number}={text!r}" if " " in text else f"{number}={text}")
-        return " ".join(parts) + ">"
+                shown.append(f"{number}={text!r}" if " " in text else f"{number}={text}")
+        return " ".join(shown) + ">"
 
-    # ---- sub-fields: where they lie in a message is known here, what they mean in `nested` ----
+    # ---- sub-fields: where they lie in a message is known in `parts`, what they mean in `nested` ----
 
     @staticmethod
     def tree(message: Message, number: int, value: Any) -> Any:
-        inside = _inside(message, number, value)
-        return value if inside is None else nested.decode_tree(*inside.place, **inside.where)
+        layout, _, data, where = parts.inside_of(message, number, value)
+        return value if layout is None else nested.decode_tree(layout, data, **where)
 
     @staticmethod
     def by_path(message: Message, number: int, path: str, rest: str) -> Any:
-        inside = _inside(message, number, message[number])
-        if inside is None:
+        layout, _, data, where = parts.inside_of(message, number, message[number])
+        if layout is None:
             raise KeyError(path)
         try:
-            return nested.lookup(*inside.place, rest.split("."), **inside.where)
+            return nested.lookup(layout, data, rest.split("."), **where)
         except KeyError:
             raise KeyError(path) from None
 
@@ -199,12 +201,12 @@ class _Pleasant:
     def check_trees(message: Message, findings: Sequence[DecodeError]) -> list[DecodeError]:
         """What is wrong inside the fields that are sound as a whole."""
         faulty = {finding.field for finding in findings}
-        found = []
+        found: list[DecodeError] = []
         for number in message:
             if number and str(number) not in faulty:
-                inside = _inside(message, number, message[number])
-                if inside is not None:
-                    found.extend(nested.check_tree(*inside.place, **inside.where))
+                layout, _, data, where = parts.inside_of(message, number, message[number])
+                if layout is not None:
+                    found.extend(nested.check_tree(layout, data, **where))
         for finding in found:
             finding._source = _Source(message.spec, bytes(message))
         return found
@@ -217,37 +219,13 @@ class _Pleasant:
         return nested.encode_field(field, value, mti, look, path=str(field.number))
 
 
-class _Inside(NamedTuple):
-    """The sub-fields of one field of a message: what `nested` wants to know."""
-
-    place: tuple[Layout, bytes]
-    where: dict[str, Any]
-
-
-def _inside(message: Message, number: int, value: Any) -> _Inside | None:
-    """None: the field has no sub-fields that are known."""
-    field = message.field(number)
-    if field.layout is None and not field.usages:
-        return None
-
-    def look(path: str) -> Any:
-        # A usage may ask for a part of another field, whose layout may depend on a third; never in a circle, because
-        # only fields without usages are looked into.
-        head, _, rest = path.partition(".")
-        try:
-            if rest and message.field(head).usages:
-                return None
-            return message.get(path)
-        except (DecodeError, KeyError):
-            return None
-
-    layout, _ = nested.layout_of(field, message.mti, look, value)
-    if layout is None:
-        return None
-    offset, size = message.span(number)
-    data, base, step = nested.inside(field, value, bytes(message)[offset : offset + size], offset)
-    where = {"path": str(number), "base": base, "step": step, "mti": message.mti, "look": look}
-    return _Inside((layout, data), where)
+def _masked(message: Message, number: int, moved: bool) -> str:
+    if moved:  # all is hidden, and no sub-field needs to be read
+        return masking.hidden_value(message[number])
+    part = parts.part_of(message, number)
+    if part.parts and message.field(number).tlv:
+        return " ".join(f"{sub.key}={sub.shown()}" for sub in part.parts)
+    return part.shown()
 
 
 def _look_in_values(spec: Spec, values: Mapping[Any, Any], mti: str, path: str) -> Any:

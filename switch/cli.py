@@ -15,6 +15,8 @@ from switch.errors import StartError, SwitchError
 
 EXIT_OK, EXIT_DIFFERENCES, EXIT_WRONG = 0, 1, 2
 
+_OURS = {"switch", "iso8583"}  # a module of these that is missing is a fault of ours, not an extra to install
+
 _EPILOG = """\
 first steps:
   gridswitch demo --seconds 10          everything at once: hosts, switch, fleet, proof
@@ -24,14 +26,23 @@ first steps:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = _parser()
-    arguments = parser.parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         status = int(arguments.run(arguments))
         sys.stdout.flush()
         return status
     except SwitchError as error:
         print(f"gridswitch: {error}", file=sys.stderr)
+        return EXIT_WRONG
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in _OURS:
+            raise
+        # A plain `pip install gridswitch` is the ISO 8583 library alone, but brings this command along.
+        print(
+            f"gridswitch: {name} is not installed: the switch needs its extra; run: pip install 'gridswitch[switch]' [extra]",
+            file=sys.stderr,
+        )
         return EXIT_WRONG
     except KeyboardInterrupt:
         print("gridswitch: interrupted", file=sys.stderr)

@@ -47,11 +47,10 @@ def this(form: Form) -> Side:
     """This library."""
     iso8583 = import_module("iso8583")
     tlv = import_module("iso8583.tlv")
-    icc_map = getattr(tlv, "to_dict", None) or (lambda data: dict(tlv.decode(data)))
     spec = iso8583.load(form.spec)
     return Side(
         form,
-        {"decode": spec.decode, "encode": spec.encode, "icc_map": icc_map},
+        {"decode": spec.decode, "encode": spec.encode, "icc_map": tlv.to_dict},
         {
             "map": "answer = decode(data).to_dict()",
             "encode": "answer = encode(fields)",

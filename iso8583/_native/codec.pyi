@@ -70,13 +70,17 @@ class Message(Mapping[Key, Any]):
 
     Keys are numbers (``message[4]``), names (``message["amount"]``) or paths to sub-fields (``message["55.9F26"]``,
     ``message["60.3"]``). Iteration gives the numbers of the present fields, ascending, 0 for the MTI. Nothing is
-    converted before it is asked for. ``repr`` is masked; ``to_dict`` and indexing are not.
+    converted before it is asked for. ``repr`` is masked like ``masked``; ``to_dict`` and indexing are not.
 
     Values are ``str``, of full length, or ``bytes`` for binary fields; sub-fields may also be dicts and lists.
     """
 
     @property
     def spec(self) -> Spec: ...
+    @property
+    def sound(self) -> bool:
+        """Nothing is wrong. Only a message decoded with ``strict=False``, or cut short by an error, is not."""
+
     @property
     def header(self) -> bytes:
         """What stands in front of the MTI; ``b""`` if the spec has no header."""
@@ -87,7 +91,10 @@ class Message(Mapping[Key, Any]):
 
     @property
     def findings(self) -> tuple[DecodeError, ...]:
-        """What is wrong, by offset, if the message was decoded with ``strict=False``."""
+        """What is wrong, by offset, if the message was decoded with ``strict=False``.
+
+        Each call makes new errors, so they may be raised.
+        """
 
     @property
     def fields(self) -> dict[int, FieldSpec]:
@@ -183,7 +190,24 @@ class Message(Mapping[Key, Any]):
         """
 
     def masked(self, key: Key) -> str:
-        """A field's value as people may see it; binary in hexadecimal. KeyError if absent."""
+        """A field's value as people may see it; binary in hexadecimal, BER-TLV as ``tag=value tag=value``.
+
+        What is hidden depends on the kind of the field, or where sub-fields can be read, of each of them. In a message
+        that is not ``sound`` every value is hidden if a fault may have moved the fields: what is called the terminal
+        may then be the middle of a PAN. So it is with ``error.message``.
+
+        Raises:
+            KeyError: It is not there.
+
+        >>> import iso8583
+        >>> spec = iso8583.load("unionpay_pos")
+        >>> data = spec.encode({0: "0200", 2: "6222000000000017", 55: {"9F36": b"\\x00\\x2a", "5A": bytes(8)}})
+        >>> message = spec.decode(data)
+        >>> message.masked(2), message.masked(55)
+        ('622200******0017', '9F36=002A 5A=<hidden, 8 bytes>')
+        >>> spec.decode(data + b"?", strict=False)
+        <Message 0200 unionpay_pos 2='<hidden, 16 characters>' 55='<hidden, 15 bytes>'>
+        """
 
 class ValueCodec:
     """One value that belongs to no message: a sub-field. Immutable."""

@@ -51,6 +51,7 @@ cdef extern from "hot.h":
         KIND_UTF8
         KIND_LATIN1
         KIND_EBCDIC
+        READ_OTHER
         PLAIN_TEXT
         PLAIN_BYTES
         SCRATCH_SIZE
@@ -58,14 +59,26 @@ cdef extern from "hot.h":
     ctypedef struct Table "iso_table":
         iso_spec spec
         uint8_t kinds[193]
+        uint8_t readings[193]
         uint8_t plain[193]
+        uint16_t digits[193]
         uint8_t has_tree[193]
         uint8_t pads[193]
         uint8_t secrets[193]
 
+    ctypedef struct Item "iso_item":
+        uint8_t number
+
+    ctypedef struct Cursor "iso_cursor":
+        const Item *item
+        const iso_slice *variable
+        uint32_t run
+        iso_slice slice
+
     ctypedef struct Draft "iso_draft":
         uint64_t present[3]
         uint64_t seen[3]
+        bint careful
         uint32_t scratch_used
         uint8_t scratch[256]
         iso_value values[193]
@@ -77,10 +90,10 @@ cdef extern from "hot.h":
     int iso_small_key(object key) noexcept
     bint iso_take_plain(const Table *table, Draft *draft, object key, object value) noexcept
     object iso_small_text(uint32_t number, uint32_t count)
-    object iso_ascii_text(const uint8_t *data, uint32_t size)
-    object iso_plain_value(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice)
-    int iso_plain_items(dict items, PyObject **keys, const Table *table, const iso_plan *plan, const uint8_t *data,
-                        const iso_slice *variables, uint32_t *run, uint32_t *next, iso_slice *slice) except -1
+    uint8_t iso_reading_of(const iso_field *field, uint8_t kind) noexcept
+    object iso_plain_value(uint8_t reading, const uint8_t *data, uint32_t size, uint32_t length)
+    void iso_items_make(Item *items, const Table *table, const iso_plan *plan, PyObject **keys) noexcept
+    int iso_items_read(dict values, const uint8_t *data, const Item *end, Cursor *cursor) except -1
 
 
 cdef extern from *:
@@ -125,11 +138,11 @@ for _number_of_key in range(193):
     _keys[<uint32_t>_number_of_key] = <PyObject *>_key_owner[_number_of_key]
 
 
-cdef inline object _value_of(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice,
-                             bint sound):
+cdef inline object _value_of(const iso_field *field, uint8_t kind, uint8_t reading, const uint8_t *data,
+                             const iso_slice *slice, bint sound):
     """The Python value of a slice. `sound`: csrc has found nothing wrong with it."""
     if sound:
-        result = iso_plain_value(field, kind, data, slice)
+        result = iso_plain_value(reading, data + slice.offset, slice.size, slice.length)
         if result is not None:
             return result
     return _other_value(field, kind, data, slice, sound)
@@ -140,6 +153,11 @@ cdef object _other_value(const iso_field *field, uint8_t kind, const uint8_t *da
     cdef uint32_t count
     if kind == KIND_DIGITS or kind == KIND_TRACK:
         count = iso_value_length(field, slice)
+        if not sound:
+            # The sign of an amount may be any byte here, and text that says it is ASCII must be.
+            result = PyBytes_FromStringAndSize(NULL, count)
+            iso_value_write(field, data, slice, <uint8_t *>PyBytes_AS_STRING(result))
+            return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, PyBytes_AS_STRING(result), count)
         result = PyUnicode_New(count, 127)
         iso_value_write(field, data, slice, <uint8_t *>PyUnicode_DATA(result))
         return result
@@ -229,6 +247,10 @@ cdef int _content(value) except -1:
 cdef class Plan:
     cdef iso_plan plan
     cdef uint32_t variant
+    cdef Item *items  # of plan.numbers
+
+    def __dealloc__(self):
+        PyMem_Free(self.items)
 
 
 cdef class Codec:
@@ -312,6 +334,9 @@ cdef class Codec:
                         table.spec.repeat_count += 1
         if iso_spec_check(&table.spec, &fault) != ISO_OK:
             raise SpecError(definition.name, f"field.{fault.field}", "contradicts itself")
+        for number in fields:
+            table.readings[number] = iso_reading_of(&table.spec.fields[number], table.kinds[number])
+            table.digits[number] = _digits_of(&table.spec.fields[number])
         self.names.append(names)
         self.specs.append(dict(fields))
         return 0
@@ -349,6 +374,10 @@ cdef class Codec:
         plan.variant = variant
         if not iso_plan_make(&self.tables[variant].spec, present, &plan.plan):
             return None
+        plan.items = <Item *>PyMem_Malloc(plan.plan.count * sizeof(Item))
+        if plan.items == NULL:
+            raise MemoryError
+        iso_items_make(plan.items, &self.tables[variant], &plan.plan, _keys)
         self.plans[slot] = plan
         return plan
 
@@ -442,13 +471,16 @@ cdef class Message:
                 raise MemoryError
         return 0
 
+    cdef inline str _mti_text(self):
+        return "" if self._mti == NO_MTI else iso_small_text(self._mti, 4)
+
     cdef inline bint _has(self, uint32_t number):
         return self._plan.plan.places[number].kind != ISO_PLACE_ABSENT
 
     cdef object _value(self, uint32_t number):
         cdef const Table *table = &self._codec.tables[self._plan.variant]
         cdef iso_slice slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, number)
-        return _value_of(&table.spec.fields[number], table.kinds[number],
+        return _value_of(&table.spec.fields[number], table.kinds[number], table.readings[number],
                          <const uint8_t *>PyBytes_AS_STRING(self._data), &slice, self._findings is None)
 
     @property
@@ -457,7 +489,11 @@ cdef class Message:
 
     @property
     def findings(self):
-        return () if self._findings is None else self._findings
+        return () if self._findings is None else _pleasant.copies(self._findings)
+
+    @property
+    def sound(self):
+        return self._findings is None
 
     @property
     def header(self):
@@ -465,7 +501,7 @@ cdef class Message:
 
     @property
     def mti(self):
-        return "" if self._mti == NO_MTI else iso_small_text(self._mti, 4)
+        return self._mti_text()
 
     @property
     def fields(self):
@@ -517,8 +553,9 @@ cdef class Message:
                     # What a router does three times a message, without a call.
                     table = &self._codec.tables[self._plan.variant]
                     slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, <uint32_t>number)
-                    value = iso_plain_value(&table.spec.fields[number], table.kinds[number],
-                                            <const uint8_t *>PyBytes_AS_STRING(self._data), &slice)
+                    value = iso_plain_value(
+                        table.readings[number], <const uint8_t *>PyBytes_AS_STRING(self._data) + slice.offset,
+                        slice.size, slice.length)
                     if value is not None:
                         return value
                 return self._value(<uint32_t>number)
@@ -526,7 +563,7 @@ cdef class Message:
             return _by_path(self, <str>key)
         number = _number(self._codec, self._plan.variant, key)
         if number == 0:
-            return self.mti
+            return self._mti_text()
         if not self._has(<uint32_t>number):
             raise KeyError(key)
         return self._value(<uint32_t>number)
@@ -540,7 +577,7 @@ cdef class Message:
         except KeyError:
             return default
         if number == 0:
-            return self.mti
+            return self._mti_text()
         return self._value(number) if self._has(number) else default
 
     def keys(self):
@@ -575,25 +612,28 @@ cdef class Message:
         return start, size
 
     def to_dict(self, *, bint nested=False):
-        cdef dict result = _presized_dict(self._plan.plan.count + 1)
         cdef const iso_plan *plan = &self._plan.plan
-        cdef const Table *table = &self._codec.tables[self._plan.variant]
+        cdef dict result = _presized_dict(plan.count + 1)
+        cdef const Table *table
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self._data)
-        cdef uint32_t run = self._fields_offset
-        cdef uint32_t next = 0
-        cdef iso_slice slice
-        PyDict_SetItem(result, <object>_keys[0], self.mti)
+        cdef const Item *end = self._plan.items + plan.count
+        cdef Cursor cursor
+        cdef uint32_t number
+        PyDict_SetItem(result, <object>_keys[0], self._mti_text())
         if nested or self._findings is not None:
             return _to_dict_slowly(self, result, nested)
+        cursor.item = self._plan.items
+        cursor.variable = self._variables
+        cursor.run = self._fields_offset
         while True:
-            iso_plain_items(result, _keys, table, plan, data, self._variables, &run, &next, &slice)
-            if next == plan.count:
+            iso_items_read(result, data, end, &cursor)
+            if cursor.item == end:
                 return result
-            number = plan.numbers[next]
-            PyDict_SetItem(result, <object>_keys[<uint32_t>number],
-                           _other_value(&table.spec.fields[<uint32_t>number], table.kinds[<uint32_t>number], data,
-                                        &slice, True))
-            next += 1
+            number = cursor.item.number
+            table = &self._codec.tables[self._plan.variant]
+            PyDict_SetItem(result, <object>_keys[number],
+                           _other_value(&table.spec.fields[number], table.kinds[number], data, &cursor.slice, True))
+            cursor.item += 1
 
     def patched(self, values, *, header=None):
         cdef bytes result
@@ -751,6 +791,11 @@ cdef Message _decode_slowly(Codec codec, bytes buffer, bint strict):
     if strict:
         raise findings[0]
     message = _message_of(codec, buffer, variant, &layout)
+    if layout.head.fields_offset == 0:
+        # The bitmap is no bitmap: there is an MTI, and nothing behind it.
+        message._mti = <uint16_t>mti
+        message._fields_offset = <uint16_t>(
+            codec.header_size + (2 if codec.tables[0].spec.mti_form == ISO_FORM_BCD else 4))
     message._findings = ()  # from here on values are read with care
     findings.extend(_pleasant.check_trees(message, findings))
     message._findings = tuple(sorted(findings, key=lambda error: error.offset)) if findings else None
@@ -804,7 +849,6 @@ def message_so_far(Codec codec not None, bytes buffer not None, uint32_t offset)
     cdef uint32_t mti = 0
     cdef uint32_t variant
     cdef uint32_t number
-    cdef uint32_t kept = 0
     cdef Message message
     if size < <Py_ssize_t>codec.header_size or size > ISO_MESSAGE_SIZE_MAX:
         return None
@@ -817,7 +861,7 @@ def message_so_far(Codec codec not None, bytes buffer not None, uint32_t offset)
     message = _message_of(codec, buffer, variant, &layout)
     for number in _numbers(message)[1:]:
         if message.span(number)[0] >= offset:
-            layout.head.present[(number - 1) >> 6] &= ~((<uint64_t>1) << (63 - ((number - 1) & 63)))
+            layout.head.present[(number - 1) >> 6] &= ~_bit(number)
     message = _message_of(codec, buffer, variant, &layout)
     message._findings = ()
     return message
@@ -843,13 +887,25 @@ cdef int _take(Codec codec, uint32_t variant, Draft *draft, object key, object v
     if draft.seen[word] & bit:
         raise EncodeError("duplicate", str(number), "given twice, by number and by name")
     draft.seen[word] |= bit
+    # First: a field that the old type of message had and the new one has not may be taken away.
+    if value is None and draft.present[word] & bit:
+        draft.present[word] &= ~bit
+        return 0
     if not table.spec.defined[word] & bit:
         _raise_undefined(codec, variant, <uint32_t>number)
     if value is None:
-        draft.present[word] &= ~bit
         return 0
     draft.present[word] |= bit
     return _fill(codec, variant, <uint32_t>number, value, draft, values, mti)
+
+
+cdef int _take_carefully(Codec codec, uint32_t variant, Draft *draft, object key, object value, dict values,
+                         object mti) except -1:
+    """The same for a value of a dict whose values are not held yet: from here on Python code may run and change it."""
+    if not draft.careful:
+        draft.careful = True
+        iso_draft_hold(draft, values.copy())
+    return _take(codec, variant, draft, key, value, values, mti)
 
 
 cdef long _number_given(Codec codec, uint32_t variant, key) except -1:
@@ -904,13 +960,17 @@ cdef int _fill(Codec codec, uint32_t variant, uint32_t number, object value, Dra
     return _fill_other(codec, variant, number, value, draft, values, mti)
 
 
+cdef inline uint32_t _digits_of(const iso_field *field) noexcept:
+    """Digits that an int is written with; 0 if the field takes none."""
+    if field.content != ISO_CONTENT_N or field.prefix_digits != 0:
+        return 0
+    return field.length_max * (2 if field.packing != ISO_PACK_BYTES and field.unit == ISO_UNIT_BYTES else 1)
+
+
 cdef int _fill_number(Codec codec, uint32_t variant, uint32_t number, object value, Draft *draft) except -1:
-    """An int in a numeric field of fixed length: leading zeros are added."""
+    """An int in a numeric field of fixed length that iso_take_plain has left: leading zeros are added."""
     cdef const iso_field *field = &codec.tables[variant].spec.fields[number]
     cdef iso_value *out = &draft.values[number]
-    cdef uint32_t count
-    cdef uint32_t i
-    cdef uint64_t rest
     if field.content != ISO_CONTENT_N:
         raise EncodeError("type", str(number), "expected str; only numeric fields take an int")
     if field.prefix_digits != 0:
@@ -918,25 +978,14 @@ cdef int _fill_number(Codec codec, uint32_t variant, uint32_t number, object val
         raise EncodeError("type", str(number), "expected str; an int has no leading zeros and the length varies")
     if value < 0:
         raise EncodeError("content", str(number), "expected digits, got a negative number")
-    count = field.length_max
-    if field.packing != ISO_PACK_BYTES and field.unit == ISO_UNIT_BYTES:
-        count *= 2
-    if value > 0xFFFFFFFFFFFFFFFF or count > SCRATCH_SIZE - draft.scratch_used:
-        text = str(value).zfill(count)
-        iso_draft_hold(draft, text)
-        out.data = <const uint8_t *>PyUnicode_DATA(text)
-        out.size = <uint32_t>len(text)
-        return 0
-    rest = value
-    out.data = draft.scratch + draft.scratch_used
-    out.size = count
-    for i in range(count):
-        draft.scratch[draft.scratch_used + count - 1 - i] = <uint8_t>(48 + rest % 10)
-        rest = rest // 10
-    if rest:
+    # Python refuses to write out very large numbers.
+    text = "" if value.bit_length() > 4 * _digits_of(field) else str(value).zfill(_digits_of(field))
+    if not 0 < len(text) <= _digits_of(field):
         raise EncodeError("length", str(number), expected=codec._field(variant, number).expected(),
-                          got=str(len(str(value))))
-    draft.scratch_used += count
+                          got=str(len(text)) if text else "many more")
+    iso_draft_hold(draft, text)
+    out.data = <const uint8_t *>PyUnicode_DATA(text)
+    out.size = <uint32_t>len(text)
     return 0
 
 
@@ -1065,7 +1114,7 @@ cdef bytes _build(Codec codec, Message origin, values, header, bint keep_all, re
         if reply is not None:
             mti = reply[0]
         elif keep_all:
-            mti = origin.mti
+            mti = origin._mti_text()
         else:
             raise EncodeError("missing", "mti", "give the MTI as field 0")
     variant = codec._variant(<uint32_t>_mti_number(mti))
@@ -1077,7 +1126,7 @@ cdef bytes _build(Codec codec, Message origin, values, header, bint keep_all, re
         if type(values) is dict:
             while PyDict_Next(values, &position, &key, &value):
                 if not iso_take_plain(&codec.tables[variant], &draft, <object>key, <object>value):
-                    _take(codec, variant, &draft, <object>key, <object>value, values, mti)
+                    _take_carefully(codec, variant, &draft, <object>key, <object>value, <dict>values, mti)
         else:
             for one, other in values.items():
                 _take(codec, variant, &draft, one, other, values, mti)
@@ -1167,10 +1216,12 @@ cdef int _inherit(Codec codec, uint32_t variant, Message origin, Draft *draft, b
             draft.values[number].data = data + start
             draft.values[number].as_wire = True
         else:
-            # Another type of message writes the field another way.
-            if not codec.tables[variant].spec.defined[(number - 1) >> 6] & _bit(number):
+            # Another type of message writes the field another way, or does not have it. Nothing is dropped unasked: the
+            # builder refuses what is still there then.
+            if codec.tables[variant].spec.defined[(number - 1) >> 6] & _bit(number):
+                _fill(codec, variant, number, origin._value(number), draft, origin, origin.mti)
+            elif reply is not None:
                 continue
-            _fill(codec, variant, number, origin._value(number), draft, origin, origin.mti)
         draft.present[(number - 1) >> 6] |= _bit(number)
     return 0
 
@@ -1189,6 +1240,7 @@ cdef bytes _patched_in_place(Message message, dict values):
     cdef uint32_t size
     cdef uint32_t written = 0
     cdef uint32_t index = 0
+    cdef int given
     cdef uint32_t word
     cdef uint64_t left
     cdef iso_status status
@@ -1197,10 +1249,13 @@ cdef bytes _patched_in_place(Message message, dict values):
     iso_draft_start(&draft)
     try:
         while PyDict_Next(values, &position, &key, &value):
-            if <object>value is None or (<object>key) == 0 or (<object>key) == "mti":
+            given = iso_small_key(<object>key)
+            if given == 0 or value == <PyObject *>None or (given < 0 and <object>key == _MTI):
                 return None
+            if type(<object>value) is not str and type(<object>value) is not bytes and type(<object>value) is not int:
+                return None  # may run code of its own, which must not run twice
             if not iso_take_plain(&codec.tables[variant], &draft, <object>key, <object>value):
-                _take(codec, variant, &draft, <object>key, <object>value, values, message.mti)
+                _take_carefully(codec, variant, &draft, <object>key, <object>value, values, message._mti_text())
         for word in range(ISO_BITMAPS_MAX):
             left = draft.present[word]
             while left:
@@ -1300,7 +1355,7 @@ cdef class ValueCodec:
         if iso_field_read(&entry, <const uint8_t *>PyBytes_AS_STRING(data), end, &at, &slice, &fault) != ISO_OK:
             raise _fault_error(self.spec, fault.status, path, base + offset, base + fault.position, fault.length,
                                data[fault.position] if fault.position < end else 0)
-        return _value_of(&entry, self.kind, <const uint8_t *>PyBytes_AS_STRING(data), &slice, True), at
+        return _value_of(&entry, self.kind, READ_OTHER, <const uint8_t *>PyBytes_AS_STRING(data), &slice, True), at
 
     def write(self, value, str path not None):
         cdef iso_field entry = self.entry

@@ -149,7 +149,6 @@ cdef extern from "hot.h" nogil:
     iso_status iso_field_read(const iso_field *field, const uint8_t *data, uint32_t size,
                               uint32_t *offset, iso_slice *slice, iso_fault *fault)
     uint32_t iso_value_length(const iso_field *field, const iso_slice *slice)
-    bool_c iso_value_is_verbatim(const iso_field *field)
     void iso_value_write(const iso_field *field, const uint8_t *data, const iso_slice *slice, uint8_t *out)
 
     ctypedef struct iso_place:

@@ -1,5 +1,6 @@
-/* The C core as part of the extension's own translation unit: the compiler sees through every call from the skin into
- * the core, which is worth a third of the instructions of a decode, without link-time optimization. */
+/* The C core as part of the extension's own translation unit: the compiler sees through every call
+ * from the skin into the core, which is worth a third of the instructions of a decode, without
+ * link-time optimization. */
 #include "bitmap.c"
 #include "build.c"
 #include "charset.c"

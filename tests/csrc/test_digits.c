@@ -297,8 +297,12 @@ static void test_an_even_number_of_digits_takes_a_short_way(void)
             const uint8_t *const characters =
                 front ? guard_copy(digits, count) : guard_front(digits, count);
             uint8_t *const out = front ? guard_front(NULL, count / 2) : guard_copy(NULL, count / 2);
-            CHECK(iso_pack_even(characters, count, out));
+            CHECK(iso_pack_even(characters, count, false, out));
             CHECK(memcmp(out, packed, count / 2) == 0);
+            /* With room behind, of which no more than is allowed is written over. */
+            uint8_t *const roomy = guard_copy(NULL, count / 2 + 3);
+            CHECK(iso_pack_even(digits, count, true, roomy));
+            CHECK(memcmp(roomy, packed, count / 2) == 0);
         }
         uint8_t *const back = guard_copy(NULL, count);
         iso_unpack_even(guard_front(packed, count / 2), count, back);
@@ -309,11 +313,34 @@ static void test_an_even_number_of_digits_takes_a_short_way(void)
         for (uint32_t place = 0; place < count; place++) {
             for (uint32_t byte = 0; byte < 256; byte++) {
                 uint8_t characters[40];
-                uint8_t out[20];
+                uint8_t out[23];
                 memcpy(characters, digits, sizeof characters);
                 characters[place] = (uint8_t)byte;
-                CHECK(iso_pack_even(characters, count, out) == is_digit(byte));
+                CHECK(iso_pack_even(characters, count, byte % 2 == 0, out) == is_digit(byte));
             }
+        }
+    }
+}
+
+static void test_any_number_of_digits_takes_the_short_way_too(void)
+{
+    const uint8_t digits[41] = "1234567890987654321012345678901234567890";
+    for (uint32_t round = 0; round < 41 * 8; round++) {
+        const uint32_t count = round / 8;
+        const bool left = (round & 1) != 0;
+        const bool roomy = (round & 2) != 0;
+        const uint8_t pad = (round & 4) != 0 ? 15 : 0;
+        const uint32_t size = (count + 1) / 2;
+        uint8_t packed[20];
+        CHECK(iso_pack(digits, count, left, false, pad, packed) == ISO_NO_POSITION);
+        uint8_t *const out = guard_copy(NULL, size + (roomy ? 3 : 0));
+        CHECK(iso_pack_digits(guard_front(digits, count), count, left, pad, roomy, out));
+        CHECK(memcmp(out, packed, size) == 0);
+        for (uint32_t place = 0; place < count; place++) {
+            uint8_t characters[40];
+            memcpy(characters, digits, sizeof characters);
+            characters[place] = (uint8_t) "/:=D A"[place % 6];
+            CHECK(!iso_pack_digits(characters, count, left, pad, roomy, out));
         }
     }
 }
@@ -440,6 +467,7 @@ int main(void)
     RUN(test_the_first_bad_nibble_is_found_and_the_pad_is_not_looked_at);
     RUN(test_every_character_at_every_place_is_packed_or_named);
     RUN(test_an_even_number_of_digits_takes_a_short_way);
+    RUN(test_any_number_of_digits_takes_the_short_way_too);
     RUN(test_equals_and_d_are_the_same_nibble);
     RUN(test_numbers_go_both_ways_in_every_form);
     RUN(test_numbers_look_as_they_should);

@@ -240,11 +240,13 @@ static void test_the_shape_of_a_field_changes_nothing_but_the_time(void)
 {
     static const uint8_t CONTENTS[] = {ISO_CONTENT_B,      ISO_CONTENT_N,   ISO_CONTENT_N,
                                        ISO_CONTENT_AN,     ISO_CONTENT_ANS, ISO_CONTENT_A,
-                                       ISO_CONTENT_TRACK2, ISO_CONTENT_XN};
+                                       ISO_CONTENT_TRACK2, ISO_CONTENT_XN,  ISO_CONTENT_Z};
     uint32_t state = 5;
-    uint32_t shaped = 0;
-    for (uint32_t round = 0; round < 100000; round++) {
-        const uint32_t length = dice_between(&state, 1, 12);
+    uint32_t shaped[9] = {0};
+    for (uint32_t round = 0; round < 200000; round++) {
+        const uint32_t length = dice_between(&state, 1, dice(&state) % 8 == 0 ? 140 : 20);
+        const uint32_t prefix_digits = dice(&state) % 2 == 0 ? dice_between(&state, 1, 4) : 0;
+        const uint32_t length_min = prefix_digits == 0 ? length : dice(&state) % (length + 1);
         iso_spec spec;
         iso_fault fault;
         memset(&spec, 0, sizeof spec);
@@ -253,10 +255,12 @@ static void test_the_shape_of_a_field_changes_nothing_but_the_time(void)
                                      .content = CONTENTS[dice(&state) % sizeof CONTENTS],
                                      .unit = (uint8_t)(dice(&state) % 3),
                                      .charset = (uint8_t)(dice(&state) % 8 == 0 ? 1 : 0),
-                                     .prefix_digits = (uint8_t)(dice(&state) % 4 == 0 ? 2 : 0),
+                                     .prefix_digits = (uint8_t)prefix_digits,
+                                     .prefix_form = (uint8_t)(dice(&state) % 8 == 0 ? 1 : 0),
                                      .pad_strict = (uint8_t)(dice(&state) % 2),
                                      .pad_nibble = (uint8_t)(dice(&state) % 2 * 15),
-                                     FIXED((uint16_t)length)};
+                                     .length_min = (uint16_t)length_min,
+                                     .length_max = (uint16_t)length};
         if (iso_spec_check(&spec, &fault) != ISO_OK ||
             characters_of(&spec.fields[2], length) == 0) {
             continue;
@@ -264,18 +268,24 @@ static void test_the_shape_of_a_field_changes_nothing_but_the_time(void)
         const iso_field *const fast = &spec.fields[2];
         iso_field slow = *fast;
         slow.shape = ISO_SHAPE_GENERAL;
-        shaped += fast->shape != ISO_SHAPE_GENERAL ? 1 : 0;
+        shaped[fast->shape]++;
 
-        uint8_t characters[64];
-        uint32_t size = characters_of(fast, length);
+        uint8_t characters[512];
+        uint32_t size = characters_of(fast, dice(&state) % 4 == 0 ? length_min : length);
+        size = size > 0 ? size : 1;
         fill_value(fast, &state, false, false, characters, size);
         if (dice(&state) % 2 == 0) {
             characters[dice(&state) % size] = (uint8_t)dice(&state);
         }
-        size -= dice(&state) % 8 == 0 ? 1 : 0;
-        const iso_value value = {characters, size, false};
-        const uint32_t capacity = iso_build_field_size(fast, &value) - dice(&state) % 2;
-        uint8_t outs[2][64];
+        size -= dice(&state) % 8 == 0 && size > 1 ? 1 : 0;
+        /* Nothing behind the value is read, or nothing behind the capacity is written. */
+        const bool end = dice(&state) % 2 == 0;
+        const iso_value value = {end ? characters : guard_copy(characters, size), size, false};
+        /* Too small by one, exact, or with some room behind it. */
+        const uint32_t capacity = iso_build_field_size(fast, &value) + dice(&state) % 12 - 1;
+        uint8_t plain[512];
+        uint8_t *const outs[2] = {end ? guard_copy(NULL, capacity) : guard_front(NULL, capacity),
+                                  plain};
         uint32_t sizes[2] = {0, 0};
         uint32_t positions[2] = {0, 0};
         iso_status statuses[2];
@@ -295,12 +305,14 @@ static void test_the_shape_of_a_field_changes_nothing_but_the_time(void)
             continue;
         }
         CHECK(iso_value_length(fast, &slice) == iso_value_length(&slow, &slice));
-        uint8_t texts[2][64];
+        uint8_t texts[2][512];
         iso_value_write(fast, outs[0], &slice, texts[0]);
         iso_value_write(&slow, outs[0], &slice, texts[1]);
         CHECK(memcmp(texts[0], texts[1], iso_value_length(fast, &slice)) == 0);
     }
-    CHECK(shaped > 1000);
+    for (uint32_t shape = 0; shape < sizeof shaped / sizeof shaped[0]; shape++) {
+        CHECK(shaped[shape] > 300);
+    }
 }
 
 int main(void)

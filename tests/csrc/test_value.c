@@ -71,15 +71,6 @@ static void test_values_look_on_the_wire_as_they_should(void)
     }
 }
 
-static void test_only_bytes_that_need_no_table_are_verbatim(void)
-{
-    for (uint32_t i = 0; i < TABLE_COUNT; i++) {
-        const iso_field *const field = &TABLE[i].field;
-        CHECK(iso_value_is_verbatim(field) ==
-              (field->packing == ISO_PACK_BYTES && field->charset == ISO_CHARSET_ASCII));
-    }
-}
-
 /* Every kind of field with random values: written into exactly the room that was counted, behind
  * other bytes, and read back; with less room and from fewer bytes it is refused. */
 static void test_what_is_written_is_read_back(void)
@@ -480,7 +471,6 @@ static void test_the_character_that_tells_secrets_is_found_everywhere(void)
 int main(void)
 {
     RUN(test_values_look_on_the_wire_as_they_should);
-    RUN(test_only_bytes_that_need_no_table_are_verbatim);
     RUN(test_what_is_written_is_read_back);
     RUN(test_what_is_encoded_already_is_copied);
     RUN(test_every_length_is_inside_its_limits_or_refused);

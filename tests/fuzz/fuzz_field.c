@@ -22,7 +22,8 @@ static void check_read(const iso_field *field, const uint8_t *bytes, uint32_t si
     CHECK(length == characters_of(field, slice.length));
     uint8_t *const text = exact_room(length);
     iso_value_write(field, data, &slice, text);
-    CHECK(!iso_value_is_verbatim(field) || memcmp(text, data + slice.offset, length) == 0);
+    const bool verbatim = field->packing == ISO_PACK_BYTES && field->charset == ISO_CHARSET_ASCII;
+    CHECK(!verbatim || memcmp(text, data + slice.offset, length) == 0);
 
     /* Written again it takes as many bytes, and is read as the same. */
     const iso_value value = {text, length, false};

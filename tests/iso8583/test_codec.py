@@ -161,6 +161,42 @@ def test_a_message_above_the_limit_cannot_be_built() -> None:
     assert str(caught.value) == "message: larger than 65535 bytes [size]"
 
 
+VARIANT = """
+[mti.0210]
+remove = [38]
+[reply]
+0200 = [11, 38]
+"""
+
+
+def test_another_type_of_message_may_not_lose_a_field() -> None:
+    """A patch that changes the MTI names what the new type does not have; it is left out only when told so."""
+    spec = iso8583.Spec(specfile.loads(f'name = "two"\nextends = "iso8583_1987_ascii"\n{VARIANT}'))
+    message = spec.decode(spec.encode({0: "0200", 11: 7, 38: "ABC123"}))
+    with pytest.raises(iso8583.EncodeError) as caught:
+        message.patched({0: "0210"})
+    assert str(caught.value) == "field 38: messages 0210 of spec two do not have it [undefined]"
+    for key in (38, "38"):
+        assert spec.decode(message.patched({0: "0210", key: None})).to_dict() == {0: "0210", 11: "000007"}
+    with pytest.raises(iso8583.EncodeError, match=r"^field 38: messages 0210 of spec two do not have it"):
+        message.patched({0: "0210", 38: "ABC123"})
+    with pytest.raises(iso8583.EncodeError, match=r"^field 38: messages 0210 of spec two do not have it"):
+        spec.encode({0: "0210", 38: None})
+    assert spec.decode(message.reply({})).to_dict() == {0: "0210", 11: "000007"}
+
+
+def test_a_number_that_is_too_long_is_refused_however_long(spec: iso8583.Spec) -> None:
+    for number, got in ((10**12, "13"), (10**14, "15"), (2**64, "many more"), (10**6000, "many more")):
+        with pytest.raises(iso8583.EncodeError) as caught:
+            spec.encode({0: "0200", 4: number})
+        assert str(caught.value) == f"field 4: expected 12 digits, got {got} [length]"
+    assert spec.decode(spec.encode({0: "0200", 4: 10**12 - 1}))[4] == "9" * 12
+    with pytest.raises(iso8583.EncodeError, match="negative"):
+        spec.encode({0: "0200", 4: -1})
+    with pytest.raises(iso8583.EncodeError, match="expected str"):
+        spec.encode({0: "0200", 4: True})
+
+
 def test_numbers_get_their_zeros_and_names_work_too(spec: iso8583.Spec) -> None:
     data = spec.encode({"mti": "0200", "amount": 1250, 11: 7, 22: 21, 25: 0})
     assert spec.decode(data).to_dict() == {0: "0200", 4: "000000001250", 11: "000007", 22: "021", 25: "00"}
@@ -241,3 +277,16 @@ def test_a_strict_pad_must_be_what_the_spec_says(tmp_path: Any) -> None:
     with pytest.raises(iso8583.DecodeError) as caught:
         iso8583.load(path).decode(bytes.fromhex("0200 0000040000000000 021F"))
     assert str(caught.value) == "field 22 at byte 10: expected pad nibble 0, got another at byte 11 [pad]"
+
+
+@pytest.mark.parametrize("header", ["none", "tpdu+pos6"])
+def test_a_lenient_reader_keeps_the_mti_in_front_of_a_broken_bitmap(header: str) -> None:
+    front = bytes.fromhex("6000030000603100123456") if header != "none" else b""
+    for name, start in (("unionpay_pos", b"\x02\x00"), ("iso8583_1987_ascii", b"0200")):
+        spec = iso8583.load(name, header=header)
+        message = spec.decode(front + start + b"\x12", strict=False)
+        assert [finding.path for finding in message.findings] == ["bitmap"]
+        assert message.to_dict() == {0: "0200"}
+        assert message.span(0) == (len(front), len(start))
+        assert message.raw(0) == start
+        assert "0200" in repr(message)

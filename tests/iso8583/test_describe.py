@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import iso8583
-from iso8583 import specfile
+from iso8583 import describe, specfile
 from iso8583.describe import (
     Column,
     Paint,
@@ -19,14 +19,14 @@ from iso8583.describe import (
     columns_of,
     difference_table,
     differences,
-    parts_of,
-    printable,
     rows,
     table,
     wrapped,
 )
 from iso8583.explain import explain
 from iso8583.message import Spec
+from iso8583.parts import may_have_moved, parts_of, printable
+from iso8583.spec import PREFIXES
 
 PAN = "6222987654321097"
 SHOWN = "622298******1097"
@@ -269,6 +269,106 @@ def test_what_cannot_be_told_apart_is_hidden_if_any_of_it_would_be() -> None:
     assert found["55"] == "<hidden, 26 bytes>"
 
 
+def test_an_amount_that_is_hidden_is_not_told_beside(spec: Spec) -> None:
+    hiding = Spec(specfile.loads('name = "x"\nextends = "unionpay_pos"\n[field.4]\nsensitive = "balance"'))
+    message = hiding.decode(spec.encode({0: "0200", 4: 1250, 49: "156"}))
+    assert "12.50" not in table(message) and "12.50" not in explain(hiding, bytes(message)).text
+    assert "12.50 CNY" in table(message, unmask=True)
+
+
+# ---- messages whose fields may have moved ---------------------------------------------------------
+
+
+def test_nothing_is_shown_where_fields_may_have_moved(spec: Spec, purchase: bytes) -> None:
+    message = spec.decode(purchase + b"?", strict=False)
+    assert may_have_moved(message)
+    found = rows(message)
+    assert [row.path for row in found] == [str(number) for number in message]  # no tags, they are bytes too
+    assert (found[0].value, found[0].meaning) == ("0200", "financial request")
+    for row in found[1:]:
+        assert (
+            row.value == f"<hidden, {row.length} {'bytes' if row.path in ('52', '55', '62', '64') else 'characters'}>"
+        )
+        assert row.meaning == ""
+    assert PAN in table(message, unmask=True) and "12.50 CNY" in table(message, unmask=True)
+    assert [row.path for row in rows(message, unmask=True)] == [
+        row.path for row in rows(spec.decode(purchase), unmask=True)
+    ]
+    # A fault that leaves everything in its place hides nothing more.
+    local = spec.decode(purchase.replace(b"10000001", b"1000000\0"), strict=False)
+    assert not may_have_moved(local)
+    assert "000000001250" in table(local) and "55.9F26" in table(local)
+
+
+def test_differences_of_what_may_have_moved_are_named_but_not_shown(spec: Spec, purchase: bytes) -> None:
+    left = spec.decode(purchase)
+    right = spec.decode(left.patched({4: 1300, 55: bytes.fromhex("9F360200FF"), 60: None}) + b"?", strict=False)
+    found = {one.path: one for one in differences(left, right)}
+    assert list(found) == ["4", "55", "60"]
+    assert (found["4"].left, found["4"].right) == ("000000001250", "<hidden, 12 characters>")
+    assert found["55"].right == "<hidden, 5 bytes>"
+    assert {one.path for one in differences(left, right, unmask=True)} >= {"4", "55.9F26", "55.9F36", "60"}
+    (one,) = differences(right, spec.decode(bytes(right)[:-1] + b"!", strict=False))
+    assert one.path == "message"
+
+
+def test_headers_are_hidden_where_messages_may_start_elsewhere(spec: Spec, purchase: bytes) -> None:
+    reader = spec.with_header("tpdu+pos6")
+    header = bytes.fromhex(f"60{PAN}0000")
+    sound, moved = reader.decode(header + purchase), reader.decode(header + purchase + b"?", strict=False)
+    assert PAN[:8] in re.sub(r"\s", "", table(moved, unmask=True))
+    for text in (table(moved), repr(moved), explain(reader, bytes(moved)).text):
+        assert not secrets_in(text)
+    assert [(row.path, row.value) for row in rows(moved)[:2]] == [
+        ("tpdu", "<hidden, 5 bytes>"), ("header", "<hidden, 6 bytes>")
+    ]  # fmt: skip
+    assert [row.path for row in rows(sound)[:2]] == ["tpdu", "header"] and "<hidden" not in rows(sound)[0].value
+    other = reader.decode(HEADER + purchase + b"?", strict=False)
+    (one,) = differences(moved, other)
+    assert (one.left, one.right, one.note) == ("<hidden, 11 bytes>",) * 2 + ("differs where it is hidden",)
+    (one,) = differences(moved, other, unmask=True)
+    assert one.left == header.hex(" ").upper()
+
+
+def test_what_is_not_a_message_has_no_fields(spec: Spec, purchase: bytes) -> None:
+    message = spec.decode(bytes.fromhex("3032" + PAN * 4), strict=False)
+    (row,) = rows(message)
+    assert (row.path, row.value, row.meaning) == ("message", "<hidden, 34 bytes>", "not a message")
+    assert describe.title(message) == "not a message"
+    (one,) = differences(spec.decode(purchase), message)
+    assert (one.path, one.right) == ("message", "<hidden, 34 bytes>")
+    assert rows(message, unmask=True)[0].value == "3032"
+    assert len(differences(spec.decode(purchase), message, unmask=True)) > 1
+    assert differences(message, spec.decode(bytes(message), strict=False)) == []
+
+
+def test_even_a_tag_may_be_card_data(spec: Spec) -> None:
+    definition = """
+name = "tags"
+mti_encoding = "bcd"
+bitmap = "binary"
+field_max = 64
+
+[field.48]
+name = "data"
+content = "ans"
+encoding = "ascii"
+length_max = 200
+length_prefix = "bcd3"
+layout = "tlv"
+tag_size = 8
+value_prefix = "ascii3"
+"""
+    tagged = Spec(specfile.loads(definition))
+    data = tagged.encode({0: "0200", 48: f"{PAN[:8]}003abc"})
+    assert PAN[:8] in table(tagged.decode(data))
+    moved = tagged.decode(data + b"?", strict=False)
+    for text in (table(moved), repr(moved), explain(tagged, bytes(moved)).text):
+        assert PAN[:7] not in text
+    other = tagged.decode(tagged.encode({0: "0200", 48: f"{PAN[:8]}003abd"}))
+    assert [one.path for one in differences(moved, other)] == ["48"]
+
+
 # ---- explain -------------------------------------------------------------------------------------
 
 
@@ -407,3 +507,55 @@ def test_no_damage_brings_card_data_to_light(spec: Spec, purchase: bytes) -> Non
 def test_the_secrets_are_there_to_be_found(spec: Spec, purchase: bytes) -> None:
     found = secrets_in(explain(spec, purchase, unmask=True).text)
     assert len(found) == 25
+
+
+def prefix_bytes(spec: Spec, data: bytes) -> list[int]:
+    """Offsets of all bytes that are part of a length."""
+    message = spec.decode(data)
+    found: list[int] = []
+    for number in message:
+        if number and (name := message.field(number).length_prefix) is not None:
+            digits, form = PREFIXES[name]
+            start, _ = message.span(number)
+            found.extend(range(start, start + ((digits + 1) // 2 if form == "bcd" else digits)))
+    return found
+
+
+def shown_of(spec: Spec, data: bytes, sound: Any) -> Iterator[str]:
+    """Everything that people are shown of a message without asking for more."""
+    message = spec.decode(data, strict=False)
+    yield repr(message)
+    yield from (message.masked(number) for number in message)
+    yield table(message, width=1000)
+    found = differences(sound, message)
+    yield f"{difference_table(found, 0, width=1000)} {found}"
+    try:
+        spec.decode(data)
+    except iso8583.DecodeError as error:
+        yield f"{error} {error!r}"
+        if error.message is not None:
+            yield repr(error.message)
+            yield from (error.message.masked(number) for number in error.message)
+            yield table(error.message, width=1000)
+
+
+def test_no_misread_length_brings_card_data_to_light(spec: Spec, purchase: bytes) -> None:
+    sound = spec.decode(purchase)
+    places = prefix_bytes(spec, purchase)
+    assert len(places) > 10
+    faults = 0
+    for at in places:
+        for value in range(256):
+            data = purchase[:at] + bytes([value]) + purchase[at + 1 :]
+            faults += not spec.decode(data, strict=False).sound
+            for text in (*shown_of(spec, data, sound), explain(spec, data).text):
+                assert not secrets_in(text), (at, value, text)
+    # A few are no fault: 15 digits for 16.
+    assert faults > 255 * len(places) * 0.95
+
+
+def test_no_other_damage_does_either(spec: Spec, purchase: bytes) -> None:
+    sound = spec.decode(purchase)
+    for data in random.Random(8583).sample(list(damaged(purchase)), 600):
+        for text in shown_of(spec, data, sound):
+            assert not secrets_in(text), (data.hex(), text)

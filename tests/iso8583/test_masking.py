@@ -105,6 +105,34 @@ def test_every_bundled_spec_hides_what_must_be_hidden() -> None:
         assert spec.field("icc_data").sensitive == "icc"
 
 
+def test_a_message_masks_sub_field_by_sub_field() -> None:
+    spec = iso8583.load("unionpay_pos")
+    # A field whose kind is "key" holds in some messages what everybody may see.
+    keys = spec.decode(spec.encode({0: "0810", 60: "00000001003", 62: b"K" * 24}))
+    assert keys.masked(62) == "<hidden, 24 bytes>"
+    status = spec.decode(spec.encode({0: "0830", 60: "00000001372", 62: b"1" + bytes.fromhex("9F2201A5")}))
+    assert status.masked(62) == "319F2201A5"
+    # A field that nobody marked may hold a PAN.
+    batch = spec.decode(spec.encode({0: "0320", 48: f"01000000010000{PAN}000000001250", 60: "00000001201"}))
+    assert batch.masked(48).startswith("<hidden, ") and "48='<hidden, " in repr(batch)
+    # A tag that nobody knows may be anything, and a template that holds one of them.
+    icc = bytes.fromhex(f"9F36020001DF7E08{PAN}710A9F180400000001860101")
+    message = spec.decode(spec.encode({0: "0210", 39: "00", 55: icc}))
+    assert message.masked(55) == "9F36=0001 DF7E=<hidden, 8 bytes> 71=9F180400000001860101"
+    assert message.masked("icc_data") == message.masked(55)
+    with pytest.raises(KeyError):
+        message.masked(2)
+
+
+def test_what_cannot_be_read_is_hidden_as_a_whole(spec: iso8583.Spec) -> None:
+    # Sound as a field, but the template holds less than it says: its neighbours may not be what they seem either.
+    message = spec.decode(spec.encode({0: "0210", 39: "00", 55: bytes.fromhex("9F3602000171039F1804")}))
+    assert message.sound
+    with pytest.raises(iso8583.DecodeError):
+        message.to_dict(nested=True)
+    assert message.masked(55) == f"<hidden, {len(message[55])} bytes>"
+
+
 def test_the_kiosk_field_48_shows_tags_only() -> None:
     spec = iso8583.load("kiosk")
     message = spec.decode(spec.encode({0: "0200", 48: {"C1": b"customer1"}}))
@@ -130,7 +158,5 @@ def test_values_without_a_kind_are_shown_and_others_are_not() -> None:
     assert masking.mask_text(None, "abc") == "abc"
     assert masking.mask_text("track", "abc") == "<hidden, 3 characters>"
     assert masking.mask_bytes(None, b"\x01") == "01"
+    assert masking.mask_text("public", "abc") == "abc"
     assert masking.mask_bytes("pin", b"\x01") == "<hidden, 1 byte>"
-    assert masking.mask_tag("icc", "5a", b"\x01") == "<hidden, 1 byte>"
-    assert masking.mask_tag("icc", "95", b"\x01") == "01"
-    assert masking.mask_tag(None, "5A", b"\x01") == "01"

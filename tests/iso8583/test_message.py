@@ -1,5 +1,6 @@
 """Messages as people use them."""
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -168,6 +169,61 @@ def test_a_long_message_is_indexed_like_a_short_one() -> None:
     values |= dict.fromkeys(range(105, 128), "x")
     assert len(values) > 60
     assert spec.decode(spec.encode(values)).to_dict() == values
+
+
+def test_a_message_is_sound_or_says_what_is_wrong(spec: iso8583.Spec, purchase: bytes) -> None:
+    assert spec.decode(purchase).sound and spec.decode(purchase, strict=False).sound
+    local = spec.decode(purchase.replace(b"10000001", b"1000\x0001"), strict=False)
+    assert not local.sound and local.findings
+    with pytest.raises(iso8583.DecodeError) as caught:
+        spec.decode(purchase[:-1])
+    before = caught.value.message
+    assert not before.sound and before.findings == ()  # what is wrong is the error itself
+
+
+def test_a_message_that_stopped_at_an_error_names_its_fields_only(spec: iso8583.Spec) -> None:
+    data = spec.encode({0: "0200", 3: "000000", 4: 1250, 41: "10000001"})
+    assert repr(spec.decode(data)) == "<Message 0200 unionpay_pos 3=000000 4=000000001250 41=10000001>"
+    with pytest.raises(iso8583.DecodeError) as caught:
+        spec.decode(data[:-1])
+    before = caught.value.message
+    assert repr(before) == "<Message 0200 unionpay_pos 3='<hidden, 6 characters>' 4='<hidden, 12 characters>'>"
+    assert (before.masked(0), before.masked(4), before[4]) == ("0200", "<hidden, 12 characters>", "000000001250")
+
+
+def test_a_fault_that_moves_nothing_hides_nothing_more(spec: iso8583.Spec) -> None:
+    data = spec.encode({0: "0200", 4: 1250, 41: "1000000A"}).replace(b"A", b"\x1b")
+    text = repr(spec.decode(data, strict=False))
+    assert text == "<Message 0200 unionpay_pos 4=000000001250 41=1000000\\x1b>"  # and no terminal obeys it
+
+
+def test_what_is_not_a_message_shows_its_size_only(spec: iso8583.Spec) -> None:
+    pan = bytes.fromhex("6222987654321097")
+    message = spec.decode(pan * 4, strict=False)
+    assert repr(message) == "<Message unionpay_pos, 32 bytes that are not a message>"
+    message = spec.decode(bytes.fromhex("3032") + pan * 4, strict=False)  # an MTI of digits, but nobody's
+    assert (message.mti, message.masked(0)) == ("3032", "<hidden, 4 characters>")
+    assert "not a message" in repr(message)
+
+
+@pytest.mark.parametrize("name", ["unionpay_pos", "unionpay_cups", "kiosk", "iso8583_2003_ascii"])
+def test_no_bytes_break_a_repr(name: str, purchase_values: dict[int, Any]) -> None:
+    dice = random.Random(name)
+    spec = iso8583.load(name)
+    values = purchase_values if name == "unionpay_pos" else {0: purchase_values[0], 2: purchase_values[2]}
+    sound = [spec.encode(values), spec.encode({0: "0200", 55: bytes.fromhex("710A9F1804000000018601019F3602002A")})]
+    for _ in range(1000):
+        data = bytearray(dice.choice([*sound, dice.randbytes(60), sound[0][:4] + dice.randbytes(80)]))
+        for _ in range(dice.randrange(4)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        message = spec.decode(bytes(data), strict=False)
+        shown = [repr(message), *(message.masked(number) for number in message)]
+        try:
+            spec.decode(bytes(data))
+        except iso8583.DecodeError as error:
+            shown.append(repr(error.message))
+        assert all(text.isprintable() for text in shown)
+        assert len(shown[0]) < 100 * len(message) + 60
 
 
 def test_load_refuses_what_it_does_not_know() -> None:

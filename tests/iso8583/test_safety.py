@@ -142,23 +142,34 @@ def test_one_spec_serves_many_threads(spec: iso8583.Spec, purchase: bytes, purch
     assert not faults, faults[0]
 
 
-def test_a_mapping_that_changes_while_it_is_encoded_harms_nobody(spec: iso8583.Spec) -> None:
-    """Values are held while a message is made: what another thread takes out of the dict stays readable."""
+@pytest.mark.parametrize("start", ["encode", "patched"])
+def test_a_mapping_that_changes_while_it_is_encoded_harms_nobody(
+    spec: iso8583.Spec, purchase: bytes, start: str
+) -> None:
+    """What has been taken out of the dict before its values run code of their own stays what it was."""
 
     class Tag(str):
         values: dict[int, Any]
+        kept: list[str]
 
         def __str__(self) -> str:
-            self.values.pop(41, None)
+            self.values.clear()
             gc.collect()
-            return "12345678"
+            # Whoever still looks at the freed string sees one of these.
+            self.kept = ["".join(["OTHER", f"{number:03d}"]) for number in range(1000)]
+            return "123456789012"
 
-    values: dict[int, Any] = {0: "0200", 41: "".join(["ABC", "DEFGH"])}
+    values: dict[int, Any] = {0: "0200", 41: "".join(["ABC", "DEFGH"]), 52: bytes(bytearray(b"SECRET78"))}
+    if start == "patched":
+        del values[0]
     tag = Tag("x")
     tag.values = values
     values[37] = tag
-    with contextlib.suppress(iso8583.EncodeError, RuntimeError):
-        spec.encode(values)
+    data = spec.encode(values) if start == "encode" else spec.decode(purchase).patched(values)
+    message = spec.decode(data)
+    assert message[37] == "123456789012"
+    assert message[41] == "ABCDEFGH"
+    assert message[52] == b"SECRET78"
 
 
 def test_every_way_out_of_encode_lets_go_of_what_it_held(spec: iso8583.Spec, purchase: bytes) -> None:
@@ -171,3 +182,33 @@ def test_every_way_out_of_encode_lets_go_of_what_it_held(spec: iso8583.Spec, pur
             spec.decode(purchase).patched({62: value, **bad})
     gc.collect()  # errors and the frames that they come from form circles
     assert sys.getrefcount(value) == before
+
+
+def test_a_finding_that_is_raised_is_forgotten_with_its_message(spec: iso8583.Spec) -> None:
+    """An error keeps the frames it has passed, they keep the message, and no collector looks into a message."""
+    data = bytes.fromhex("0800 0020000000000000 0000A7")
+
+    def raised() -> None:
+        message = spec.decode(data, strict=False)
+        with contextlib.suppress(iso8583.DecodeError):
+            raise message.findings[0]
+
+    raised()
+    gc.collect()
+    before = sum(isinstance(thing, iso8583.DecodeError) for thing in gc.get_objects())
+    for _ in range(50):
+        raised()
+    gc.collect()
+    assert sum(isinstance(thing, iso8583.DecodeError) for thing in gc.get_objects()) == before
+
+
+def test_a_sign_of_any_byte_makes_sound_text() -> None:
+    """Text that says it is ASCII must be: what reads it later trusts it."""
+    spec = iso8583.load("iso8583_1987_bcd")
+    data = bytearray(spec.encode({0: "0200", 28: "D00000001"}))
+    for sign in range(256):
+        data[10] = sign
+        value = spec.decode(data, strict=False)[28]
+        assert value == chr(sign) + "00000001"
+        assert value.isascii() == (sign < 128)
+        assert value.encode("latin-1")[0] == sign
