@@ -55,9 +55,13 @@ void iso_bitmap_write(iso_bitmap_form form, uint64_t bits, uint8_t *out)
         iso_store64(out, __builtin_bswap64(bits));
         return;
     }
+    if (form == ISO_BITMAP_HEX) {
+        iso_store64(out, iso_hex_characters(iso_spread(__builtin_bswap32((uint32_t)(bits >> 32)))));
+        iso_store64(out + 8, iso_hex_characters(iso_spread(__builtin_bswap32((uint32_t)bits))));
+        return;
+    }
     for (uint32_t i = 0; i < 16; i++) {
         const uint8_t character = (uint8_t) "0123456789ABCDEF"[bits >> (60u - 4u * i) & 0x0Fu];
-        out[i] =
-            form == ISO_BITMAP_HEX ? character : iso_charset_encoder(ISO_CHARSET_CP037)[character];
+        out[i] = iso_charset_encoder(ISO_CHARSET_CP037)[character];
     }
 }

@@ -119,6 +119,13 @@ static inline uint64_t iso_hex_nibbles(uint64_t word, uint64_t *bad)
     return even - ISO_BYTES(0x30);
 }
 
+/* The opposite: eight nibbles, one a byte, to characters; letters in upper case. */
+static inline uint64_t iso_hex_characters(uint64_t nibbles)
+{
+    const uint64_t letters = (nibbles + ISO_BYTES(0x76)) & ISO_BYTES(0x80);
+    return nibbles + ISO_BYTES('0') + (letters >> 7) * ('A' - '0' - 10);
+}
+
 /* Four bytes to the eight nibbles they hold, in order, one a byte. */
 static inline uint64_t iso_spread(uint32_t packed)
 {
@@ -206,9 +213,8 @@ enum {
     ISO_SHAPE_NUMBER = 4,    /* fixed, ASCII digits */
     ISO_SHAPE_WORDS = 5,     /* fixed, ASCII letters, digits and spaces */
     ISO_SHAPE_ODD = 6,       /* fixed, packed, an odd number of digits */
-    ISO_SHAPE_PACKED =
-        7, /* two or three BCD digits that count digits, and packed digits or a track */
-    ISO_SHAPE_COUNTED = 8 /* the same that count bytes, and printable ASCII, bytes or BER-TLV */
+    ISO_SHAPE_PACKED = 7,    /* two or three digits of BCD or ASCII, and as many packed ones */
+    ISO_SHAPE_COUNTED = 8    /* the same, and as many bytes that are sent as they are */
 };
 
 /* digits.c ------------------------------------------------------------------------------------- */
@@ -327,8 +333,10 @@ static inline bool iso_pack_digits(const uint8_t *characters, uint32_t count, bo
 
 /* iso_field_put for the fields that have a shape and values that fit. False for all others, and if
  * the capacity is not enough: iso_field_put knows why. Not for values as transmitted. */
-static inline bool iso_shape_put(const iso_field *field, const uint8_t *data, uint32_t count,
-                                 uint8_t *out, uint32_t capacity, uint32_t *size)
+__attribute__((always_inline)) static inline bool iso_shape_put(const iso_field *field,
+                                                                const uint8_t *data, uint32_t count,
+                                                                uint8_t *out, uint32_t capacity,
+                                                                uint32_t *size)
 {
     const uint8_t shape = field->shape;
     if (count > field->length_max || count < field->length_min) {
@@ -337,19 +345,26 @@ static inline bool iso_shape_put(const iso_field *field, const uint8_t *data, ui
     const bool packed =
         shape == ISO_SHAPE_DIGITS || shape == ISO_SHAPE_ODD || shape == ISO_SHAPE_PACKED;
     const bool counted = shape >= ISO_SHAPE_PACKED;
-    const uint32_t needed =
-        (counted ? field->prefix_digits - 1u : 0) + (packed ? (count + 1) / 2 : count);
+    const bool ascii = field->prefix_form == ISO_FORM_ASCII;
+    const uint32_t prefix_size = !counted ? 0 : field->prefix_digits - (ascii ? 0u : 1u);
+    const uint32_t needed = prefix_size + (packed ? (count + 1) / 2 : count);
     if (capacity < needed) {
         return false;
     }
     const bool roomy = capacity - needed >= 8;
     *size = needed;
     if (counted) {
+        const uint32_t high = count / 100;
         const uint32_t low = count % 100;
         if (field->prefix_digits == 3) {
-            *out++ = (uint8_t)(count / 100);
+            *out++ = (uint8_t)(ascii ? '0' + high : high);
         }
-        *out++ = (uint8_t)(low + 6 * (low / 10));
+        if (ascii) {
+            *out++ = (uint8_t)('0' + low / 10);
+            *out++ = (uint8_t)('0' + low % 10);
+        } else {
+            *out++ = (uint8_t)(low + 6 * (low / 10));
+        }
     }
     switch (shape) {
     case ISO_SHAPE_DIGITS:
@@ -381,7 +396,10 @@ static inline bool iso_shape_put(const iso_field *field, const uint8_t *data, ui
     case ISO_SHAPE_BYTES:
         break;
     case ISO_SHAPE_COUNTED:
-        if (field->content == ISO_CONTENT_ANS && !iso_printable_is_clean(data, count)) {
+        if ((field->content == ISO_CONTENT_ANS && !iso_printable_is_clean(data, count)) ||
+            (field->content == ISO_CONTENT_N && !iso_digits_are_clean(data, count)) ||
+            (field->content == ISO_CONTENT_TRACK2 &&
+             iso_track2_find_bad(NULL, data, count) != ISO_NO_POSITION)) {
             return false;
         }
         break;

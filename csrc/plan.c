@@ -10,6 +10,7 @@ enum {
     RULE_WORDS,     /* ASCII letters, digits and spaces */
     RULE_ANY,       /* binary: nothing to check */
     RULE_TLV,       /* BER-TLV objects */
+    RULE_TRACK,     /* track data as text, mostly a track */
     RULE_FIELD      /* whatever the field says */
 };
 
@@ -17,7 +18,9 @@ enum {
 enum {
     PREFIX_BCD_PAIR, /* one byte, two digits */
     PREFIX_BCD_FOUR, /* two bytes, three or four digits */
-    PREFIX_ANY       /* by its form */
+    PREFIX_TWO,      /* two ASCII digits */
+    PREFIX_THREE,
+    PREFIX_ANY /* by its form */
 };
 
 typedef struct plan_builder {
@@ -87,9 +90,12 @@ static void set_variable(iso_step *step, const iso_field *field, uint32_t number
     step->halved = packed && field->unit == ISO_UNIT_DIGITS;
     step->prefix = PREFIX_ANY;
     if (field->prefix_form == ISO_FORM_BCD && (step->halved || simple)) {
-        step->prefix = field->prefix_digits == 2   ? PREFIX_BCD_PAIR
-                       : field->prefix_digits == 4 ? PREFIX_BCD_FOUR
-                       : field->prefix_digits == 3 ? PREFIX_BCD_FOUR
+        step->prefix = field->prefix_digits == 2                                ? PREFIX_BCD_PAIR
+                       : field->prefix_digits == 3 || field->prefix_digits == 4 ? PREFIX_BCD_FOUR
+                                                                                : PREFIX_ANY;
+    } else if (field->prefix_form == ISO_FORM_ASCII && (step->halved || simple)) {
+        step->prefix = field->prefix_digits == 2   ? PREFIX_TWO
+                       : field->prefix_digits == 3 ? PREFIX_THREE
                                                    : PREFIX_ANY;
     }
     step->rule = RULE_FIELD;
@@ -97,6 +103,12 @@ static void set_variable(iso_step *step, const iso_field *field, uint32_t number
         step->rule = RULE_ANY;
     } else if (simple && field->content == ISO_CONTENT_ANS) {
         step->rule = RULE_PRINTABLE;
+    } else if (simple && field->content == ISO_CONTENT_N) {
+        step->rule = RULE_DIGITS;
+    } else if (simple && field->content == ISO_CONTENT_AN) {
+        step->rule = RULE_WORDS;
+    } else if (simple && field->content == ISO_CONTENT_TRACK2) {
+        step->rule = RULE_TRACK;
     } else if (simple && field->content == ISO_CONTENT_TLV) {
         step->rule = RULE_TLV;
     } else if (packed && !field->pad_strict &&
@@ -223,14 +235,49 @@ static inline bool variable_is_sound(const iso_plan *plan, const iso_step *step,
     case RULE_BCD:
         return length % 2 == 0 ? iso_bcd_is_clean(data, size)
                                : iso_bcd_is_clean(data, size - 1) && data[size - 1] >> 4 <= 9;
+    case RULE_DIGITS:
+        return iso_digits_are_clean(data, size);
     case RULE_PRINTABLE:
         return iso_printable_is_clean(data, size);
+    case RULE_WORDS:
+        return iso_words_are_clean(data, size);
     case RULE_TLV:
         return iso_tlv_check(data, size, plan->spec->repeats, plan->spec->repeat_count,
                              step->number, &index) == ISO_OK;
     default:
+        if (step->rule == RULE_TRACK &&
+            ISO_LIKELY(iso_track2_find_bad(NULL, data, size) == ISO_NO_POSITION)) {
+            return true; /* and what is none may be encrypted */
+        }
         return iso_value_check(plan->spec, step->number, &plan->spec->fields[step->number], data,
                                size, length, &index) == ISO_OK;
+    }
+}
+
+static const uint8_t PREFIX_SIZES[] = {
+    [PREFIX_BCD_PAIR] = 1, [PREFIX_BCD_FOUR] = 2, [PREFIX_TWO] = 2, [PREFIX_THREE] = 3};
+
+/* The length that a prefix says; what is not digits, or has a digit too many, is above every
+ * maximum. */
+static inline uint32_t quick_length(uint8_t prefix, const uint8_t *data)
+{
+    switch (prefix) {
+    case PREFIX_BCD_PAIR:
+        return (uint32_t)iso_bcd_pair(data[0]);
+    case PREFIX_BCD_FOUR: {
+        const int32_t high = iso_bcd_pair(data[0]);
+        const int32_t low = iso_bcd_pair(data[1]);
+        return (high | low) < 0 ? UINT32_MAX : (uint32_t)(high * 100 + low);
+    }
+    default: {
+        const uint32_t first = data[0] - (uint32_t)'0';
+        const uint32_t second = data[1] - (uint32_t)'0';
+        const uint32_t third = prefix == PREFIX_THREE ? data[2] - (uint32_t)'0' : 0;
+        if (ISO_UNLIKELY(first > 9 || second > 9 || third > 9)) {
+            return UINT32_MAX;
+        }
+        return prefix == PREFIX_THREE ? first * 100 + second * 10 + third : first * 10 + second;
+    }
     }
 }
 
@@ -256,18 +303,11 @@ bool iso_plan_run(const iso_plan *plan, const uint8_t *data, uint32_t size, uint
         }
         uint32_t length = 0;
         if (ISO_LIKELY(step->prefix != PREFIX_ANY)) {
-            const uint32_t pairs = step->prefix == PREFIX_BCD_PAIR ? 1 : 2;
-            if (ISO_UNLIKELY(size - offset < pairs)) {
+            if (ISO_UNLIKELY(size - offset < PREFIX_SIZES[step->prefix])) {
                 return false;
             }
-            /* A bad digit gives a number below 0, which is a very large one here; a fourth digit in
-             * front of three is above their maximum. */
-            length = (uint32_t)iso_bcd_pair(data[offset]);
-            if (pairs == 2) {
-                const int32_t low = iso_bcd_pair(data[offset + 1]);
-                length = low < 0 ? UINT32_MAX : length * 100 + (uint32_t)low;
-            }
-            offset += pairs;
+            length = quick_length(step->prefix, data + offset);
+            offset += PREFIX_SIZES[step->prefix];
             if (ISO_UNLIKELY(length > step->length_max || length < step->length_min)) {
                 return false;
             }

@@ -82,13 +82,14 @@ static uint8_t shape_of(const iso_field *field)
                        field->charset == ISO_CHARSET_ASCII;
     if (field->prefix_digits != 0) {
         const bool counts =
-            field->prefix_form == ISO_FORM_BCD &&
-            (field->prefix_digits == 2 || (field->prefix_digits == 3 && field->length_max <= 999));
+            (field->prefix_form == ISO_FORM_BCD || field->prefix_form == ISO_FORM_ASCII) &&
+            (field->prefix_digits == 2 || field->prefix_digits == 3);
         if (counts && (digits || track) && field->unit == ISO_UNIT_DIGITS) {
             return ISO_SHAPE_PACKED;
         }
         const bool simple = field->content == ISO_CONTENT_ANS || field->content == ISO_CONTENT_B ||
-                            field->content == ISO_CONTENT_TLV;
+                            field->content == ISO_CONTENT_TLV || field->content == ISO_CONTENT_N ||
+                            field->content == ISO_CONTENT_TRACK2;
         return counts && plain && simple ? ISO_SHAPE_COUNTED : ISO_SHAPE_GENERAL;
     }
     if (digits && field->unit == ISO_UNIT_DIGITS) {

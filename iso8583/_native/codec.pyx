@@ -979,7 +979,7 @@ cdef int _fill_number(Codec codec, uint32_t variant, uint32_t number, object val
     if value < 0:
         raise EncodeError("content", str(number), "expected digits, got a negative number")
     # Python refuses to write out very large numbers.
-    text = "" if value.bit_length() > 4 * _digits_of(field) else str(value).zfill(_digits_of(field))
+    text = "" if value.bit_length() > 64 + 4 * _digits_of(field) else str(value).zfill(_digits_of(field))
     if not 0 < len(text) <= _digits_of(field):
         raise EncodeError("length", str(number), expected=codec._field(variant, number).expected(),
                           got=str(len(text)) if text else "many more")

@@ -186,13 +186,16 @@ def test_another_type_of_message_may_not_lose_a_field() -> None:
 
 
 def test_a_number_that_is_too_long_is_refused_however_long(spec: iso8583.Spec) -> None:
-    for number, got in ((10**12, "13"), (10**14, "15"), (2**64, "many more"), (10**6000, "many more")):
+    for number, got in ((10**12, "13"), (10**14, "15"), (2**64, "20"), (10**6000, "many more")):
         with pytest.raises(iso8583.EncodeError) as caught:
             spec.encode({0: "0200", 4: number})
         assert str(caught.value) == f"field 4: expected 12 digits, got {got} [length]"
     assert spec.decode(spec.encode({0: "0200", 4: 10**12 - 1}))[4] == "9" * 12
     with pytest.raises(iso8583.EncodeError, match="negative"):
         spec.encode({0: "0200", 4: -1})
+    long = iso8583.load("iso8583_1987_ascii")
+    with pytest.raises(iso8583.EncodeError, match="negative"):
+        long.encode({0: "0420", 90: -1})  # 42 digits: room for any number of 64 bits
     with pytest.raises(iso8583.EncodeError, match="expected str"):
         spec.encode({0: "0200", 4: True})
 
@@ -200,6 +203,18 @@ def test_a_number_that_is_too_long_is_refused_however_long(spec: iso8583.Spec) -
 def test_numbers_get_their_zeros_and_names_work_too(spec: iso8583.Spec) -> None:
     data = spec.encode({"mti": "0200", "amount": 1250, 11: 7, 22: 21, 25: 0})
     assert spec.decode(data).to_dict() == {0: "0200", 4: "000000001250", 11: "000007", 22: "021", 25: "00"}
+
+
+def test_every_numeric_field_takes_an_int_in_one_message() -> None:
+    """Together they have more digits than fit beside a message on the stack."""
+    spec = iso8583.load("iso8583_1987_ascii")
+    numeric = {number: field for number, field in spec.fields.items() if field.content == "n" and field.fixed}
+    assert sum(field.length_max for field in numeric.values()) > 256
+    values = {number: number % 10**field.length_max for number, field in numeric.items()}
+    decoded = spec.decode(spec.encode({0: "0200"} | values)).to_dict()
+    assert decoded == {0: "0200"} | {
+        number: str(value).zfill(numeric[number].length_max) for number, value in sorted(values.items())
+    }
 
 
 def test_none_leaves_a_field_out(spec: iso8583.Spec) -> None:
