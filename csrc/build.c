@@ -134,23 +134,26 @@ iso_status iso_build(const iso_spec *spec, const uint8_t *mti,
             const uint32_t number = word * 64 + iso_leading_zeros(left) + 1;
             left &= ~iso_bit(number);
             const iso_field *const field = &spec->fields[number];
-            uint32_t field_size = 0;
-            uint32_t position = 0;
+            const iso_value *const value = &values[number];
+            uint32_t written = 0;
+            if (ISO_LIKELY(!value->as_wire)) {
+                written =
+                    iso_shape_put(field, value->data, value->size, out + offset, capacity - offset);
+            }
             iso_status status = ISO_OK;
-            if (ISO_UNLIKELY(values[number].as_wire || field->shape == ISO_SHAPE_GENERAL ||
-                             !iso_shape_put(field, values[number].data, values[number].size,
-                                            out + offset, capacity - offset, &field_size))) {
-                status = iso_field_put(field, &values[number], out + offset, capacity - offset,
-                                       &field_size, &position);
+            uint32_t position = 0;
+            if (ISO_UNLIKELY(written == 0)) {
+                status = iso_field_put(field, value, out + offset, capacity - offset, &written,
+                                       &position);
             }
             if (status == ISO_OK &&
                 (field->content == ISO_CONTENT_TLV || field->content == ISO_CONTENT_TRACK2)) {
                 status = check_value(spec, number, present, values, &position);
             }
             if (ISO_UNLIKELY(status != ISO_OK)) {
-                return iso_fail(fault, status, number, offset, position, values[number].size);
+                return iso_fail(fault, status, number, offset, position, value->size);
             }
-            offset += field_size;
+            offset += written;
         }
     }
     assert(offset <= capacity);

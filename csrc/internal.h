@@ -331,16 +331,17 @@ static inline bool iso_pack_digits(const uint8_t *characters, uint32_t count, bo
     return first <= 9 && iso_pack_even(characters + 1, count - 1, roomy, out + 1);
 }
 
-/* iso_field_put for the fields that have a shape and values that fit. False for all others, and if
- * the capacity is not enough: iso_field_put knows why. Not for values as transmitted. */
-__attribute__((always_inline)) static inline bool iso_shape_put(const iso_field *field,
-                                                                const uint8_t *data, uint32_t count,
-                                                                uint8_t *out, uint32_t capacity,
-                                                                uint32_t *size)
+/* iso_field_put for the fields that have a shape and values that fit; returns the bytes written. 0
+ * for all others, and if the capacity is not enough: iso_field_put knows why. Not for values as
+ * transmitted. */
+__attribute__((always_inline)) static inline uint32_t iso_shape_put(const iso_field *field,
+                                                                    const uint8_t *data,
+                                                                    uint32_t count, uint8_t *out,
+                                                                    uint32_t capacity)
 {
     const uint8_t shape = field->shape;
     if (count > field->length_max || count < field->length_min) {
-        return false;
+        return 0;
     }
     const bool packed =
         shape == ISO_SHAPE_DIGITS || shape == ISO_SHAPE_ODD || shape == ISO_SHAPE_PACKED;
@@ -349,10 +350,9 @@ __attribute__((always_inline)) static inline bool iso_shape_put(const iso_field 
     const uint32_t prefix_size = !counted ? 0 : field->prefix_digits - (ascii ? 0u : 1u);
     const uint32_t needed = prefix_size + (packed ? (count + 1) / 2 : count);
     if (capacity < needed) {
-        return false;
+        return 0;
     }
     const bool roomy = capacity - needed >= 8;
-    *size = needed;
     if (counted) {
         const uint32_t high = count / 100;
         const uint32_t low = count % 100;
@@ -368,29 +368,31 @@ __attribute__((always_inline)) static inline bool iso_shape_put(const iso_field 
     }
     switch (shape) {
     case ISO_SHAPE_DIGITS:
-        return iso_pack_even(data, count, roomy, out);
+        return iso_pack_even(data, count, roomy, out) ? needed : 0;
     case ISO_SHAPE_ODD:
     case ISO_SHAPE_PACKED: {
         const bool left =
             field->packing == ISO_PACK_BCD_LEFT || field->packing == ISO_PACK_TRACK_LEFT;
         const bool track =
             field->packing == ISO_PACK_TRACK_LEFT || field->packing == ISO_PACK_TRACK_RIGHT;
-        return track ? iso_pack(data, count, left, true, field->pad_nibble, out) == ISO_NO_POSITION
-                     : iso_pack_digits(data, count, left, field->pad_nibble, roomy, out);
+        const bool done =
+            track ? iso_pack(data, count, left, true, field->pad_nibble, out) == ISO_NO_POSITION
+                  : iso_pack_digits(data, count, left, field->pad_nibble, roomy, out);
+        return done ? needed : 0;
     }
     case ISO_SHAPE_PRINTABLE:
         if (!iso_printable_is_clean(data, count)) {
-            return false;
+            return 0;
         }
         break;
     case ISO_SHAPE_WORDS:
         if (!iso_words_are_clean(data, count)) {
-            return false;
+            return 0;
         }
         break;
     case ISO_SHAPE_NUMBER:
         if (!iso_digits_are_clean(data, count)) {
-            return false;
+            return 0;
         }
         break;
     case ISO_SHAPE_BYTES:
@@ -400,14 +402,14 @@ __attribute__((always_inline)) static inline bool iso_shape_put(const iso_field 
             (field->content == ISO_CONTENT_N && !iso_digits_are_clean(data, count)) ||
             (field->content == ISO_CONTENT_TRACK2 &&
              iso_track2_find_bad(NULL, data, count) != ISO_NO_POSITION)) {
-            return false;
+            return 0;
         }
         break;
     default:
-        return false;
+        return 0;
     }
     iso_copy_short(out, data, count, roomy);
-    return true;
+    return needed;
 }
 
 /* bitmap.c ------------------------------------------------------------------------------------- */

@@ -357,8 +357,9 @@ iso_status iso_field_put(const iso_field *field, const iso_value *value, uint8_t
         return ISO_OK;
     }
     /* A value that does not fit takes the long way to its error. */
-    if (field->shape != ISO_SHAPE_GENERAL &&
-        iso_shape_put(field, value->data, value->size, out, capacity, size)) {
+    const uint32_t written = iso_shape_put(field, value->data, value->size, out, capacity);
+    if (written != 0) {
+        *size = written;
         return ISO_OK;
     }
     uint32_t length = 0;

@@ -357,7 +357,7 @@ cdef class Codec:
                 self.variant_of[<uint32_t>int(number)] = <uint8_t>index
         return 0
 
-    cdef inline uint32_t _variant(self, uint32_t mti):
+    cdef inline uint32_t _variant(self, uint32_t mti) noexcept:
         return 0 if self.variant_of == NULL or mti > 9999 else self.variant_of[mti]
 
     cdef Plan _plan(self, uint32_t variant, const uint64_t *present):
@@ -474,7 +474,7 @@ cdef class Message:
     cdef inline str _mti_text(self):
         return "" if self._mti == NO_MTI else iso_small_text(self._mti, 4)
 
-    cdef inline bint _has(self, uint32_t number):
+    cdef inline bint _has(self, uint32_t number) noexcept:
         return self._plan.plan.places[number].kind != ISO_PLACE_ABSENT
 
     cdef object _value(self, uint32_t number):
@@ -881,6 +881,8 @@ cdef int _take(Codec codec, uint32_t variant, Draft *draft, object key, object v
     cdef uint32_t word
     cdef uint64_t bit
     if number == 0:
+        if values.get(_ZERO) is not None and values.get(_MTI) is not None:
+            raise EncodeError("duplicate", "mti", "given twice, by number and by name")
         return 0
     word = <uint32_t>(number - 1) >> 6
     bit = _bit(<uint32_t>number)
@@ -1051,20 +1053,15 @@ cdef object _MTI = "mti"
 
 
 cdef object _mti_given(values):
-    """The MTI of a mapping of values, or None."""
-    cdef PyObject *by_number
-    cdef PyObject *by_name
+    """The MTI of a mapping of values, or None. Given twice is found by _take, which sees all keys."""
+    cdef PyObject *found
     if type(values) is dict:
-        by_number = PyDict_GetItemWithError(values, _ZERO)
-        by_name = PyDict_GetItemWithError(values, _MTI)
-        number = None if by_number == NULL else <object>by_number
-        name = None if by_name == NULL else <object>by_name
-    else:
-        number = values.get(_ZERO)
-        name = values.get(_MTI)
-    if number is not None and name is not None:
-        raise EncodeError("duplicate", "mti", "given twice, by number and by name")
-    return name if number is None else number
+        found = PyDict_GetItemWithError(values, _ZERO)
+        if found == NULL or found == <PyObject *>None:
+            found = PyDict_GetItemWithError(values, _MTI)
+        return None if found == NULL else <object>found
+    number = values.get(_ZERO)
+    return values.get(_MTI) if number is None else number
 
 
 cdef inline int32_t _mti_number(object mti) except -1:
