@@ -65,15 +65,19 @@ test: build peers ## unit, property and integration tests: real sockets, real Po
 check: build ## lint, format, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "make: some files are not formatted: run make format" >&2; exit 1; }
+	@$(BIN)/clang-format --dry-run --Werror $(C_FILES) || { echo "make: some C files are not formatted: run make format" >&2; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+C_FILES := $(wildcard csrc/*.[ch] iso8583/_native/*.h tests/csrc/*.[ch] tests/fuzz/*.[ch])
 
 format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(C_FILES)
 
-test-all: test ## the core tier, then the demo as its own judge, then a little fuzzing, then the wheel
+test-all: test ## the core tier, then the demo as its own judge, the budget of instructions, a little fuzzing, the wheel
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
+	@$(MAKE) --no-print-directory bench-instructions
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
 	@$(MAKE) --no-print-directory wheel
 

@@ -47,6 +47,6 @@ __all__ = [
     "track",
 ]
 
-# PyPI's pyiso8583 installs a package of the same name; both in one environment write over each other's files.
+# PyPI's pyiso8583 installs a package of the same name; what to do about it is said there.
 if _Path(__file__).with_name("decoder.py").exists():
-    raise ImportError("pyiso8583 is installed over this iso8583: uninstall pyiso8583, then reinstall gridswitch")
+    from iso8583 import decoder  # noqa: F401

@@ -269,8 +269,8 @@ class SubSpec(ValueSpec):
     Attributes:
         key: Its number ("1", "2", ... in wire order, or the bit of a bitmap), or its tag as it is written ("9F26").
         optional: The value may end in front of it. ``positions`` only; every sub-field behind it is optional too.
-        repeat: The tag may come several times; the value is a list. TLV layouts only; elsewhere a second one is an
-            error.
+        repeat: The tag may come several times; the value is a list. Encoding also takes one value that is no list.
+            TLV layouts only; elsewhere a second one is an error.
         times: How often it stands here, as a list: key of an earlier sub-field that holds the count, or ``"rest"`` for
             as often as the value has room. ``positions`` only.
 

@@ -39,10 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         if name in _OURS:
             raise
         # A plain `pip install gridswitch` is the ISO 8583 library alone, but brings this command along.
-        print(
-            f"gridswitch: {name} is not installed: the switch needs its extra; run: pip install 'gridswitch[switch]' [extra]",
-            file=sys.stderr,
-        )
+        remedy = "the switch needs its extra; run: pip install 'gridswitch[switch]' [extra]"
+        print(f"gridswitch: {name} is not installed: {remedy}", file=sys.stderr)
         return EXIT_WRONG
     except KeyboardInterrupt:
         print("gridswitch: interrupted", file=sys.stderr)

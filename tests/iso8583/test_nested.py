@@ -655,7 +655,7 @@ def test_cups_48_has_a_usage_and_then_tags() -> None:
     assert message.lookup(value, "as.IP") == ["ab", "cd"]
     assert message.write({"usage": "AS", "as": {"OA": 12345, "IP": ["ab", "cd"]}}) == value.encode()
     assert message.write({"usage": "AS", "as": [("IP", "ab"), ("OA", 1), ("IP", "cd")]})[:9] == b"ASIP002ab"
-    assert message.refusal({"usage": "AS", "as": {"IP": "ab"}}) == ("type", "46.2.IP")
+    assert message.refusal({"usage": "AS", "as": {"IP": b"ab"}}) == ("type", "46.2.IP[1]")
     assert message.refusal({"usage": "FD", "as": {}}) == ("content", "46")
     assert message.fault("ASOA01200000001234x") == ("content", "46.2.OA", AT + 3 + 2)
     assert message.fault("ASOA0110000000123") == ("tlv", "46.2.OA", AT + 3 + 2)
@@ -686,6 +686,20 @@ def test_scripts_repeat_their_commands() -> None:
     assert message.write([("71", [("86", b"1"), ("9F18", bytes(4)), ("86", b"2")])]) == bytes.fromhex(
         "710D 860131 9F180400000000 860132"
     )
+
+
+def test_one_of_what_may_be_several_needs_no_list_on_writing() -> None:
+    message = Message(55)
+    value = bytes.fromhex("7203860101")
+    for tree in ({"72": {"86": b"\x01"}}, {"72": value[2:]}, {"script_2": {"command": [b"\x01"]}}):
+        assert message.write(tree) == value
+    assert message.read(value) == {"72": [{"86": [b"\x01"]}]}
+    assert message.write({"72": None}) == message.write({"72": []}) == b""
+    # A list is always one of values, never one value that is written as pairs.
+    assert message.refusal({"72": [("86", b"\x01")]}) == ("type", "55.72[1]")
+    message = Message(46)
+    assert message.write({"1": "AS", "2": {"IP": "ab"}}) == b"ASIP002ab"
+    assert message.read("ASIP002ab") == {"1": "AS", "2": {"IP": ["ab"]}}
 
 
 def test_scripts_may_be_several() -> None:
@@ -754,7 +768,7 @@ def test_objects_are_refused_on_writing() -> None:
     assert message.refusal({"": b""}) == ("tlv", "55.")
     assert message.refusal({"82": {"C1": b""}}) == ("type", "55.82")
     assert message.refusal({"82": bytes(65536)}) == ("length", "55.82")
-    assert message.refusal({"71": {"86": b"1"}}) == ("type", "55.71.86")
+    assert message.refusal({"71": {"86": "1"}}) == ("type", "55.71.86[1]")
     assert message.refusal({"71": b"\x86\x02\x01"}) == ("tlv", "55.71.86")
     assert message.refusal({"71": b"\x86\x81\x01\x01"}) == ("canonical", "55.71.86")
     assert message.refusal({"71": b"\x95\x00\x95\x00"}) == ("duplicate", "55.71.95")
@@ -1212,6 +1226,11 @@ def test_what_is_written_is_read_and_found(case: tuple[Layout, dict[str, Any]]) 
     assert found == tree
     assert found is not None and [*found] == [*tree]
     assert nested.encode_tree(layout, found, path="48") == data
+    alone = {
+        key: value[0] if isinstance(value, list) and len(value) == 1 and layout.by_key[key].repeat else value
+        for key, value in tree.items()
+    }
+    assert nested.encode_tree(layout, alone, path="48") == data
     for parts, value in paths_of(layout, tree):
         assert nested.lookup(layout, data, parts, path="48", base=0) == value
 

@@ -18,7 +18,7 @@ FOLDER = Path(iso8583.__file__).parent
 MODULES = sorted(
     ".".join(path.relative_to(FOLDER.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in FOLDER.rglob("*.py")
-    if path.name != "__main__.py"
+    if path.name != "__main__.py" and path.parent != FOLDER / "decoder"  # which cannot be imported on purpose
 )
 STUBS = sorted(FOLDER.rglob("*.pyi"))
 
@@ -87,13 +87,17 @@ def test_a_missing_extension_is_one_clear_error(part: str) -> None:
     assert "the compiled part of iso8583 is missing; in a source checkout run: make build" in done.stderr
 
 
-def test_a_clash_with_pyiso8583_is_one_clear_error(tmp_path: Path) -> None:
-    """PyPI's package of the same name lays its decoder.py into our folder."""
+@pytest.mark.parametrize("last", ["ours", "theirs"])
+@pytest.mark.parametrize("code", ["import iso8583", "import iso8583.cli", "from iso8583.errors import DecodeError"])
+def test_a_clash_with_pyiso8583_is_one_clear_error(tmp_path: Path, last: str, code: str) -> None:
+    """PyPI's package of the same name lays its decoder.py into our folder and, installed last, its __init__.py."""
     copied = tmp_path / "clash" / "iso8583"
     shutil.copytree(ROOT / "iso8583", copied, ignore=shutil.ignore_patterns("__pycache__"))
-    (copied / "decoder.py").write_text("")
-    done = subprocess.run(
-        [sys.executable, "-c", "import iso8583"], capture_output=True, text=True, cwd=copied.parent, check=False
-    )
+    (copied / "decoder.py").write_text("def decode(): ...\n")
+    if last == "theirs":
+        (copied / "__init__.py").write_text("from iso8583.decoder import decode\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=copied.parent, check=False)
     assert done.returncode != 0
-    assert "uninstall pyiso8583" in done.stderr.splitlines()[-1]
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("ImportError: pyiso8583 and gridswitch both install a package iso8583")
+    assert "pip uninstall pyiso8583, then pip install --force-reinstall --no-deps gridswitch" in said

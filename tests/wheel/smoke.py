@@ -75,9 +75,17 @@ def check_command() -> None:
     assert done.stdout.startswith("usage: iso8583"), f"iso8583 --help printed {done.stdout[:80]!r}"
 
 
+def check_that_the_other_command_names_its_extra() -> None:
+    command = [str(Path(sys.executable).with_name("gridswitch")), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, f"gridswitch --help: exit status {done.returncode}, expected 2: {done.stderr}"
+    assert done.stderr.endswith("pip install 'gridswitch[switch]' [extra]\n"), f"gridswitch --help: {done.stderr}"
+
+
 if __name__ == "__main__":
     check_that_it_stands_alone()
     check_files()
     check_that_it_works()
     check_command()
+    check_that_the_other_command_names_its_extra()
     print(f"the wheel works alone: {NAME} {metadata.version(NAME)}, Python {sys.version.split()[0]}")
