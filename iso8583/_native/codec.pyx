@@ -51,10 +51,8 @@ cdef extern from "hot.h":
         KIND_UTF8
         KIND_LATIN1
         KIND_EBCDIC
-        READ_OTHER
         PLAIN_TEXT
         PLAIN_BYTES
-        SCRATCH_SIZE
 
     ctypedef struct Table "iso_table":
         iso_spec spec
@@ -79,8 +77,6 @@ cdef extern from "hot.h":
         uint64_t present[3]
         uint64_t seen[3]
         bint careful
-        uint32_t scratch_used
-        uint8_t scratch[256]
         iso_value values[193]
 
     void iso_draft_start(Draft *draft) noexcept
@@ -138,17 +134,8 @@ for _number_of_key in range(193):
     _keys[<uint32_t>_number_of_key] = <PyObject *>_key_owner[_number_of_key]
 
 
-cdef inline object _value_of(const iso_field *field, uint8_t kind, uint8_t reading, const uint8_t *data,
-                             const iso_slice *slice, bint sound):
-    """The Python value of a slice. `sound`: csrc has found nothing wrong with it."""
-    if sound:
-        result = iso_plain_value(reading, data + slice.offset, slice.size, slice.length)
-        if result is not None:
-            return result
-    return _other_value(field, kind, data, slice, sound)
-
-
 cdef object _other_value(const iso_field *field, uint8_t kind, const uint8_t *data, const iso_slice *slice, bint sound):
+    """The Python value of a slice, of whatever kind. `sound`: csrc has found nothing wrong with it."""
     cdef object result
     cdef uint32_t count
     if kind == KIND_DIGITS or kind == KIND_TRACK:
@@ -360,6 +347,9 @@ cdef class Codec:
     cdef inline uint32_t _variant(self, uint32_t mti) noexcept:
         return 0 if self.variant_of == NULL or mti > 9999 else self.variant_of[mti]
 
+    cdef inline uint32_t _mti_size(self) noexcept:
+        return 2 if self.tables[0].spec.mti_form == ISO_FORM_BCD else 4
+
     cdef Plan _plan(self, uint32_t variant, const uint64_t *present):
         """The plan for these bitmaps, None if there cannot be one."""
         cdef uint32_t slot = iso_plan_slot(present, variant)
@@ -477,11 +467,15 @@ cdef class Message:
     cdef inline bint _has(self, uint32_t number) noexcept:
         return self._plan.plan.places[number].kind != ISO_PLACE_ABSENT
 
-    cdef object _value(self, uint32_t number):
+    cdef inline object _value(self, uint32_t number):
         cdef const Table *table = &self._codec.tables[self._plan.variant]
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self._data)
         cdef iso_slice slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, number)
-        return _value_of(&table.spec.fields[number], table.kinds[number], table.readings[number],
-                         <const uint8_t *>PyBytes_AS_STRING(self._data), &slice, self._findings is None)
+        if self._findings is None:
+            value = iso_plain_value(table.readings[number], data + slice.offset, slice.size, slice.length)
+            if value is not None:
+                return value
+        return _other_value(&table.spec.fields[number], table.kinds[number], data, &slice, self._findings is None)
 
     @property
     def spec(self):
@@ -545,19 +539,8 @@ cdef class Message:
 
     def __getitem__(self, key):
         cdef long number = iso_small_key(key)
-        cdef const Table *table
-        cdef iso_slice slice
         if number > 0:
             if self._has(<uint32_t>number):
-                if self._findings is None:
-                    # What a router does three times a message, without a call.
-                    table = &self._codec.tables[self._plan.variant]
-                    slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, <uint32_t>number)
-                    value = iso_plain_value(
-                        table.readings[number], <const uint8_t *>PyBytes_AS_STRING(self._data) + slice.offset,
-                        slice.size, slice.length)
-                    if value is not None:
-                        return value
                 return self._value(<uint32_t>number)
         elif type(key) is str and "." in <str>key:
             return _by_path(self, <str>key)
@@ -593,8 +576,7 @@ cdef class Message:
         cdef uint32_t number = _number(self._codec, self._plan.variant, key)
         cdef iso_slice slice
         if number == 0:
-            return self._data[self._start:self._start + (2 if self._codec.tables[0].spec.mti_form == ISO_FORM_BCD
-                                                         else 4)]
+            return self._data[self._start:self._start + self._codec._mti_size()]
         if not self._has(number):
             raise KeyError(key)
         slice = iso_plan_slice(&self._plan.plan, self._variables, self._fields_offset, number)
@@ -794,8 +776,7 @@ cdef Message _decode_slowly(Codec codec, bytes buffer, bint strict):
     if layout.head.fields_offset == 0:
         # The bitmap is no bitmap: there is an MTI, and nothing behind it.
         message._mti = <uint16_t>mti
-        message._fields_offset = <uint16_t>(
-            codec.header_size + (2 if codec.tables[0].spec.mti_form == ISO_FORM_BCD else 4))
+        message._fields_offset = <uint16_t>(codec.header_size + codec._mti_size())
     message._findings = ()  # from here on values are read with care
     findings.extend(_pleasant.check_trees(message, findings))
     message._findings = tuple(sorted(findings, key=lambda error: error.offset)) if findings else None
@@ -1352,7 +1333,7 @@ cdef class ValueCodec:
         if iso_field_read(&entry, <const uint8_t *>PyBytes_AS_STRING(data), end, &at, &slice, &fault) != ISO_OK:
             raise _fault_error(self.spec, fault.status, path, base + offset, base + fault.position, fault.length,
                                data[fault.position] if fault.position < end else 0)
-        return _value_of(&entry, self.kind, READ_OTHER, <const uint8_t *>PyBytes_AS_STRING(data), &slice, True), at
+        return _other_value(&entry, self.kind, <const uint8_t *>PyBytes_AS_STRING(data), &slice, True), at
 
     def write(self, value, str path not None):
         cdef iso_field entry = self.entry
