@@ -14,7 +14,7 @@ KEEP ?=
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h)
 
-.PHONY: help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
+.PHONY: docs verify-model help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
@@ -77,9 +77,16 @@ format: build ## format and sort what ruff can mend
 
 test-all: test ## the core tier, then the demo as its own judge, the budget of instructions, a little fuzzing, the wheel
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
+	@$(MAKE) --no-print-directory verify-model
 	@$(MAKE) --no-print-directory bench-instructions
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
 	@$(MAKE) --no-print-directory wheel
+
+docs: build ## write the saga's diagram and table into ARCHITECTURE.md, from the rows that run
+	@$(BIN)/python -m switch verify-model --document ARCHITECTURE.md
+
+verify-model: build ## explore every state of a payment for every host profile; every rule must be missed when it is removed
+	@$(BIN)/python -m switch verify-model
 
 fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer: make system)
 	@$(MAKE) --no-print-directory -s -C csrc fuzz SECONDS=$(SECONDS)

@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
+    from switch.sim.verify_model import add_verify_parser
 
     parser = argparse.ArgumentParser(
         prog="gridswitch",
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_host_parser(commands)
     add_fleet_parser(commands)
+    add_verify_parser(commands)
     return parser
 
 

@@ -203,17 +203,29 @@ class MarketingProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How this marketing system behaves; ask it. Production wants each one said."""
 
     fence: Annotated[
-        Literal["tombstone"],
-        option('What a cancel does: "tombstone" undoes or forbids a posting for good. This version drives no other.'),
+        Literal["tombstone", "cancel_if_posted", "none"],
+        option(
+            'What a cancel does: "tombstone" undoes or forbids a posting for good, "cancel_if_posted" only undoes what '
+            'is posted already, "none": there is no cancel.'
+        ),
     ] = "tombstone"
     inquiry: Annotated[
-        Literal["serial"],
-        option('How a posting is asked for: by our "serial". This version drives no other.'),
+        Literal["serial", "none"],
+        option('How a posting is asked for: by our "serial", or not at all.'),
     ] = "serial"
     dedupe: Annotated[
         Literal["serial", "none"],
         option('Whether a second posting with the same serial is recognised; "none" means it never posts again.'),
     ] = "none"
+    day_close: Annotated[
+        str,
+        option(
+            "Local time at which its accounting day closes: what is not booked by then is booked by hand. "
+            "Empty: it books at any time.",
+            pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?\Z",
+            shape='a time as "16:00", or nothing',
+        ),
+    ] = ""
 
 
 class MarketingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -99,7 +99,7 @@ class MarketingDialect:
     def posted(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
         """What an answer to a posting proves. Row 8 looks at serial, account, period and amount (C12)."""
         outcome = self.outcome("post", answer.code)
-        if outcome == "rejected":
+        if outcome == "rejected" or (outcome == "rejected_once" and posting.sends <= 1):
             return Input.BILL_REJECTED
         if outcome != "posted":
             return Input.BILL_UNCLEAR
@@ -133,7 +133,11 @@ class MarketingDialect:
         if outcome == "cancelled":
             self.check("cancel", answer)
             return Input.CANCEL_DONE if answer.data["serial"] == posting.serial else Input.CANCEL_UNCLEAR
-        return {"posted": Input.CANCEL_POSTED, "final": Input.CANCEL_FINAL}.get(outcome, Input.CANCEL_UNCLEAR)
+        return {
+            "posted": Input.CANCEL_POSTED,
+            "final": Input.CANCEL_FINAL,
+            "absent": Input.CANCEL_ABSENT,
+        }.get(outcome, Input.CANCEL_UNCLEAR)
 
     def rows(self, answer: MarketingAnswer) -> tuple[Receivable, ...]:
         """The receivables of an inquiry, oldest first. Call ``check("inquiry", …)`` first.

@@ -39,3 +39,8 @@ def seconds_to_cut_over(wall_us: int, cut_over_minute: int) -> float:
     moment = local(wall_us)
     of_day_us = ((moment.hour * 60 + moment.minute) * 60 + moment.second) * 1_000_000 + moment.microsecond
     return ((cut_over_minute * 60_000_000 - of_day_us) % _DAY_US or _DAY_US) / 1_000_000
+
+
+def close_at(now: float, wall_us: int, close_minute: int | None) -> float:
+    """Monotonic time at which a day closes next; infinite if it never does (None)."""
+    return float("inf") if close_minute is None else now + seconds_to_cut_over(wall_us, close_minute)

@@ -8,11 +8,11 @@ inputs wait outside.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
 
 from switch.errors import OutOfOrderError
 from switch.limits import TimeProfile
-from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, INDEX, Input
+from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, TABLE, Input, Table
 from switch.model.effect import (
     Effect,
     Note,
@@ -45,6 +45,10 @@ class HostProfile:
     reversal_00_any: bool = True  # True: 00 may also mean "original not found"
     not_found_proves: bool = False  # True: 25 after the quiet period proves that nothing is charged
     deduplicates: bool = True  # the marketing system posts a serial at most once
+    # What its cancel does: forbid for good, undo only what is posted already, or there is none.
+    fence: Literal["tombstone", "cancel_if_posted", "none"] = "tombstone"
+    # How it can be asked for a posting: by our serial, in the account's history, or not at all.
+    inquiry: Literal["serial", "history", "none"] = "serial"
 
 
 @dataclass(slots=True)
@@ -58,11 +62,14 @@ class Facts:
     approved: bool = False  # the answer says "charged", whether or not its MAC is good
     flagged: bool = False  # "success with a defect": for reconciliation
     reason: str = ""  # short stable text for the journal
+    decision: dict[str, Any] | None = None  # with a settlement input: who decided, on what evidence
 
 
 @dataclass(slots=True)
 class Payment:
     """State and data of one payment; everything but the monotonic times is in the journal."""
+
+    table: ClassVar[Table] = TABLE
 
     payment_id: int
     opened_on: int
@@ -85,7 +92,8 @@ class Payment:
     times: TimeProfile
     profile: HostProfile
     started_at: float  # monotonic
-    cut_over_at: float = NEVER  # monotonic
+    cut_over_at: float = NEVER  # monotonic: the card network's day ends
+    day_close_at: float = NEVER  # monotonic: the marketing system's day ends
     card: Card | None = None  # only in memory, and only while it may be needed
     state: State = State.NEW
     ver: int = 0
@@ -104,6 +112,11 @@ class Payment:
     purchase_written_at: float = NEVER
     approved_at: float = NEVER
     reversal_written_at: float = -1.0
+    reversed_blind: bool = False  # a reversal left before any approval was seen: its answer may be about nothing
+    post_written_at: float = -1.0  # the latest
+    cancel_written_at: float = -1.0  # the latest
+    status_written_at: float = -1.0  # the latest
+    refused: bool = False  # a posting of the present month was, where there is no cancel to make that final
     leg_deadline: float = NEVER
     leg_input: Input = Input.RETRY_DUE
     kiosk_deadline: float = NEVER
@@ -136,7 +149,14 @@ class Payment:
 
     @classmethod
     def from_stored(
-        cls, stored: StoredPayment, *, times: TimeProfile, profile: HostProfile, now: float, cut_over_at: float
+        cls,
+        stored: StoredPayment,
+        *,
+        times: TimeProfile,
+        profile: HostProfile,
+        now: float,
+        cut_over_at: float,
+        day_close_at: float = NEVER,
     ) -> Payment:
         """A payment of a worker that is gone. What was written when is lost, so all quiet periods start now."""
         body = stored.body
@@ -163,6 +183,7 @@ class Payment:
             profile=profile,
             started_at=now,
             cut_over_at=cut_over_at,
+            day_close_at=day_close_at,
             state=stored.state,
             ver=stored.ver,
             link=stored.link,
@@ -179,6 +200,8 @@ class Payment:
             reversal_reason=body.get("reversal_reason", ""),
             case=body.get("case", ""),
             purchase_written_at=now,
+            post_written_at=now,
+            reversed_blind=stored.state is State.REVERSAL_PENDING,
         )
         if payment.approved_seen:
             payment.approved_at = now
@@ -227,13 +250,28 @@ class Payment:
         """Monotonic seconds of the earliest thing to do; ``NEVER`` when nothing is waited for."""
         if self.state not in DRIVEN:
             return NEVER
-        return min(self.leg_deadline, self.kiosk_deadline, self.bill_deadline, self._cut_over_deadline)
+        return min(
+            self.leg_deadline,
+            self.kiosk_deadline,
+            self.bill_deadline,
+            self._cut_over_deadline,
+            self._day_close_deadline,
+        )
 
     @property
     def _cut_over_deadline(self) -> float:
         if self.forward_only and self.state is State.BILL_PENDING:
             return NEVER  # it knows already
-        return self.cut_over_at if (self.state, Input.CUT_OVER) in INDEX else NEVER
+        return self.cut_over_at if (self.state, Input.CUT_OVER) in self.table else NEVER
+
+    @property
+    def _day_close_deadline(self) -> float:
+        return self.day_close_at if (self.state, Input.BILL_DAY_OVER) in self.table else NEVER
+
+    @property
+    def is_recovered(self) -> bool:
+        """A worker that takes it over has something to do."""
+        return (self.state, Input.RECOVER) in self.table
 
     def due(self, now: float) -> Input | None:
         """The most important input whose time has come; call again until it returns None."""
@@ -241,6 +279,8 @@ class Payment:
             return None
         if now >= self._cut_over_deadline:
             return Input.CUT_OVER
+        if now >= self._day_close_deadline:
+            return Input.BILL_DAY_OVER
         if now >= self.leg_deadline:
             self.leg_deadline = NEVER
             return self.leg_input
@@ -254,7 +294,7 @@ class Payment:
     # ------------------------------------------------------------------------------------------------ the step
     def step(self, given: Input, facts: Facts, now: float) -> list[Effect]:
         """Effects to carry out in this order; state has moved already, so drop the payment if the Record is refused."""
-        rows = INDEX.get((self.state, given))
+        rows = self.table.get((self.state, given))
         if rows is None:
             return self._unlisted(given, facts)
         row = next(row for row in rows if row.guard is None or getattr(self, "_if_" + row.guard)(facts, now))
@@ -277,6 +317,8 @@ class Payment:
             record.release_open = row.next in FINAL
             if facts.reason:
                 record.changes["reason"] = facts.reason
+            if facts.decision is not None:
+                record.changes["decision"] = facts.decision
             if given in CARD_ANSWERS:
                 self._keep_card_answer(facts)
         if row.next in FINAL:
@@ -284,6 +326,8 @@ class Payment:
         return effects
 
     def _unlisted(self, given: Input, facts: Facts) -> list[Effect]:
+        if given is Input.KIOSK_REVERSAL:
+            return [Tell()]  # too late, or done already: it hears what is (C13)
         if given not in ANSWERS:
             raise OutOfOrderError("Payment", self.state, given)
         if (given in APPROVALS or facts.approved) and self.state in (State.REVERSED, State.DECLINED):
@@ -310,22 +354,71 @@ class Payment:
             self.leg_deadline, self.leg_input = now + self.times.card_s, Input.CARD_SILENT
         elif isinstance(effect, SendReversal):
             self.reversal_written_at = now
+            self.reversed_blind |= not self.approved_seen
             self.leg_deadline, self.leg_input = now + self.times.card_s, Input.REVERSAL_UNCLEAR
         elif isinstance(effect, SendPost | SendStatus):
+            if isinstance(effect, SendPost):
+                self.post_written_at = now
+                effect.posting.sends += 1
+            else:
+                self.status_written_at = now
             self.leg_deadline, self.leg_input = now + self.times.post_s, Input.BILL_UNCLEAR
         elif isinstance(effect, SendCancel):
+            self.cancel_written_at = now
             self.leg_deadline, self.leg_input = now + self.times.post_s, Input.CANCEL_UNCLEAR
 
     # ------------------------------------------------------------------------------------------------ guards
     def _if_more_to_post(self, facts: Facts, now: float) -> bool:
         return sum(posting.state in (PostingState.WAITING, PostingState.SENT) for posting in self.postings) > 1
 
-    def _if_deduplicates(self, facts: Facts, now: float) -> bool:
-        return self.profile.deduplicates
+    def _if_may_repost(self, facts: Facts, now: float) -> bool:
+        return self.profile.deduplicates and not self.refused
+
+    def _if_can_ask(self, facts: Facts, now: float) -> bool:
+        return self.profile.inquiry != "none"
+
+    def _if_can_fence(self, facts: Facts, now: float) -> bool:
+        return self.profile.fence != "none"
+
+    def _if_keeps_tombstones(self, facts: Facts, now: float) -> bool:
+        return self.profile.fence == "tombstone"
+
+    def _if_may_cancel(self, facts: Facts, now: float) -> bool:
+        # After "paid, being booked" silence never reverses (C7).
+        return self.profile.fence != "none" and not self.told_pending
 
     def _if_may_give_up(self, facts: Facts, now: float) -> bool:
-        # After "paid, being booked" silence never reverses, and never when a reversal could come too late (C7).
-        return not self.told_pending and self.bill_deadline < self.cut_over_at
+        # Nor when the reversal that would follow could come too late, on either side (C7).
+        closes_at = min(self.cut_over_at, self.day_close_at)
+        return self._if_may_cancel(facts, now) and self.bill_deadline < closes_at
+
+    def _if_part_posted(self, facts: Facts, now: float) -> bool:
+        return any(posting.state is PostingState.POSTED for posting in self.postings)
+
+    def _if_post_is_dead(self, facts: Facts, now: float) -> bool:
+        """The marketing system can no longer act on any posting that we sent."""
+        return now >= self.post_written_at + self.times.marketing_quiet_s
+
+    def _if_post_in_doubt(self, facts: Facts, now: float) -> bool:
+        posting = self.current
+        return posting is not None and posting.sends > 1
+
+    def _if_refused_for_good(self, facts: Facts, now: float) -> bool:
+        asked_late = self.status_written_at >= self.post_written_at + self.times.marketing_quiet_s
+        return self.refused and asked_late and self.profile.fence == "none"
+
+    def _cancel_was_late(self) -> bool:
+        """The answered cancel left after the marketing system could still act on a posting."""
+        return self.cancel_written_at >= self.post_written_at + self.times.marketing_quiet_s
+
+    def _if_undo_in_doubt(self, facts: Facts, now: float) -> bool:
+        # Undone, but another copy of a posting that was sent twice may still come, and no tombstone stops it.
+        posting = self._next_to_cancel()
+        repeated = posting is not None and posting.sends > 1
+        return self.profile.fence == "cancel_if_posted" and repeated and not self._cancel_was_late()
+
+    def _if_absent_in_doubt(self, facts: Facts, now: float) -> bool:
+        return not self._cancel_was_late()
 
     def _if_more_to_cancel(self, facts: Facts, now: float) -> bool:
         open_states = (PostingState.SENT, PostingState.REJECTED, PostingState.POSTED)
@@ -340,28 +433,43 @@ class Payment:
         if not self.profile.reversal_00_any:
             return True
         # From here on 00 may mean "not found", as the codes below do.
-        if now >= self.cut_over_at:
-            return False  # of today
+        if not self._same_day(now):
+            return False
         if self.approved_seen:
-            # The answered reversal may have overtaken the purchase.
-            return self.reversal_written_at >= self.approved_at
-        return self.reversal_written_at >= self.purchase_written_at + self.times.quiet_s
+            return self._answers_this(now)
+        # C2 judges by when "that" reversal left, but no answer says which one it is for: as careful as with 25.
+        return self._quiet(now)
 
     def _if_approval_held(self, facts: Facts, now: float) -> bool:
-        # "Not found" for a purchase that we saw approved: only a person can know. The answered request must have left
-        # after the approval was seen, or it may simply have overtaken the purchase.
-        return self.approved_seen and self.reversal_written_at >= self.approved_at
+        # "Not found" for a purchase that we saw approved: only a person can know.
+        return self.approved_seen and self._answers_this(now)
+
+    def _answers_this(self, now: float) -> bool:
+        """The answer is to a reversal that left after the approval was seen. All reversals of a purchase carry one
+        number, so the answer to an earlier one, which had overtaken the purchase, must be waited out."""
+        return self.reversal_written_at >= self.approved_at and (not self.reversed_blind or self._late_over(now))
+
+    def _late_over(self, now: float) -> bool:
+        """No answer from before the host was done with the purchase can be under way any more."""
+        return now >= self.purchase_written_at + self.times.quiet_s + self.times.late_s
 
     def _quiet(self, now: float) -> bool:
         """No approval seen, a reversal left after the host could still act, its answer came after the last late one."""
         quiet_at = self.purchase_written_at + self.times.quiet_s
-        return not self.approved_seen and self.reversal_written_at >= quiet_at and now >= quiet_at + self.times.late_s
+        return not self.approved_seen and self.reversal_written_at >= quiet_at and self._late_over(now)
+
+    def _same_day(self, now: float) -> bool:
+        """The host certainly had not changed its day when it answered: its clock is not ours."""
+        return now < self.cut_over_at - self.times.late_s
 
     def _if_absence_proved(self, facts: Facts, now: float) -> bool:
-        return self.profile.not_found_proves and self._quiet(now) and now < self.cut_over_at
+        return self.profile.not_found_proves and self._quiet(now) and self._same_day(now)
 
     def _if_absence_unproven(self, facts: Facts, now: float) -> bool:
         return not self.profile.not_found_proves and self._quiet(now)
+
+    def _if_approval_is_new(self, facts: Facts, now: float) -> bool:
+        return not self.approved_seen
 
     def _if_says_charged(self, facts: Facts, now: float) -> bool:
         return facts.approved
@@ -420,6 +528,9 @@ class Payment:
         self.leg_input = Input.RETRY_DUE
         self.attempts += 1
 
+    def _do_keep_refusal(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.refused = True
+
     def _do_reject(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         posting = self.current
         assert posting is not None
@@ -442,6 +553,7 @@ class Payment:
             record.ledger += [(SUSPENSE_ACCOUNT, self.amount, 0), (U_RECEIVABLE, 0, self.amount)]
 
     def _do_book_posting(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.refused = False
         self._book(self.current, record)
 
     def _do_book_fenced(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
@@ -457,6 +569,9 @@ class Payment:
     def _do_unbook(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         posting = self._next_to_cancel()
         assert posting is not None
+        self._unbook(posting, record)
+
+    def _unbook(self, posting: Posting, record: Record) -> None:
         if posting.state is PostingState.POSTED:
             record.ledger += [(M_PAYABLE, posting.amount, 0), (SUSPENSE_ACCOUNT, 0, posting.amount)]
         posting.state = PostingState.CANCELLED
@@ -473,6 +588,23 @@ class Payment:
 
     def _do_told_pending(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         self.told_pending = record.changes["told_pending"] = True
+
+    def _do_forget_day_close(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.day_close_at = NEVER
+
+    def _do_keep_reversed(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        record.changes["reversed_seen"] = True
+
+    def _do_settle_paid(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self._do_book_charge(effects, record, facts, now)
+        for posting in self.postings:
+            if posting.state is not PostingState.POSTED:
+                self._book(posting, record)
+
+    def _do_settle_nothing(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        for posting in self.postings:
+            self._unbook(posting, record)
+        self._do_unbook_charge(effects, record, facts, now)
 
     def _do_forget_bill_deadline(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         self.bill_deadline = NEVER

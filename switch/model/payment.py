@@ -64,7 +64,7 @@ class Posting:
     amount: int
     serial: str
     state: PostingState = PostingState.WAITING
-    sent_at: float = -1.0  # monotonic; not durable: a restart counts from takeover
+    sends: int = 0  # postings that left; not durable
 
     def to_row(self) -> list[Any]:
         return [self.receivable, self.period, self.principal, self.penalty, self.amount, self.serial, self.state.value]
@@ -72,7 +72,10 @@ class Posting:
     @classmethod
     def from_row(cls, row: list[Any]) -> Posting:
         receivable, period, principal, penalty, amount, serial, state = row
-        return cls(receivable, period, principal, penalty, amount, serial, PostingState(state))
+        posting = cls(receivable, period, principal, penalty, amount, serial, PostingState(state))
+        if posting.state is not PostingState.WAITING:
+            posting.sends = 2  # nobody knows any more: as if it had been sent again
+        return posting
 
 
 @dataclass(slots=True, frozen=True)

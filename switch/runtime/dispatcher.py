@@ -82,6 +82,7 @@ class Dispatcher:
         profile: HostProfile,
         mac_algorithm: str,
         cut_over_minute: int,
+        day_close_minute: int | None,
         ids: PaymentIds,
         clock: Clock,
         timers: Timers,
@@ -99,6 +100,7 @@ class Dispatcher:
         self._profile = profile
         self._mac_algorithm = mac_algorithm
         self._cut_over_minute = cut_over_minute
+        self._day_close_minute = day_close_minute
         self._ids = ids
         self._clock = clock
         self._timers = timers
@@ -357,7 +359,7 @@ class Dispatcher:
         now, wall_us = self._clock.now(), self._clock.wall_us()
         payment_id = self._ids.next()
         batch = session.terminal.batch_number
-        payment = Payment(
+        payment = self._payments.machine(
             payment_id=payment_id,
             opened_on=days.day_number(days.local(wall_us)),
             terminal_id=request.terminal_id,
@@ -383,6 +385,7 @@ class Dispatcher:
             profile=self._profile,
             started_at=intake.asked_at,
             cut_over_at=now + days.seconds_to_cut_over(wall_us, self._cut_over_minute),
+            day_close_at=days.close_at(now, wall_us, self._day_close_minute),
             card=request.card,
         )
         slot = Slot(payment, session, waiters=intake.waiters, refused=partial(self._not_begun, intake))

@@ -23,7 +23,7 @@ from switch.dialects.unionpay import UnionPayDialect, mab, with_mac
 from switch.errors import BadRequestError, SecurityError, SwitchError
 from switch.limits import TimeProfile
 from switch.machines.payment import IN_PROGRESS, NEVER, Facts, HostProfile, Payment
-from switch.machines.payment_table import INDEX, Input
+from switch.machines.payment_table import Input
 from switch.model.effect import (
     Effect,
     Note,
@@ -118,7 +118,9 @@ class Payments:
         clock: Clock,
         timers: Timers,
         observer: Observer,
+        machine: type[Payment] = Payment,
     ) -> None:
+        self.machine = machine
         self._journal = journal
         self._security = security
         self._sessions = sessions
@@ -173,11 +175,16 @@ class Payments:
 
         self._security.seal(_context(payment.payment_id), clear, sealed)
 
-    def adopt(self, stored: StoredPayment, *, cut_over_at: float) -> None:
+    def adopt(self, stored: StoredPayment, *, cut_over_at: float, day_close_at: float = NEVER) -> None:
         """An open payment of a worker that is gone. The normal machine drives it on."""
         now = self._clock.now()
-        payment = Payment.from_stored(
-            stored, times=self._times, profile=self._profile, now=now, cut_over_at=cut_over_at
+        payment = self.machine.from_stored(
+            stored,
+            times=self._times,
+            profile=self._profile,
+            now=now,
+            cut_over_at=cut_over_at,
+            day_close_at=day_close_at,
         )
         slot = Slot(payment, None, sealed=stored.sealed)
         self._keep(slot)
@@ -189,7 +196,7 @@ class Payments:
 
         def go() -> None:
             slot.busy = False
-            if (payment.state, Input.RECOVER) in INDEX:
+            if payment.is_recovered:
                 self._give(slot, Input.RECOVER, Facts(reason="recovered"))
 
         self._with_session(slot, go)
@@ -206,7 +213,7 @@ class Payments:
 
     def stored(self, stored: StoredPayment) -> Payment:
         """A finished payment as the journal has it, for a repeat or a result inquiry. Nothing drives it."""
-        return Payment.from_stored(stored, times=self._times, profile=self._profile, now=0.0, cut_over_at=NEVER)
+        return self.machine.from_stored(stored, times=self._times, profile=self._profile, now=0.0, cut_over_at=NEVER)
 
     def _keep(self, slot: Slot) -> None:
         payment = slot.payment
@@ -372,7 +379,8 @@ class Payments:
             elif isinstance(sending, SendStatus):
                 frame = dialect.status(request_id, sending.posting)
             else:
-                frame = dialect.cancel(request_id, sending.posting, undo=sending.undo)
+                undo = sending.undo or self._profile.fence == "cancel_if_posted"  # it knows no other cancel
+                frame = dialect.cancel(request_id, sending.posting, undo=undo)
             slot.ready = Ready(frame, request_id)
             then(frame)
 

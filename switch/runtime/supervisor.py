@@ -53,6 +53,8 @@ class Worker:
         self._dsn = dsn
         self._times = config.times
         self._cut_over_minute = _minutes(config.unionpay.profile.cut_over)
+        day_close = config.marketing.profile.day_close
+        self._day_close_minute = _minutes(day_close) if day_close else None
         self.metrics = Metrics()
         self.observer = Observation(self.metrics, Log(config.observe.log_level))
         self.clock = SystemClock()
@@ -149,6 +151,8 @@ class Worker:
             reversal_00_any=unionpay.profile.reversal_00 == "any",
             not_found_proves=unionpay.profile.reversal_not_found == "proves",
             deduplicates=marketing.profile.dedupe == "serial",
+            fence=marketing.profile.fence,
+            inquiry=marketing.profile.inquiry,
         )
         self.payments = Payments(
             journal=journal,
@@ -180,6 +184,7 @@ class Worker:
             profile=profile,
             mac_algorithm=unionpay.mac,
             cut_over_minute=self._cut_over_minute,
+            day_close_minute=self._day_close_minute,
             ids=PaymentIds(clock, journal.epoch),
             clock=clock,
             timers=timers,
@@ -208,14 +213,22 @@ class Worker:
     async def _recover(self) -> int:
         wall_us = self.clock.wall_us()
         today = days.settlement_day(wall_us, self._cut_over_minute)
-        to_cut_over = self.clock.now() + days.seconds_to_cut_over(wall_us, self._cut_over_minute)
+        now = self.clock.now()
+        to_cut_over = now + days.seconds_to_cut_over(wall_us, self._cut_over_minute)
+        close_minute = self._day_close_minute
+        day_close_at = days.close_at(now, wall_us, close_minute)
+        bill_day = None if close_minute is None else str(days.settlement_day(wall_us, close_minute))
         after, adopted = 0, 0
         while page := await self.journal.load_open(after, RECOVERY_PAGE):
             for stored in page:
                 after = stored.payment_id
                 same_day = stored.body.get("settlement_day") == today
                 try:
-                    self.payments.adopt(stored, cut_over_at=to_cut_over if same_day else self.clock.now())
+                    self.payments.adopt(
+                        stored,
+                        cut_over_at=to_cut_over if same_day else now,
+                        day_close_at=day_close_at if bill_day in (None, stored.body.get("marketing_day")) else now,
+                    )
                 except Exception as error:
                     # A fault of ours over one payment: it stays open in the journal, and the province pays its bills.
                     self.observer.event(

@@ -39,6 +39,7 @@ cut_over = "23:00"
 fence = "tombstone"
 inquiry = "serial"
 dedupe = "serial"
+day_close = "16:00"
 """
 PRODUCTION = (
     MINIMAL.replace("development", "production")
@@ -318,7 +319,7 @@ def test_production_refuses_missing_profiles_and_the_private_database(at: Any) -
         "database.dsn",
         *(f"unionpay.profile.{key}" for key in ("reversal_00", "reversal_not_found", "unmacced_decline")),
         "unionpay.profile.cut_over",
-        *(f"marketing.profile.{key}" for key in ("fence", "inquiry", "dedupe")),
+        *(f"marketing.profile.{key}" for key in ("fence", "inquiry", "dedupe", "day_close")),
     ]
 
 

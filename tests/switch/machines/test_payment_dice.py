@@ -14,7 +14,7 @@ import pytest
 
 from switch.limits import SHORT
 from switch.machines.payment import Facts, HostProfile, Payment
-from switch.machines.payment_table import INDEX, Input
+from switch.machines.payment_table import TABLE, Input
 from switch.model.effect import (
     Effect,
     Record,
@@ -166,7 +166,7 @@ class Play:
         stored = StoredPayment(77, 20261123, self.payment.ver, self.payment.state, dict(self.body))
         self.payment = Payment.from_stored(stored, times=SHORT, profile=KNOWN, now=self.now, cut_over_at=float("inf"))
         self.leg += 1
-        if (self.payment.state, Input.RECOVER) in INDEX:
+        if (self.payment.state, Input.RECOVER) in TABLE:
             self.give(Input.RECOVER, Facts())
 
     def run(self) -> None:

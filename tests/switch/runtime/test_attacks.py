@@ -251,6 +251,7 @@ class Bench:
             profile=profile,
             mac_algorithm="unionpay_ecb",
             cut_over_minute=23 * 60,
+            day_close_minute=None,
             ids=PaymentIds(clock, journal.epoch),
             clock=clock,
             timers=timers,
@@ -729,6 +730,9 @@ def test_a_00_that_may_mean_not_found_is_not_believed_when_the_approval_came_aft
     bench.repeat_card_answer(purchase)
     bench.repeat_card_answer(overtaker)
     assert bench.states == [State.REVERSAL_PENDING], "the card is charged"
+    bench.answer_card("0400")
+    assert bench.states == [State.REVERSAL_PENDING], "this may still be about the one that overtook it"
+    bench.wait(SHORT.quiet_s + SHORT.late_s)
     bench.answer_card("0400")
     assert bench.states == [State.REVERSED]
 
