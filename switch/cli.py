@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
+    from switch.sim.simulate import add_sim_parser
     from switch.sim.verify_model import add_verify_parser
 
     parser = argparse.ArgumentParser(
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add_host_parser(commands)
     add_fleet_parser(commands)
     add_verify_parser(commands)
+    add_sim_parser(commands)
     return parser
 
 
@@ -253,8 +255,9 @@ def _terminal_add_test(arguments: argparse.Namespace) -> int:
 
 def _proof(arguments: argparse.Namespace) -> int:
     from switch.config import load
-    from switch.ops.proof import Proof, prove
+    from switch.ops.proof import prove
     from switch.ops.report import print_proof
+    from switch.sim.threeway import Proof
 
     config = load(arguments.config)
 

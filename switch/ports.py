@@ -125,6 +125,19 @@ class Journal(Protocol):
         ...
 
 
+class RecoverableJournal(Journal, Protocol):
+    """What a worker needs of a journal beside the path of payments."""
+
+    @property
+    def epoch(self) -> int:
+        """Of this writer, in this database; a new one for every start."""
+        ...
+
+    async def load_open(self, after_payment_id: int, limit: int) -> list[StoredPayment]:
+        """The next ``limit`` payments that are not final, by payment id."""
+        ...
+
+
 # ---------------------------------------------------------------------------------------------------- terminals
 @dataclass(slots=True)
 class Terminal:

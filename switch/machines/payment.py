@@ -403,9 +403,11 @@ class Payment:
         posting = self.current
         return posting is not None and posting.sends > 1
 
+    def _if_absent_for_good(self, facts: Facts, now: float) -> bool:
+        return self.status_written_at >= self.post_written_at + self.times.marketing_quiet_s
+
     def _if_refused_for_good(self, facts: Facts, now: float) -> bool:
-        asked_late = self.status_written_at >= self.post_written_at + self.times.marketing_quiet_s
-        return self.refused and asked_late and self.profile.fence == "none"
+        return self.refused and self._if_absent_for_good(facts, now) and self.profile.fence == "none"
 
     def _cancel_was_late(self) -> bool:
         """The answered cancel left after the marketing system could still act on a posting."""

@@ -83,6 +83,7 @@ GUARDS: Final[dict[str, str]] = {
     "post_in_doubt": "this month was posted more than once: the refusal is an answer to one of them",
     "refused_for_good": "there is no cancel, a posting of this month was refused, and it was asked for after no other "
     "one could still be acted on",
+    "absent_for_good": "the answered inquiry left after no posting could still be acted on",
     "undo_in_doubt": "no tombstone, the month was posted more than once, and the answered cancel left too early",
     "absent_in_doubt": "the answered cancel left while a posting could still be acted on",
     "reversal_proved": "the host answers 00 only if it found the purchase; or its day had not changed, and 00 can be "
@@ -138,6 +139,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("10e", S.BILL_PENDING, I.BILL_ABSENT, S.REVERSAL_PENDING, ("reject", "reason_06", *UNDO), "refused_for_good"),
     Row("10r", S.BILL_PENDING, I.BILL_ABSENT, S.BILL_PENDING, ("send_post",), guard="may_repost", why="same serial"),
     Row("10x", S.BILL_PENDING, I.BILL_ABSENT, S.BILL_CANCELLING, FENCE, guard="may_cancel", why="C6"),
+    Row("10s", S.BILL_PENDING, I.BILL_ABSENT, S.SUSPENSE, ("case", "tell"), guard="absent_for_good", why="C6, C7"),
     Row("10o", S.BILL_PENDING, I.BILL_ABSENT, S.BILL_PENDING, ("wait",), durable=False, why="C7: never on silence"),
     Row("10v", S.BILL_PENDING, I.RECOVER, S.BILL_PENDING, ("send_status",), guard="can_ask"),
     Row("10w", S.BILL_PENDING, I.RECOVER, S.BILL_PENDING, ("send_post",), guard="may_repost", why="same serial"),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from switch import limits
 from switch.config import ListenConfig
@@ -25,6 +26,7 @@ class KioskListener:
     """Accepts kiosks and gives their frames to ``handler``.
 
     Args:
+        bind: Gives the bound socket to listen on.
         reuse_port: True lets several workers listen on one port; the kernel spreads the kiosks over them.
     """
 
@@ -36,12 +38,14 @@ class KioskListener:
         clock: Clock,
         *,
         reuse_port: bool = False,
+        bind: Callable[..., Any] = tcp.bind,
     ) -> None:
         self._config = config
         self._handler = handler
         self._observer = observer
         self._clock = clock
         self._reuse_port = reuse_port
+        self._bind = bind
         self._wires: set[FramedProtocol] = set()
         self._server: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -69,7 +73,7 @@ class KioskListener:
         loop = asyncio.get_running_loop()
         config = self._config
         try:
-            sock = tcp.bind(config.host, config.port, reuse_port=self._reuse_port)
+            sock = self._bind(config.host, config.port, reuse_port=self._reuse_port)
             try:
                 # As many waiting as may connect: after a power cut a whole province dials at once. The kernel
                 # takes less if net.core.somaxconn says so.

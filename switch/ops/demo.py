@@ -30,13 +30,14 @@ from switch.errors import StartError
 from switch.limits import DATABASE_START_WAIT_S, SHORT
 from switch.machines import days
 from switch.ops.postgres import EmbeddedPostgres
-from switch.ops.proof import Proof, prove, yuan
+from switch.ops.proof import prove, yuan
 from switch.ops.report import print_proof
 from switch.ops.terminals import add_test_terminals
 from switch.runtime.clock import SystemClock
 from switch.sim.fleet import FleetResult, run_fleet
 from switch.sim.scenario import load_scenario
 from switch.sim.testkeys import test_terminal
+from switch.sim.threeway import Proof
 from switch.store.migrate import migrate
 
 SETTLE_S = 30.0  # after the load ends: card time-out, quiet period and late answers of the short profile, with room

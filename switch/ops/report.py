@@ -8,7 +8,8 @@ from rich.table import Table
 
 from switch.machines.payment import M_PAYABLE, SUSPENSE_ACCOUNT, U_RECEIVABLE
 from switch.model.payment import State
-from switch.ops.proof import SHOWN_MAX, Proof, yuan
+from switch.ops.proof import yuan
+from switch.sim.threeway import SHOWN_MAX, Proof
 
 _ORDER = (State.COMPLETED, State.DECLINED, State.REVERSED, State.REFUNDED, State.UNPROVEN, State.SUSPENSE)
 

@@ -154,6 +154,10 @@ class Payments:
         """How many open payments stand where."""
         return Counter(slot.payment.state.value for slot in self._open.values())
 
+    def holds(self, payment_id: int) -> bool:
+        """It is here: driven, or remembered for a person, a repeat or a late answer."""
+        return payment_id in self._open or payment_id in self._parked
+
     def by_kiosk_key(self, key: str) -> Slot | None:
         return self._by_kiosk_key.get(key)
 

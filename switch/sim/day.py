@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import time
 from typing import Final
@@ -10,8 +11,21 @@ CUT_OVER_DEFAULT_S: Final = 12 * 3_600.0  # far from every ordinary run
 _CHINA: Final = datetime.timezone(datetime.timedelta(hours=8))
 
 
+def wall_s() -> float:
+    """Unix seconds: of the running loop if it has a time of day of its own (a simulated one), else the system's."""
+    loop = asyncio._get_running_loop()
+    of_loop = getattr(loop, "wall_s", None)
+    return time.time() if of_loop is None else float(of_loop())
+
+
+def stopwatch_s() -> float:
+    """For measuring: finer than a loop's own clock, but on a simulated loop that clock, for there is no other."""
+    loop = asyncio._get_running_loop()
+    return loop.time() if loop is not None and hasattr(loop, "wall_s") else time.perf_counter()
+
+
 def china_now() -> datetime.datetime:
-    return datetime.datetime.now(_CHINA)
+    return datetime.datetime.fromtimestamp(wall_s(), _CHINA)
 
 
 class BusinessDay:
@@ -27,10 +41,10 @@ class BusinessDay:
         self._cut_over_at = cut_over_at
         self._next_at = 0.0
         self._date = first
-        self._advance(time.time())
+        self._advance(wall_s())
 
     def date(self) -> datetime.date:
-        now = time.time()
+        now = wall_s()
         if now >= self._next_at:
             self._advance(now)
         return self._date
@@ -45,11 +59,11 @@ class BusinessDay:
 
     @classmethod
     def starting_now(cls, cut_over_in_s: float) -> BusinessDay:
-        return cls(china_now().date(), time.time() + cut_over_in_s)
+        return cls(china_now().date(), wall_s() + cut_over_in_s)
 
     def moved(self, cut_over_in_s: float) -> BusinessDay:
         """The same day with its next cut-over so many seconds from now."""
-        return BusinessDay(self.date(), time.time() + cut_over_in_s)
+        return BusinessDay(self.date(), wall_s() + cut_over_in_s)
 
     def _advance(self, now: float) -> None:
         passed = 0 if now < self._cut_over_at else int((now - self._cut_over_at) // 86_400) + 1

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from switch import limits
 from switch.errors import StartError
 from switch.sim.day import CUT_OVER_DEFAULT_S, BusinessDay
 from switch.sim.scenario import LATE_MARGIN_S, Dice, Scenario
-from switch.sim.truth import Fact, TruthLedger
+from switch.sim.truth import Book, Fact, open_ledger
 from switch.sim.wire import FrameConnection, Turn, listen
 
 _PULSE_S: Final = 0.1
@@ -39,7 +38,7 @@ class SimulatedHost:
     frame_max = limits.FRAME_SIZE_MAX
 
     def __init__(
-        self, host: str, port: int, ledger_path: str | Path, scenario: Scenario, cut_over_in_s: float | None
+        self, host: str, port: int, ledger_path: Book, scenario: Scenario, cut_over_in_s: float | None
     ) -> None:
         self.host = host
         self.port = port
@@ -67,6 +66,10 @@ class SimulatedHost:
         """More facts for the line that opens a ledger."""
         return {}
 
+    def behave(self, scenario: Scenario) -> None:
+        """From now on as this scenario says."""
+        raise NotImplementedError
+
     # ---- life
     async def start(self) -> None:
         """Open the ledger, replay it, listen.
@@ -74,7 +77,7 @@ class SimulatedHost:
         Raises:
             StartError: The ledger or the port is taken.
         """
-        self.ledger = TruthLedger(self._ledger_path)
+        self.ledger = open_ledger(self._ledger_path)
         self.turn = Turn(self.ledger.flush)
         try:
             self.business_day = self._replay()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,7 +20,7 @@ from switch.errors import SecurityError
 from switch.ports import KeyUsage
 from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import testkeys
-from switch.sim.day import china_now
+from switch.sim.day import china_now, stopwatch_s
 from switch.sim.wire import FrameConnection, Turn
 
 NOT_FINAL: Final = frozenset({"U1", "B1", "R1", "09"})
@@ -70,7 +69,7 @@ class Payment:
     account: str
     amount: int
     receivables: tuple[str, ...]
-    sent_at: float  # perf_counter seconds
+    sent_at: float  # stopwatch seconds
     final: str = ""  # the code of its final word
     stable: str = ""
     words: int = 0  # answers about it
@@ -266,7 +265,7 @@ class Kiosk:
             del self._recent[next(iter(self._recent))]
         if before_sending is not None:
             before_sending(payment)
-        payment.sent_at = time.perf_counter()
+        payment.sent_at = stopwatch_s()
         hang_up = None if hang_up_after_s is None else loop.call_later(hang_up_after_s, self.hang_up)
         answer = await self._exchange(
             frame, ("0210", payment.serial, payment.date), self._profile.kiosk_s, copies=2 if repeat else 1
@@ -305,7 +304,7 @@ class Kiosk:
     def _told(self, payment: Payment, answer: Answer, how: str, *, final: bool = True) -> None:
         payment.words += 1
         if payment.words == 1:
-            payment.first_word_s = time.perf_counter() - payment.sent_at
+            payment.first_word_s = stopwatch_s() - payment.sent_at
         became_final = False
         if final and answer.code not in NOT_FINAL:
             if not payment.final:

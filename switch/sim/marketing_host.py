@@ -20,7 +20,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -29,7 +28,7 @@ from switch import limits
 from switch.sim import customers
 from switch.sim.host import SimulatedHost
 from switch.sim.scenario import APPROVE, MARKETING_LATE_MAX_S, Action, Rules, Scenario, marketing_chances
-from switch.sim.truth import Fact
+from switch.sim.truth import Book, Fact
 from switch.sim.wire import FrameConnection
 
 Json = dict[str, Any]
@@ -85,21 +84,24 @@ class MarketingHost(SimulatedHost):
         self,
         host: str,
         port: int,
-        ledger_path: str | Path,
+        ledger_path: Book,
         scenario: Scenario,
         *,
         seed: int | None = None,
         cut_over_in_s: float | None = None,
     ) -> None:
         super().__init__(host, port, ledger_path, scenario, cut_over_in_s)
-        self._mood = scenario.marketing
-        self.delay_ms = self._mood.delay_ms
+        self.behave(scenario)
         self._seed = scenario.seed if seed is None else seed
-        self._chances = marketing_chances(self._mood)
-        self._rules = Rules(self._mood.script, MARKETING_LATE_MAX_S)
         self._serials: dict[str, _Serial] = {}
         self._paid: dict[str, str] = {}  # receivable -> serial that paid it
         self._channels: set[tuple[str, str]] = set()  # (channel, day) signed on
+
+    def behave(self, scenario: Scenario) -> None:
+        self._mood = scenario.marketing
+        self.delay_ms = self._mood.delay_ms
+        self._chances = marketing_chances(self._mood)
+        self._rules = Rules(self._mood.script, MARKETING_LATE_MAX_S)
 
     @property
     def date(self) -> datetime.date:

@@ -319,7 +319,7 @@ class ModelCheck:
         cancel = status = -1
         if payment.cancel_written_at >= 0:
             cancel = int(payment.cancel_written_at >= payment.post_written_at + 10)
-        if payment.status_written_at >= 0 and payment.refused:
+        if payment.status_written_at >= 0 and (payment.refused or not payment.profile.deduplicates):
             status = int(payment.status_written_at >= payment.post_written_at + 10)
         billing = state in (State.BILL_PENDING, State.BILL_CANCELLING)
         driven = state in DRIVEN

@@ -10,10 +10,10 @@ file, read by ``read_charges`` or ``read_postings``, is what checkers compare th
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from typing import Any, Final
 import orjson
 
 from switch.errors import StartError
+from switch.sim.day import wall_s
 
 Fact = dict[str, Any]
 
@@ -83,7 +84,7 @@ class TruthLedger:
         return read_facts(self.path)
 
     def write(self, fact: str, **facts: Any) -> None:
-        self._pending.append(orjson.dumps({"at": time.time_ns() // 1000, "fact": fact, **facts}))
+        self._pending.append(orjson.dumps({"at": int(wall_s() * 1_000_000), "fact": fact, **facts}))
 
     def flush(self) -> None:
         if not self._pending:
@@ -119,7 +120,40 @@ class TruthLedger:
             os.ftruncate(self._descriptor, end)
 
 
-def read_facts(path: str | Path, host: str | None = None) -> Iterator[Fact]:
+class MemoryTruthLedger:
+    """The same without a file, for the simulation: what was flushed survives the host, what was not is lost with it."""
+
+    def __init__(self, name: str) -> None:
+        self.path = Path(name)
+        self.lines: list[bytes] = []
+        self._pending: list[bytes] = []
+
+    def open(self) -> MemoryTruthLedger:
+        self._pending.clear()
+        return self
+
+    def replay(self) -> Iterator[Fact]:
+        return read_facts(self)
+
+    def write(self, fact: str, **facts: Any) -> None:
+        self._pending.append(orjson.dumps({"at": int(wall_s() * 1_000_000), "fact": fact, **facts}))
+
+    def flush(self) -> None:
+        self.lines += self._pending
+        self._pending.clear()
+
+    def close(self) -> None:
+        self.flush()
+
+
+Book = str | Path | MemoryTruthLedger  # where a ledger is
+
+
+def open_ledger(where: Book) -> TruthLedger | MemoryTruthLedger:
+    return where.open() if isinstance(where, MemoryTruthLedger) else TruthLedger(where)
+
+
+def read_facts(book: Book, host: str | None = None) -> Iterator[Fact]:
     """Facts of a ledger, also while its host still writes; a line that is not finished yet is left out.
 
     Args:
@@ -128,9 +162,14 @@ def read_facts(path: str | Path, host: str | None = None) -> Iterator[Fact]:
     Raises:
         ValueError: A finished line is not a fact, or the file is somebody else's; names the file and the line.
     """
-    path = Path(path)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    path = book.path if isinstance(book, MemoryTruthLedger) else Path(book)
+    with contextlib.ExitStack() as stack:
+        lines: Iterable[bytes]
+        if isinstance(book, MemoryTruthLedger):
+            lines = [line + b"\n" for line in book.lines]
+        else:
+            lines = stack.enter_context(path.open("rb"))
+        for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
@@ -145,10 +184,10 @@ def read_facts(path: str | Path, host: str | None = None) -> Iterator[Fact]:
             yield fact
 
 
-def read_charges(path: str | Path) -> dict[tuple[str, str, str], Charge]:
+def read_charges(book: Book) -> dict[tuple[str, str, str], Charge]:
     """Net truth of the card host by (terminal, batch, stan). Purchases that charged nothing are not in it."""
     charges: dict[tuple[str, str, str], Charge] = {}
-    for fact in read_facts(path, "unionpay"):
+    for fact in read_facts(book, "unionpay"):
         match fact["fact"]:
             case "charge":
                 key = (fact["terminal"], fact["batch"], fact["stan"])
@@ -159,10 +198,10 @@ def read_charges(path: str | Path) -> dict[tuple[str, str, str], Charge]:
     return charges
 
 
-def read_postings(path: str | Path) -> dict[str, Posted]:
+def read_postings(book: Book) -> dict[str, Posted]:
     """Net truth of the marketing system by serial. Serials that were only refused are not in it."""
     postings: dict[str, Posted] = {}
-    for fact in read_facts(path, "marketing"):
+    for fact in read_facts(book, "marketing"):
         match fact["fact"]:
             case "posting":
                 assert fact["serial"] not in postings, "a host never posts one serial twice"

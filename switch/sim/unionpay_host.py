@@ -19,7 +19,6 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import iso8583
@@ -29,7 +28,7 @@ from switch.sim import testkeys
 from switch.sim.day import china_now
 from switch.sim.host import SimulatedHost
 from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Rules, Scenario, card_chances
-from switch.sim.truth import Fact
+from switch.sim.truth import Book, Fact
 from switch.sim.wire import FrameConnection
 
 _HEADER_SIZE: Final = 11  # TPDU and message header
@@ -88,7 +87,7 @@ class UnionPayHost(SimulatedHost):
         self,
         host: str,
         port: int,
-        ledger_path: str | Path,
+        ledger_path: Book,
         scenario: Scenario,
         *,
         mac_key_size: int = 16,
@@ -96,15 +95,18 @@ class UnionPayHost(SimulatedHost):
     ) -> None:
         assert mac_key_size in (8, 16)
         super().__init__(host, port, ledger_path, scenario, cut_over_in_s)
-        self._mood = scenario.unionpay
-        self.delay_ms = self._mood.delay_ms
-        self._chances = card_chances(self._mood)
-        self._rules = Rules(self._mood.script, LATE_MAX_S)
+        self.behave(scenario)
         self._mac_key_size = mac_key_size
         self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
         self._terminals: dict[str, _Terminal] = {}
         self._purchases: dict[str, _Purchase] = {}
         self._last_rrn = 0
+
+    def behave(self, scenario: Scenario) -> None:
+        self._mood = scenario.unionpay
+        self.delay_ms = self._mood.delay_ms
+        self._chances = card_chances(self._mood)
+        self._rules = Rules(self._mood.script, LATE_MAX_S)
 
     async def start(self) -> None:
         await super().start()

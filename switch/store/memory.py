@@ -206,8 +206,11 @@ class MemoryJournal:
         self.epoch = self._database.epoch
         self._away = False
 
-    def crash(self) -> None:
-        """The process dies: nothing more is written, nobody is told anything, the rows stay."""
+    def crash(self, *, arrives: bool = False) -> None:
+        """The process dies: nobody is told anything, the rows stay. ``arrives``: what was on its way to the database
+        gets there all the same, as a COMMIT does whose client is killed."""
+        if arrives and not self._dead and not self._away:
+            self._apply()
         self._dead = True
         if self._database.writer is self:
             self._database.writer = None

@@ -27,7 +27,7 @@ from switch.config import (
 )
 from switch.limits import SHORT
 from switch.machines import days
-from switch.ops.proof import Proof, prove
+from switch.ops.proof import prove
 from switch.ops.terminals import add_test_terminals
 from switch.runtime.clock import SystemClock
 from switch.runtime.supervisor import Worker
@@ -35,6 +35,7 @@ from switch.sim import customers, testkeys
 from switch.sim.kiosk_client import Answer, Bills, CardChoice, Kiosk, Payment
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.scenario import Scenario, read_scenario
+from switch.sim.threeway import Proof
 from switch.sim.unionpay_host import UnionPayHost
 from switch.sim.wire import Turn
 
@@ -91,7 +92,7 @@ class World:
     async def start_worker(self) -> None:
         self.worker = Worker(self.config, self.dsn)
         await self.worker.start()
-        await until(lambda: self.worker.card_link.is_up and self.worker.marketing_link.is_up)
+        await until(lambda: self.worker.switch.card_link.is_up and self.worker.switch.marketing_link.is_up)
 
     async def stop(self) -> None:
         for kiosk in self.kiosks:
@@ -128,7 +129,7 @@ class World:
 
     async def settle(self, seconds: float = 20.0) -> Proof:
         """Until the machines have brought everything to an end; then the three-way proof."""
-        await until(lambda: self.worker.payments.open_count == 0 and self.worker.journal.pending == 0, seconds)
+        await until(lambda: self.worker.switch.payments.open_count == 0 and self.worker.journal.pending == 0, seconds)
         assert self.metric("switch_metric_faults_total") == 0, "a metric was used against its definition"
         return await prove(self.dsn, self.folder / "unionpay.jsonl", self.folder / "marketing.jsonl")
 

@@ -228,7 +228,7 @@ def test_a_port_that_is_taken_is_named(play: Play) -> None:
             taken.listen()
             port = taken.getsockname()[1]
             config = replace(ListenConfig(), port=port)
-            listener = KioskListener(config, world.worker.dispatcher, world.worker.observer, world.worker.clock)
+            listener = KioskListener(config, world.worker.switch.dispatcher, world.worker.observer, world.worker.clock)
             with pytest.raises(StartError, match=str(port)):
                 await listener.start()
 

@@ -1,0 +1,190 @@
+"""The object graph of one worker, from its configuration and its ports; nothing here knows what is behind them.
+
+The same graph runs in production on PostgreSQL and sockets, and in the simulation on a virtual clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from switch.config import Config
+from switch.dialects.codes import CardCodes
+from switch.dialects.kiosk import KioskDialect
+from switch.dialects.marketing import MarketingDialect
+from switch.dialects.unionpay import UnionPayDialect
+from switch.limits import RECOVERY_PAGE
+from switch.machines import days
+from switch.machines.payment import HostProfile, Payment
+from switch.model.payment import DRIVEN
+from switch.net import tcp
+from switch.net.framed import LEN2, LEN4
+from switch.net.listener import KioskListener
+from switch.net.upstream import Dialer
+from switch.ports import Clock, Dice, Observer, RecoverableJournal, SecurityModule, Terminals
+from switch.runtime.dispatcher import Dispatcher, PaymentIds
+from switch.runtime.links import CardLink, MarketingLink
+from switch.runtime.payments import Payments
+from switch.runtime.terminals import TerminalSessions
+from switch.runtime.timers import Timers
+
+
+class Switch:
+    """One worker: kiosks, payments and both links. Build it on the loop that it shall run on.
+
+    Args:
+        journal, terminals: started already.
+        bind: gives the kiosks' listening socket (``net.tcp.bind``).
+        machine: the payment's machine.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        journal: RecoverableJournal,
+        terminals: Terminals,
+        security: SecurityModule,
+        clock: Clock,
+        dice: Dice,
+        observer: Observer,
+        bind: Callable[..., Any] = tcp.bind,
+        machine: type[Payment] = Payment,
+    ) -> None:
+        self._clock = clock
+        self._observer = observer
+        self._journal = journal
+        self._cut_over_minute = _minutes(config.unionpay.profile.cut_over)
+        day_close = config.marketing.profile.day_close
+        self._day_close_minute = _minutes(day_close) if day_close else None
+        times = config.times
+        self._timers = timers = Timers(asyncio.get_running_loop(), clock, observer)
+        unionpay, marketing = config.unionpay, config.marketing
+        card_dialect = UnionPayDialect(bytes.fromhex(unionpay.tpdu), bytes.fromhex(unionpay.header))
+        marketing_dialect = MarketingDialect(marketing.channel)
+        codes = CardCodes()
+        service = (unionpay.service_terminal, unionpay.service_merchant)
+        self.card_link = CardLink(unionpay.name, card_dialect, service, times, timers, clock, observer, journal)
+        self.marketing_link = MarketingLink(marketing.name, marketing_dialect, times, timers, clock, observer, journal)
+        self._dialers: list[Dialer] = []
+        for link, host, port, framing in (
+            (self.card_link, unionpay.host, unionpay.port, LEN2),
+            (self.marketing_link, marketing.host, marketing.port, LEN4),
+        ):
+            dialer = Dialer(host, port, framing, link, observer, dice, name=link.name)
+            link.dialer = dialer
+            self._dialers.append(dialer)
+        sessions = TerminalSessions(terminals, security, self.card_link, clock, observer, old_key_s=times.card_s)
+        profile = HostProfile(
+            reversal_00_any=unionpay.profile.reversal_00 == "any",
+            not_found_proves=unionpay.profile.reversal_not_found == "proves",
+            deduplicates=marketing.profile.dedupe == "serial",
+            fence=marketing.profile.fence,
+            inquiry=marketing.profile.inquiry,
+        )
+        self.payments = Payments(
+            journal=journal,
+            security=security,
+            sessions=sessions,
+            card_link=self.card_link,
+            marketing_link=self.marketing_link,
+            card_dialect=card_dialect,
+            marketing_dialect=marketing_dialect,
+            codes=codes,
+            times=times,
+            profile=profile,
+            mac_algorithm=unionpay.mac,
+            unmacced_decline_reverses=unionpay.profile.unmacced_decline == "reverse",
+            clock=clock,
+            timers=timers,
+            observer=observer,
+            machine=machine,
+        )
+        self.dispatcher = Dispatcher(
+            dialect=KioskDialect(codes),
+            marketing_dialect=marketing_dialect,
+            sessions=sessions,
+            payments=self.payments,
+            card_link=self.card_link,
+            marketing_link=self.marketing_link,
+            journal=journal,
+            security=security,
+            times=times,
+            profile=profile,
+            mac_algorithm=unionpay.mac,
+            cut_over_minute=self._cut_over_minute,
+            day_close_minute=self._day_close_minute,
+            ids=PaymentIds(clock, journal.epoch),
+            clock=clock,
+            timers=timers,
+            observer=observer,
+        )
+        self.listener = KioskListener(config.listen, self.dispatcher, observer, clock, bind=bind)
+
+    async def start(self) -> int:
+        """Recover, dial, listen. Returns how many payments were taken over."""
+        adopted = await self.recover()
+        for dialer in self._dialers:
+            dialer.start()
+        await self.listener.start()
+        return adopted
+
+    async def stop(self) -> None:
+        """Newest first; what is open stays in the journal for the next worker."""
+        await self.listener.stop("stopping")
+        for dialer in reversed(self._dialers):
+            await dialer.stop()
+        self._timers.stop()
+
+    async def recover(self) -> int:
+        """Payments of the last run first: they must be known before the same kiosks ask again. Returns how many."""
+        wall_us = self._clock.wall_us()
+        today = days.settlement_day(wall_us, self._cut_over_minute)
+        now = self._clock.now()
+        to_cut_over = now + days.seconds_to_cut_over(wall_us, self._cut_over_minute)
+        close_minute = self._day_close_minute
+        day_close_at = days.close_at(now, wall_us, close_minute)
+        bill_day = None if close_minute is None else str(days.settlement_day(wall_us, close_minute))
+        after, adopted = 0, 0
+        while page := await self._journal.load_open(after, RECOVERY_PAGE):
+            for stored in page:
+                after = stored.payment_id
+                same_day = stored.body.get("settlement_day") == today
+                try:
+                    self.payments.adopt(
+                        stored,
+                        cut_over_at=to_cut_over if same_day else now,
+                        day_close_at=day_close_at if bill_day in (None, stored.body.get("marketing_day")) else now,
+                    )
+                except Exception as error:
+                    # A fault of ours over one payment: it stays open in the journal, and the province pays its bills.
+                    self._observer.event(
+                        "payment.unadoptable", level="error", payment=stored.payment_id, error=repr(error)
+                    )
+                else:
+                    adopted += 1
+        return adopted
+
+    # -------------------------------------------------------------------------------------------- health
+    def not_ready(self) -> list[str]:
+        """Reasons why kiosks should go elsewhere; empty means ready."""
+        # The loop's beat is also when slow-moving numbers are published.
+        self._observer.gauge("switch_open_payments", self.payments.open_count)
+        states = self.payments.states()
+        for state in DRIVEN:
+            self._observer.gauge("switch_inflight", states[state], (state,))
+        self._observer.gauge("switch_journal_pending", self._journal.pending)
+        reasons = ["draining"] if self.dispatcher.draining else []
+        if not self._journal.accepting:
+            reasons.append("the journal cannot commit: PostgreSQL is away or slow")
+        links = (self.card_link, self.marketing_link)
+        return reasons + [f"link {link.name} is down" for link in links if not link.is_up]
+
+    def drained(self) -> bool:
+        return self.dispatcher.draining and self.payments.open_count == 0
+
+
+def _minutes(time_of_day: str) -> int:
+    hours, _, minutes = time_of_day.partition(":")
+    return int(hours) * 60 + int(minutes)

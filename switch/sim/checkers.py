@@ -1,0 +1,208 @@
+"""The invariants of the saga (design §9), looked at when a simulated run has come to rest, and some while it runs.
+
+Each gives its violations as sentences that name the payment and the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+import iso8583
+from switch.model.payment import FINAL, State
+from switch.ports import ClaimKind, JournalEntry
+from switch.runtime.payments import event_link
+from switch.sim.fleet import BookEntry
+from switch.sim.threeway import ThreeWay
+from switch.sim.truth import MemoryTruthLedger, read_charges, read_postings
+from switch.store.memory import MemoryDatabase
+
+_HEADER_SIZE: Final = 11
+_UNDECIDED: Final = frozenset({State.SUSPENSE, State.UNPROVEN})
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    invariant: str  # "I1" …
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.what}"
+
+
+class WireAuditor:
+    """Reads what the switch hands to the network, as it does so, and holds it against what is durable then (I5)."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
+        self._unread: dict[int, bytes] = {}
+        self._purchases: set[str] = set()
+        self.violations: list[Violation] = []
+        self.frames: list[str] = []  # of what was just read, for a story
+
+    def card_bytes(self, wire: int, data: bytes) -> Iterator[str]:
+        """What the switch wrote to the card host on one connection; yields a line for each frame."""
+        for frame in self._split(wire, data, 2):
+            message = self._spec.decode(frame)
+            key = f"{message.get(41)}|{str(message.get(60, ''))[2:8]}|{message.get(11)}"
+            yield f"{message.mti} {key}"
+            if message.mti == "0200":
+                self._audit_purchase(key)
+            elif message.mti == "0400":
+                self._audit(key, State.REVERSAL_PENDING, "0400")
+
+    def bill_bytes(self, wire: int, data: bytes) -> Iterator[str]:
+        for frame in self._split(wire, data, 4):
+            request = orjson.loads(frame)
+            operation, serial = request["op"], request.get("serial", "")
+            yield f"{operation} {serial}".rstrip()
+            wanted = {"post": State.BILL_PENDING, "cancel": State.BILL_CANCELLING}.get(operation)
+            if wanted is not None:
+                self._audit_serial(serial, wanted, operation)
+
+    def _split(self, wire: int, data: bytes, prefix: int) -> Iterator[bytes]:
+        rest = self._unread.get(wire, b"") + data
+        while len(rest) >= prefix and len(rest) >= (end := prefix + int.from_bytes(rest[:prefix], "big")):
+            yield rest[prefix:end]
+            rest = rest[end:]
+        self._unread[wire] = rest
+
+    def _audit_purchase(self, key: str) -> None:
+        if key in self._purchases:
+            self._add("I5", f"the purchase {key} left twice")
+        self._purchases.add(key)
+        self._audit(key, State.CARD_PENDING, "0200")
+
+    def _audit(self, key: str, state: State, what: str) -> None:
+        held = self._database.claims.get((ClaimKind.STAN, key))
+        if held is None:
+            self._add("I5", f"{what} {key} left, and nothing durable knows of it")
+        else:
+            self._audit_event(held.opened_on, held.payment_id, state, what)
+
+    def _audit_serial(self, serial: str, state: State, what: str) -> None:
+        payment_id = int(serial[:-2])
+        opened = next((key for key in self._database.events if key[1] == payment_id), None)
+        if opened is None:
+            self._add("I5", f"{what} {serial} left, and nothing durable knows of it")
+        else:
+            self._audit_event(*opened, state, what)
+
+    def _audit_event(self, opened_on: int, payment_id: int, state: State, what: str) -> None:
+        events = self._database.events[opened_on, payment_id]
+        if not any(entry.state == state for entry, _ in events.values()):
+            self._add("I5", f"{what} of {payment_id} left before {state} was durable")
+
+    def _add(self, invariant: str, what: str) -> None:
+        self.violations.append(Violation(invariant, what))
+
+
+def check_books(
+    database: MemoryDatabase, card: MemoryTruthLedger, bill: MemoryTruthLedger, book: dict[str, BookEntry]
+) -> Iterator[Violation]:
+    """I1 to I4, I6, I11, I15: three books and the kiosks' own agree, to the fen."""
+    three = ThreeWay(read_charges(card), read_postings(bill), book)
+    for row in database.payment_rows():
+        three.add(row)
+    proof = three.finish(_balances(database))
+    for difference in proof.differences:
+        yield Violation(
+            _INVARIANT.get(difference.kind, "I6"), f"{difference.kind}: {difference.key}: {difference.detail}"
+        )
+    if proof.open:
+        yield Violation("I14", f"{proof.open} payments are still open long after the last fault")
+
+
+_INVARIANT: Final = {
+    "told paid, but it is not": "I3",
+    "told paid without a payment": "I3",
+    "told not charged, but it is": "I4",
+    "event missing": "I10",
+    "ledger not balanced": "I11",
+    "suspense": "I11",
+    "charge without a payment": "I5",
+}
+
+
+def _balances(database: MemoryDatabase) -> dict[str, int]:
+    balances: dict[str, int] = {}
+    for events in database.events.values():
+        for entry, _ in events.values():
+            for account, debit, credit in orjson.loads(entry.ledger) if entry.ledger else ():
+                balances[account] = balances.get(account, 0) + debit - credit
+    return balances
+
+
+def check_histories(database: MemoryDatabase) -> Iterator[Violation]:
+    """I8 final is final, I10 no gap and an unbroken chain, I11 each event balances, I13 one decision."""
+    for (_, payment_id), events in database.events.items():
+        entries = [events[ver][0] for ver in sorted(events)]
+        if sorted(events) != list(range(1, len(events) + 1)):
+            yield Violation("I10", f"payment {payment_id}: vers {sorted(events)}")
+        link, decided = b"", False
+        for before, entry in zip([None, *entries], entries, strict=False):
+            link = event_link(link, payment_id, entry.ver, entry.state, entry.row, entry.body, entry.ledger)
+            if link != entry.link:
+                yield Violation("I10", f"payment {payment_id}: the chain breaks at ver {entry.ver}")
+                break
+            if before is not None and before.state in FINAL:
+                yield Violation("I8", f"payment {payment_id}: {before.state}, then {entry.state} by row {entry.row}")
+            if decided and entry.state is State.COMPLETED and before is not None and before.state is not State.SUSPENSE:
+                yield Violation("I13", f"payment {payment_id}: decided to reverse, then COMPLETED")
+            decided |= entry.state is State.REVERSAL_PENDING
+            lines = orjson.loads(entry.ledger) if entry.ledger else []
+            if sum(debit - credit for _, debit, credit in lines):
+                yield Violation("I11", f"payment {payment_id}: ver {entry.ver} does not balance")
+        if entries[-1].state in _UNDECIDED and not _has_case(entries):
+            yield Violation("I14", f"payment {payment_id}: {entries[-1].state} without a case")
+
+
+def _has_case(entries: list[JournalEntry]) -> bool:
+    unproven = entries[-1].state is State.UNPROVEN  # the settlement file decides, no case yet
+    return unproven or any("case" in orjson.loads(entry.body) for entry in entries)
+
+
+def check_claims(database: MemoryDatabase) -> Iterator[Violation]:
+    """I9 and I7's durable half: what is open has its claim, what is final holds neither card data nor bills."""
+    open_ids = {int(key) for kind, key in database.claims if kind is ClaimKind.OPEN}
+    for (_, payment_id), events in database.events.items():
+        state = events[max(events)][0].state
+        if (state in FINAL) == (payment_id in open_ids):
+            yield Violation("I7", f"payment {payment_id}: {state}, and its claim 'open' says the opposite")
+    for (kind, key), held in database.claims.items():
+        if kind is ClaimKind.BILL and held.payment_id not in open_ids:
+            yield Violation("I7", f"bill {key} is locked for ever by payment {held.payment_id}")
+
+
+def check_secrets(database: MemoryDatabase, texts: list[str], cards: set[str]) -> Iterator[Violation]:
+    """I12: no card number in any row, stray or log line, in digits or packed."""
+    rows: list[bytes] = [text.encode() for text in texts]
+    rows += [f"{stray.key} {stray.detail}".encode() for stray in database.strays]
+    for events in database.events.values():
+        for entry, _ in events.values():
+            rows += [entry.body, entry.attempt or b"", entry.ledger or b""]
+    needles = [needle for card in cards for needle in (card.encode(), bytes.fromhex(card + "0" * (len(card) % 2)))]
+    for needle in needles:
+        for row in rows:
+            if needle in row:
+                yield Violation("I12", f"a card number is in clear in {row[:40]!r}…")
+
+
+def rows_taken(database: MemoryDatabase) -> set[str]:
+    """Rows of the transition table that a run has taken."""
+    return {entry.row for events in database.events.values() for entry, _ in events.values()}
+
+
+def story(database: MemoryDatabase) -> Iterator[tuple[int, str]]:
+    """(wall clock in microseconds, line) of every event of every payment; nothing in them is secret."""
+    for (_, payment_id), events in database.events.items():
+        for ver in sorted(events):
+            entry = events[ver][0]
+            body: dict[str, Any] = orjson.loads(entry.body)
+            reason = f" ({body['reason']})" if "reason" in body else ""
+            code = f" code {body['response_code']}" if body.get("response_code") else ""
+            yield entry.wall_us, f"payment {payment_id} ver {ver}: row {entry.row} -> {entry.state}{code}{reason}"

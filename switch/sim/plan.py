@@ -1,0 +1,195 @@
+"""What goes wrong in one simulated run: drawn from its seed before it starts, printed, and cut down when it finds
+something.
+
+A plan is plain data, so a failing one can be replayed, shortened and read.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from switch.limits import STANDARD
+from switch.sim.network import USER_TIMEOUT_S
+from switch.sim.scenario import CardScenario, MarketingScenario, Scenario
+
+SWITCH, CARD, BILL, KIOSKS = "switch", "unionpay", "marketing", "kiosks"
+SAFETY_S: Final = 120.0  # seconds of faults; then everything is healed and must come to an end
+# A switch believes that a host is done with a request after its quiet time. Whatever holds a frame up must end well
+# before: with a broken wire (30 s, network.USER_TIMEOUT_S) on top this stays below the standard profile's 60 s.
+HOLD_MAX_S: Final = 15.0
+# How long hosts may think: with what holds a frame up this ends before the standard profile's quiet periods do.
+CARD_LATE_S: Final = (1.0, STANDARD.quiet_s - HOLD_MAX_S - USER_TIMEOUT_S - 5.0)
+BILL_LATE_S: Final = (0.5, STANDARD.marketing_quiet_s - HOLD_MAX_S - USER_TIMEOUT_S - 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong at ``at`` seconds. ``kind`` says which of the world's methods does it."""
+
+    at: float
+    kind: str
+    where: str = ""
+    other: str = ""
+    seconds: float = 0.0
+    number: int = 0
+
+    def __str__(self) -> str:
+        between = f" {self.where}" if self.where else ""
+        between += f" -> {self.other}" if self.other else ""
+        lasting = f" for {self.seconds:.1f} s" if self.seconds else ""
+        number = f" ({self.number})" if self.number else ""
+        return f"{self.at:7.3f} s  {self.kind}{between}{lasting}{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about a run but the seed of its dice."""
+
+    seed: int
+    kiosks: int
+    payments: int  # per kiosk
+    scenario: Scenario
+    faults: tuple[Fault, ...]
+    found_only: bool = True  # what the card link's profile says; the host behaves accordingly
+    proves: bool = True
+    dedupe: bool = True
+    inquiry: bool = True
+    cut_over_in_s: float = 0.0  # 0: not during this run
+
+    def describe(self) -> list[str]:
+        card = "found_only" if self.found_only else "any"
+        absent = "proves" if self.proves else "unproven"
+        lines = [
+            f"seed {self.seed}: {self.kiosks} kiosks, {self.payments} payments each; card link {card}, {absent}; "
+            f"marketing dedupe {'serial' if self.dedupe else 'none'}, inquiry {'serial' if self.inquiry else 'none'}"
+        ]
+        if self.cut_over_in_s:
+            lines.append(f"{self.cut_over_in_s:7.3f} s  both hosts change their day")
+        return lines + [str(fault) for fault in self.faults]
+
+
+_LINKS: Final = ((SWITCH, CARD), (SWITCH, BILL), (KIOSKS, SWITCH))
+# How often each kind is drawn, among the others.
+_KINDS: Final = {
+    "crash": 5,
+    "crash_twice": 2,
+    "pause": 3,
+    "partition": 3,
+    "partition_one_way": 3,
+    "cut": 4,
+    "reset": 3,
+    "drop_frames": 3,
+    "repeat_frames": 3,
+    "delay_frames": 3,
+    "refuse": 1,
+    "hang": 1,
+    "slow_network": 2,
+    "slow_journal": 2,
+    "unknown_commit": 3,
+    "lost_commit": 3,
+    "outage": 2,
+    "step_clock": 1,
+}
+KINDS: Final = tuple(_KINDS)
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed: its own mixture of faults, not a little of everything."""
+    dice = random.Random(f"{seed}|plan")
+    palette = dice.sample(KINDS, k=dice.randint(2, 7))
+    weights = [_KINDS[kind] for kind in palette]
+    count = dice.choice((0, 1, 2, 3, 5, 8, 12))
+    faults = [_fault(dice, kind) for kind in dice.choices(palette, weights, k=count)]
+    found_only = dice.random() < 0.6
+    proves = dice.random() < 0.6
+    return Plan(
+        seed=seed,
+        kiosks=dice.choice((1, 2, 3)),
+        payments=dice.choice((1, 2, 3)),
+        scenario=_scenario(dice, seed, found_only=found_only),
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        found_only=found_only,
+        proves=proves,
+        dedupe=dice.random() < 0.75,
+        inquiry=dice.random() < 0.85,
+        cut_over_in_s=dice.uniform(160.0, 260.0) if dice.random() < 0.25 else 0.0,
+    )
+
+
+def _fault(dice: random.Random, kind: str) -> Fault:
+    # Most payments run in the first seconds; what comes later hits reversals and recovery.
+    at = round(dice.uniform(0.5, 8.0) if dice.random() < 0.7 else dice.uniform(8.0, SAFETY_S * 0.8), 3)
+    source, target = dice.choice(_LINKS)
+    if dice.random() < 0.5:
+        source, target = target, source
+    seconds = round(dice.choice((dice.uniform(0.1, 2.0), dice.uniform(2.0, HOLD_MAX_S))), 3)
+    match kind:
+        case "crash" | "crash_twice" | "pause":
+            where = dice.choices((SWITCH, CARD, BILL), (4, 1, 1))[0]
+            return Fault(at, kind, where, seconds=seconds)
+        case "cut":
+            return Fault(at, kind, source, target, number=dice.randint(1, 400))
+        case "refuse" | "hang":
+            return Fault(at, kind, dice.choice((SWITCH, CARD, BILL)), seconds=seconds)
+        case "slow_network" | "slow_journal" | "outage":
+            return Fault(at, kind, seconds=seconds)
+        case "unknown_commit" | "lost_commit":
+            return Fault(at, kind, seconds=round(dice.choice((0.0, dice.uniform(0.1, 8.0))), 3))
+        case "step_clock":
+            return Fault(at, kind, dice.choice((SWITCH, CARD, BILL)), number=dice.choice((-7200, -61, 61, 7200)))
+        case "reset":
+            return Fault(at, kind, source, target)
+        case _:
+            return Fault(at, kind, source, target, seconds=seconds)
+
+
+def _scenario(dice: random.Random, seed: int, *, found_only: bool) -> Scenario:
+    """How the two hosts behave: each misdeed is off, rare or common."""
+
+    def rate(most: float) -> float:
+        return dice.choice((0.0, 0.0, most / 5, most))
+
+    card = CardScenario(
+        delay_ms=(1.0, 40.0),
+        decline_rate=rate(0.1),
+        silence_rate=rate(0.15),
+        late_rate=rate(0.3),
+        late_s=CARD_LATE_S,
+        ambiguous_rate=rate(0.1),
+        drop_connection_rate=rate(0.1),
+        bad_mac_rate=rate(0.08),
+        duplicate_rate=rate(0.1),
+        reversal_silence_rate=rate(0.4),
+        reversal_not_found="25" if found_only else dice.choice(("25", "00")),
+        sign_on_silence_rate=rate(0.1),
+    )
+    bill = MarketingScenario(
+        delay_ms=(1.0, 40.0),
+        refuse_rate=rate(0.15),
+        refuse_nth=2,
+        refuse_nth_rate=rate(0.3),
+        silence_rate=rate(0.15),
+        late_rate=rate(0.3),
+        late_s=BILL_LATE_S,
+        ambiguous_rate=rate(0.1),
+        drop_connection_rate=rate(0.1),
+        duplicate_rate=rate(0.1),
+        cancel_silence_rate=rate(0.4),
+        query_silence_rate=rate(0.2),
+    )
+    return Scenario(name=f"seed {seed}", seed=seed, unionpay=card, marketing=bill)
+
+
+def calm(scenario: Scenario) -> Scenario:
+    """The same hosts on a good day: what they answer when nothing goes wrong any more."""
+    return msgspec.structs.replace(
+        scenario,
+        unionpay=CardScenario(
+            delay_ms=scenario.unionpay.delay_ms, reversal_not_found=scenario.unionpay.reversal_not_found
+        ),
+        marketing=MarketingScenario(delay_ms=scenario.marketing.delay_ms),
+    )

@@ -1,0 +1,345 @@
+"""``gridswitch sim``: runs of the whole switch from seeds; what fails is replayed, shortened and explained.
+
+A rule is removed (``--break``) by giving the world another part: a mutant of the machine, or another adapter. Nothing
+that ships has a switch for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from switch.errors import StartError
+from switch.machines.payment_table import ROWS
+from switch.ports import Append, Appended, JournalEntry
+from switch.sim.plan import KINDS, Plan, draw
+from switch.sim.verify_model import MUTATIONS
+from switch.sim.world import AS_SHIPPED, Outcome, Parts, play
+from switch.store.memory import MemoryJournal
+
+BREAK_SECONDS: Final = 60.0  # a removed rule must be missed within this time
+SHRINK_RUNS_MAX: Final = 400
+CRASH_SEEDS: Final = (1, 5, 8)  # golden runs of a crash sweep
+
+
+# ---------------------------------------------------------------------------------------------------- removed rules
+class HastyJournal(MemoryJournal):
+    """M1: says that an entry is durable as soon as it has been given, and writes it afterwards."""
+
+    def append(self, entry: JournalEntry, done: Callable[[Appended], None]) -> None:
+        super().append(entry, lambda appended: None)
+        done(Appended(Append.COMMITTED))
+
+
+def breaks() -> dict[str, tuple[str, Parts]]:
+    """Every rule that a run can do without: name, what is missing, and the parts that lack it."""
+    found = {"M1": ("the purchase leaves before its record is durable", Parts(journal=HastyJournal))}
+    for mutation in MUTATIONS:
+        if mutation.workers > 1 or not mutation.conduct.durable_first:
+            continue  # two racing workers: the model check's business until two run here
+        parts = Parts(machine=mutation.machine, recovers=mutation.conduct.recovers)
+        found[mutation.name] = (mutation.says, parts)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- many runs
+@dataclass
+class Tally:
+    """What many runs have covered."""
+
+    runs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    states: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)  # row and fault in one run
+    failed: list[Outcome] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        self.runs += 1
+        self.steps += outcome.steps
+        self.seconds += outcome.seconds
+        self.states.update(outcome.states)
+        self.rows.update(outcome.rows)
+        self.faults.update(outcome.faults)
+        self.pairs.update((row, fault) for row in outcome.rows for fault in outcome.faults)
+        if outcome.violations:
+            self.failed.append(outcome)
+
+
+def run_seed(seed: int) -> Outcome:
+    return play(draw(seed))
+
+
+def run_seeds(seeds: Iterable[int], processes: int) -> Iterator[Outcome]:
+    """In the order of the seeds, on several processes."""
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(run_seed, seeds, chunksize=8)
+
+
+def crash_run(seed: int, step: int) -> Outcome:
+    return play(_golden(seed), crash_at=step)
+
+
+def _golden(seed: int) -> Plan:
+    """A short run without planned faults, in which hosts misbehave: the crash is the fault."""
+    return dataclasses.replace(draw(seed), kiosks=1, payments=1, faults=(), cut_over_in_s=0.0)
+
+
+# ---------------------------------------------------------------------------------------------------- shorter
+def shrink(plan: Plan, parts: Parts, say: Callable[[str], None] = lambda line: None) -> Plan:
+    """The same violation with the fewest faults, kiosks and payments that can be found."""
+    runs = 0
+
+    def fails(candidate: Plan) -> bool:
+        nonlocal runs
+        runs += 1
+        return runs <= SHRINK_RUNS_MAX and bool(play(candidate, parts).violations)
+
+    # Halves first, then one by one.
+    size = max(1, len(plan.faults) // 2)
+    while plan.faults:
+        smaller = False
+        for at in range(0, len(plan.faults), size):
+            candidate = dataclasses.replace(plan, faults=plan.faults[:at] + plan.faults[at + size :])
+            if fails(candidate):
+                plan, smaller = candidate, True
+                break
+        if not smaller:
+            if size == 1:
+                break
+            size //= 2
+    for name in ("kiosks", "payments"):
+        for count in range(1, getattr(plan, name)):
+            changed: dict[str, Any] = {name: count}
+            candidate = dataclasses.replace(plan, **changed)
+            if fails(candidate):
+                plan = candidate
+                break
+    if plan.cut_over_in_s and fails(candidate := dataclasses.replace(plan, cut_over_in_s=0.0)):
+        plan = candidate
+    say(f"shortened in {runs} runs to {len(plan.faults)} faults, {plan.kiosks} kiosks, {plan.payments} payments each")
+    return plan
+
+
+def without_faults(plan: Plan, dropped: Iterable[int]) -> Plan:
+    gone = set(dropped)
+    return dataclasses.replace(plan, faults=tuple(fault for n, fault in enumerate(plan.faults) if n not in gone))
+
+
+def command_for(plan: Plan) -> str:
+    """The command that replays a shortened plan."""
+    whole = draw(plan.seed)
+    dropped = [n for n, fault in enumerate(whole.faults) if fault not in plan.faults]
+    parts = [f"gridswitch sim --seed {plan.seed} --trace"]
+    if dropped:
+        parts.append(f"--drop {','.join(map(str, dropped))}")
+    for name in ("kiosks", "payments"):
+        if getattr(plan, name) != getattr(whole, name):
+            parts.append(f"--{name} {getattr(plan, name)}")
+    if whole.cut_over_in_s and not plan.cut_over_in_s:
+        parts.append("--no-cut-over")
+    return " ".join(parts)
+
+
+# ---------------------------------------------------------------------------------------------------- the command
+def add_sim_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "sim",
+        help="run the whole switch on a virtual clock with faults drawn from seeds, and check the invariants",
+        description="Deterministic simulation: machines, dialects, codec and runtime as they ship, on a simulated "
+        "loop, network and journal. Every fault of a run is drawn from its seed; a seed replays exactly. Exit status 0 only "
+        "if nothing was violated (with --break: only if the missing rule was missed).",
+    )
+    parser.add_argument("--seeds", type=_seeds, metavar="A..B", help="these seeds, e.g. 1..500")
+    parser.add_argument("--seed", type=int, metavar="N", help="one seed")
+    parser.add_argument("--trace", action="store_true", help="with --seed: the plan and the story of every payment")
+    parser.add_argument("--drop", type=_numbers, default=(), metavar="I,J", help="with --seed: without these faults")
+    parser.add_argument("--kiosks", type=int, metavar="N", help="with --seed: so many kiosks instead")
+    parser.add_argument("--payments", type=int, metavar="N", help="with --seed: so many payments of each kiosk instead")
+    parser.add_argument("--no-cut-over", action="store_true", help="with --seed: no day ends")
+    parser.add_argument("--break", dest="broken", metavar="RULE", help="without this rule; see --list-breaks")
+    parser.add_argument("--list-breaks", action="store_true", help="the rules that can be removed")
+    parser.add_argument("--crash-everywhere", action="store_true", help="kill the switch at every step of golden runs")
+    parser.add_argument("--minutes", type=float, metavar="M", help="new seeds for so long, from --from on")
+    parser.add_argument("--from", dest="first", type=int, default=1, metavar="N", help="first seed of --minutes")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one per processor"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.set_defaults(run=_sim)
+
+
+def _seeds(text: str) -> range:
+    match = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected FIRST..LAST, e.g. 1..500, not {text!r}")
+    return range(int(match[1]), int(match[2]) + 1)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"expected numbers with commas, e.g. 0,3, not {text!r}")
+    return tuple(int(number) for number in text.split(","))
+
+
+def _sim(arguments: argparse.Namespace) -> int:
+    rules = breaks()
+    if arguments.list_breaks:
+        for name, (says, _) in rules.items():
+            print(f"{name:<12}{says}")
+        return 0
+    if arguments.broken is not None and arguments.broken not in rules:
+        raise StartError("rule", f"--break {arguments.broken}: no such rule; gridswitch sim --list-breaks names them")
+    if arguments.seed is not None:
+        return _one(arguments, rules[arguments.broken][1] if arguments.broken else AS_SHIPPED)
+    if arguments.broken:
+        return _break(arguments, *rules[arguments.broken])
+    if arguments.crash_everywhere:
+        return _crash_everywhere(arguments)
+    if arguments.minutes is not None:
+        return _many(arguments, _for_minutes(arguments))
+    return _many(arguments, run_seeds(arguments.seeds or range(1, 501), arguments.processes))
+
+
+def _one(arguments: argparse.Namespace, parts: Parts) -> int:
+    plan = without_faults(draw(arguments.seed), arguments.drop)
+    changed = {name: value for name in ("kiosks", "payments") if (value := getattr(arguments, name)) is not None}
+    if arguments.no_cut_over:
+        changed["cut_over_in_s"] = 0.0
+    outcome = play(dataclasses.replace(plan, **changed), parts, tell=arguments.trace)
+    for line in outcome.plan.describe():
+        print(line)
+    if arguments.trace:
+        print(*outcome.story, sep="\n")
+    states = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
+    print(
+        f"{outcome.steps:,} steps, {outcome.seconds:.1f} s of its time, fingerprint {outcome.fingerprint:08x}: "
+        f"{states or 'no payment'}"
+    )
+    for violation in outcome.violations:
+        print(f"VIOLATION {violation}")
+    return 1 if outcome.violations else 0
+
+
+def _break(arguments: argparse.Namespace, says: str, parts: Parts) -> int:
+    """Until it is missed, or the time is over."""
+    started = time.perf_counter()
+    seeds: Iterable[int] = arguments.seeds or range(1, 1_000_000)
+    runs = 0
+    for seed in seeds:
+        outcome = play(draw(seed), parts)
+        runs += 1
+        if outcome.violations:
+            seconds = time.perf_counter() - started
+            print(f"{arguments.broken}: {says}")
+            print(f"missed after {runs} runs, {seconds:.1f} s, at seed {seed}: {outcome.violations[0]}")
+            small = shrink(outcome.plan, parts, print)
+            _explain(small, parts, f"{command_for(small)} --break {arguments.broken}")
+            return 0
+        if time.perf_counter() - started > BREAK_SECONDS:
+            break
+    print(f"{arguments.broken}: {says}: NOT MISSED in {runs} runs, {time.perf_counter() - started:.0f} s")
+    return 1
+
+
+def _explain(plan: Plan, parts: Parts, command: str) -> None:
+    outcome = play(plan, parts, tell=True)
+    for line in plan.describe():
+        print(f"    {line}")
+    for line in outcome.story:
+        if any(word in line for word in ("payment ", "kiosk", "***", "->")) and " 08" not in line:
+            print(f"    {line}")
+    for violation in outcome.violations:
+        print(f"    VIOLATION {violation}")
+    print(f"    replay: {command}")
+
+
+def _for_minutes(arguments: argparse.Namespace) -> Iterator[Outcome]:
+    ends_at = time.monotonic() + 60 * arguments.minutes
+    first = arguments.first
+    while time.monotonic() < ends_at:
+        yield from run_seeds(range(first, first + 200), arguments.processes)
+        first += 200
+        print(f"  seeds up to {first - 1} are done", flush=True)
+
+
+def _many(arguments: argparse.Namespace, outcomes: Iterable[Outcome]) -> int:
+    started = time.perf_counter()
+    tally = Tally()
+    for outcome in outcomes:
+        tally.add(outcome)
+        for violation in outcome.violations[:3]:
+            print(f"seed {outcome.plan.seed}: VIOLATION {violation}", flush=True)
+    for outcome in tally.failed[:3]:
+        small = shrink(outcome.plan, AS_SHIPPED, print)
+        _explain(small, AS_SHIPPED, command_for(small))
+    _print_tally(tally, time.perf_counter() - started)
+    if arguments.json:
+        print(json.dumps(_as_json(tally)))
+    return 1 if tally.failed else 0
+
+
+def _crash_everywhere(arguments: argparse.Namespace) -> int:
+    """At every step of each golden run: killed right before it, started again, healed, checked."""
+    started = time.perf_counter()
+    tally = Tally()
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for seed in arguments.seeds or CRASH_SEEDS:
+            golden = play(_golden(seed))
+            # The switch is idle once its payments have ended; what comes after is the silence before the check.
+            steps = range(1, golden.steps + 1)
+            before = len(tally.failed)
+            for step, outcome in zip(steps, pool.map(crash_run, [seed] * len(steps), steps, chunksize=16), strict=True):
+                tally.add(outcome)
+                for violation in outcome.violations[:1]:
+                    print(f"seed {seed}, killed at step {step}: VIOLATION {violation}", flush=True)
+            failed = len(tally.failed) - before
+            print(
+                f"  golden run of seed {seed}: killed at each of {len(steps):,} steps, {failed} violations", flush=True
+            )
+    _print_tally(tally, time.perf_counter() - started)
+    if arguments.json:
+        print(json.dumps(_as_json(tally)))
+    return 1 if tally.failed else 0
+
+
+def _print_tally(tally: Tally, seconds: float) -> None:
+    states = ", ".join(f"{count:,} {state}" for state, count in tally.states.most_common())
+    print(
+        f"{tally.runs:,} runs, {tally.steps:,} steps, {tally.seconds / 3600:.1f} h of their time in {seconds:.0f} s: "
+        f"{len(tally.failed)} with a violation"
+    )
+    print(f"payments: {states}")
+    durable = [row.number for row in ROWS if row.durable]
+    print(f"rows of the table taken: {sum(row in tally.rows for row in durable)} of {len(durable)}")
+    never = [row for row in durable if row not in tally.rows]
+    if never:
+        print(f"  never: {', '.join(never)}")
+    unused = [kind for kind in KINDS if kind not in tally.faults]
+    print(f"kinds of fault: {len(tally.faults)} of {len(KINDS)}" + (f"; never: {', '.join(unused)}" if unused else ""))
+    taken = [row for row in durable if row in tally.rows]
+    reached = sum((row, kind) in tally.pairs for row in taken for kind in tally.faults)
+    print(f"a row and a kind of fault in one run: {reached} of {len(taken) * len(tally.faults)} pairs")
+
+
+def _as_json(tally: Tally) -> dict[str, Any]:
+    return {
+        "runs": tally.runs,
+        "steps": tally.steps,
+        "violations": len(tally.failed),
+        "failed_seeds": [outcome.plan.seed for outcome in tally.failed],
+        "payments": dict(tally.states),
+        "rows": dict(tally.rows),
+        "faults": dict(tally.faults),
+    }

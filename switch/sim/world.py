@@ -1,0 +1,586 @@
+"""The whole switch, both hosts and the kiosks in one thread, on a virtual clock, from a seed.
+
+What runs is what ships: machines, dialects, codec, runtime, the simulated hosts and kiosks of the demo. Only the loop,
+the sockets and the database are other ones. A run has two halves: faults as planned; then everything is healed, and
+whatever was begun must come to an end. Then the books are compared (``checkers``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from switch.config import (
+    Config,
+    ListenConfig,
+    MarketingConfig,
+    MarketingProfile,
+    ObserveConfig,
+    SecurityConfig,
+    UnionpayConfig,
+    UnionpayProfile,
+)
+from switch.limits import STANDARD
+from switch.machines.days import CHINA
+from switch.machines.payment import Payment
+from switch.model.payment import FINAL, State
+from switch.ports import KeyUsage, Terminal
+from switch.runtime.assembly import Switch
+from switch.security.software import SoftwareSecurityModule
+from switch.sim import checkers, customers, testkeys
+from switch.sim.checkers import Violation, WireAuditor
+from switch.sim.fleet import BookEntry
+from switch.sim.kiosk_client import Answer, CardChoice, Kiosk
+from switch.sim.kiosk_client import Payment as KioskPayment
+from switch.sim.loop import Node, SimDeadlockError, SimLoop
+from switch.sim.marketing_host import MarketingHost
+from switch.sim.network import Box, SimSocket, SimTransport
+from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SAFETY_S, SWITCH, Fault, Plan, calm
+from switch.sim.truth import MemoryTruthLedger
+from switch.sim.unionpay_host import UnionPayHost
+from switch.sim.wire import Turn
+from switch.store import memory
+from switch.store.memory import MemoryDatabase, MemoryJournal, MemoryTerminals
+
+HOST: Final = "127.0.0.1"
+PORTS: Final = {SWITCH: 7000, CARD: 7001, BILL: 7002}
+PREFIX: Final = {frozenset({SWITCH, CARD}): 2, frozenset({SWITCH, BILL}): 4, frozenset({SWITCH, KIOSKS}): 2}
+# The longest that anything may take once nothing goes wrong any more: quiet and late period, and the longest back-off
+# of a reversal twice over, in which an answer may still have been lost.
+SETTLE_S: Final = STANDARD.quiet_s + STANDARD.late_s + 2 * STANDARD.reversal_backoff_s[-1] + 2 * STANDARD.card_s
+MIDDAY: Final = datetime(2026, 1, 15, 23, 0, tzinfo=CHINA)  # a settlement day ends here
+ALL_DAY_S: Final = 12 * 3_600.0
+LOOK_S: Final = 1.0
+SERVICE_TERMINAL: Final = 9_999
+LMK: Final = bytes(range(32))  # of a world that exists for seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a world is made of. The defaults ship; a rule is removed by putting another part in."""
+
+    machine: type[Payment] = Payment
+    journal: type[MemoryJournal] = MemoryJournal
+    recovers: bool = True
+
+
+AS_SHIPPED: Final = Parts()
+
+
+@dataclass
+class Outcome:
+    plan: Plan
+    violations: list[Violation] = field(default_factory=list)
+    steps: int = 0
+    fingerprint: int = 0
+    seconds: float = 0.0  # virtual
+    states: dict[str, int] = field(default_factory=dict)
+    rows: set[str] = field(default_factory=set)
+    faults: set[str] = field(default_factory=set)  # kinds that were carried out
+    codes: set[str] = field(default_factory=set)  # response codes that the switch heard
+    restarts: int = 0
+    story: list[str] = field(default_factory=list)
+
+
+class Watcher:
+    """``ports.Observer`` of one node: counts, and the last things that were said."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+
+    def count(self, name: str, labels: Sequence[str] = (), by: int = 1) -> None:
+        if name == "switch_late_after_final_total":
+            self._world.add("C2", "an approval came after the payment was declared never charged")
+
+    def observe(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        pass
+
+    def gauge(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+        pass
+
+    def event(self, name: str, **facts: Any) -> None:
+        self._world.note(f"{self._name}: {name} {' '.join(f'{key}={value}' for key, value in facts.items())}")
+        if facts.get("level") == "error" or name.endswith((".handler_failed", "callback_failed", "timer.failed")):
+            self._world.add("fault", f"{self._name}: {name} {facts}")
+
+
+class World:
+    """One run. ``run`` gives its outcome; nothing of it survives.
+
+    Args:
+        crash_at: Kill the switch right before this step of the loop.
+        tell: Keep a story of everything that happens.
+    """
+
+    def __init__(self, plan: Plan, parts: Parts = AS_SHIPPED, *, crash_at: int = 0, tell: bool = False) -> None:
+        self.plan = plan
+        self.parts = parts
+        self.outcome = Outcome(plan)
+        cut_over_in_s = plan.cut_over_in_s or ALL_DAY_S
+        self.loop = SimLoop(plan.seed, round((MIDDAY.timestamp() - cut_over_in_s) * 1_000_000))
+        self.database = MemoryDatabase()
+        self.ledgers = {CARD: MemoryTruthLedger(CARD), BILL: MemoryTruthLedger(BILL)}
+        self.book: dict[str, BookEntry] = {}
+        self.auditor = WireAuditor(self.database)
+        self.nodes: dict[str, Node] = {}
+        self.switch: Switch | None = None
+        self._journal: MemoryJournal | None = None
+        self._hosts: dict[str, UnionPayHost | MarketingHost] = {}
+        self._scenario = plan.scenario
+        self._cut_over_in_s = cut_over_in_s
+        self._folder = _vault()
+        self._config = self._make_config()
+        self._dice = self.loop.stream("world")
+        self._latency_s = (0.000_5, 0.004)
+        self._journal_fault: memory.Fault | None = None
+        self._told: list[tuple[float, str]] | None = [] if tell else None
+        self._texts: list[str] = []
+        self._cards: set[str] = set()
+        self._healed = False
+        self.loop.network.taps.append(self._tapped)
+        self._add_terminals()
+        if crash_at:
+            down_s = self.loop.stream("crash").uniform(0.05, 4.0)
+            self.loop.at_step(crash_at, lambda: self._crash(Fault(self.loop.time(), "crash", SWITCH, seconds=down_s)))
+
+    # ------------------------------------------------------------------------------------------------ the run
+    def run(self) -> Outcome:
+        outcome, loop = self.outcome, self.loop
+        previous = asyncio.get_event_loop_policy()
+        try:
+            for host in (CARD, BILL):
+                self._start_host(host)
+            self._start_switch()
+            kiosks = self._start_kiosks()
+            for fault in self.plan.faults:
+                loop.call_at(fault.at, self._do, fault, context=loop.network.context)
+            loop.call_at(SAFETY_S, self._heal, context=loop.network.context)
+            loop.run_until_complete(self._until_rest(kiosks))
+        except SimDeadlockError as error:
+            self.add("I14", str(error))
+        finally:
+            asyncio.set_event_loop_policy(previous)
+        for fault_text in loop.faults:
+            self.add("fault", fault_text)
+        self._check()
+        outcome.steps, outcome.fingerprint, outcome.seconds = loop.steps, loop.fingerprint, loop.time()
+        outcome.rows = checkers.rows_taken(self.database)
+        if self._told is not None:
+            outcome.story = self._story()
+        for node in self.nodes.values():
+            node.crash()
+        loop.close()
+        return outcome
+
+    async def _until_rest(self, kiosks: list[asyncio.Task[None]]) -> None:
+        """Healed, no payment open, no kiosk waiting; or the bound."""
+        while not (self._healed and self._at_rest() and all(task.done() for task in kiosks)):
+            if self.loop.time() > SAFETY_S + SETTLE_S:
+                break
+            await asyncio.sleep(LOOK_S)
+            self._look()
+        for task in kiosks:
+            if task.done() and task.exception() is not None:
+                self.add("fault", f"a kiosk failed: {task.exception()!r}")
+
+    def _at_rest(self) -> bool:
+        return all(
+            events[max(events)][0].state in FINAL or events[max(events)][0].state in (State.SUSPENSE, State.UNPROVEN)
+            for events in self.database.events.values()
+        )
+
+    def _look(self) -> None:
+        """I7 while it runs: whatever is open is in the hands of the worker that lives."""
+        switch = self.switch
+        if switch is None or not self.nodes[SWITCH].alive or self.nodes[SWITCH].paused or not switch.listener.accepting:
+            return
+        for events in self.database.events.values():
+            last = events[max(events)][0]
+            if last.state not in FINAL and switch.payments.holds(last.payment_id) is False:
+                self.add("I7", f"payment {last.payment_id} is open in {last.state}, and nobody has it")
+
+    def _check(self) -> None:
+        for host in self._hosts.values():
+            host.ledger.flush()
+        checks: Iterator[Violation]
+        for checks in (
+            checkers.check_books(self.database, self.ledgers[CARD], self.ledgers[BILL], self.book),
+            checkers.check_histories(self.database),
+            checkers.check_claims(self.database),
+            checkers.check_secrets(self.database, self._texts, self._cards),
+            iter(self.auditor.violations),
+        ):
+            for violation in checks:
+                self.add(violation.invariant, violation.what)
+        for events in self.database.events.values():
+            state = events[max(events)][0].state.value
+            self.outcome.states[state] = self.outcome.states.get(state, 0) + 1
+
+    def add(self, invariant: str, what: str) -> None:
+        violation = Violation(invariant, what)
+        if violation not in self.outcome.violations:
+            self.outcome.violations.append(violation)
+
+    def note(self, text: str) -> None:
+        self._texts.append(text)
+        if self._told is not None:
+            self._told.append((self.loop.time(), text))
+
+    def _story(self) -> list[str]:
+        assert self._told is not None
+        start_us = self.loop.wall_start_us
+        lines = [*self._told]
+        # The wall clock of a row may have been stepped; the order of the rows is right all the same.
+        lines += [((wall_us - start_us) / 1e6, line) for wall_us, line in checkers.story(self.database)]
+        return [f"{at:9.3f} s  {line}" for at, line in sorted(lines, key=lambda line: line[0])]
+
+    # ------------------------------------------------------------------------------------------------ those in it
+    def _make_config(self) -> Config:
+        plan = self.plan
+        terminal, merchant = testkeys.test_terminal(SERVICE_TERMINAL)
+        return Config(
+            environment="development",
+            time_profile="standard",
+            listen=ListenConfig(port=PORTS[SWITCH]),
+            observe=ObserveConfig(port=0, log_level="error"),
+            security=SecurityConfig(lmk_file=str(self._folder / "lmk.key"), vault_dir=str(self._folder)),
+            unionpay=UnionpayConfig(
+                host=HOST,
+                port=PORTS[CARD],
+                service_terminal=terminal,
+                service_merchant=merchant,
+                profile=UnionpayProfile(
+                    reversal_00="found_only" if plan.found_only else "any",
+                    reversal_not_found="proves" if plan.proves else "unproven",
+                    cut_over=f"{MIDDAY:%H:%M}",
+                ),
+            ),
+            marketing=MarketingConfig(
+                host=HOST,
+                port=PORTS[BILL],
+                channel="SELF01",
+                profile=MarketingProfile(
+                    fence="tombstone",
+                    inquiry="serial" if plan.inquiry else "none",
+                    dedupe="serial" if plan.dedupe else "none",
+                    day_close=f"{MIDDAY:%H:%M}" if plan.cut_over_in_s else "",
+                ),
+            ),
+        )
+
+    def _add_terminals(self) -> None:
+        security = SoftwareSecurityModule(LMK, self._folder, "development", lambda: self.loop.wall_start_us)
+        for number in range(1, self.plan.kiosks + 1):
+            terminal_id, merchant_id = testkeys.test_terminal(number)
+            wrapped, kcv = security.wrap_new(testkeys.test_tmk(terminal_id), KeyUsage.TMK)
+            self.database.terminals[terminal_id] = Terminal(
+                terminal_id, merchant_id, "dual_tmk", in_service=True, tmk_wrapped=wrapped, tmk_kcv=kcv
+            )
+
+    def _node(self, name: str) -> Node:
+        offset_us = self.nodes[name].wall_offset_us if name in self.nodes else 0
+        node = self.nodes[name] = self.loop.node(name)
+        node.wall_offset_us = offset_us
+        return node
+
+    def _start_host(self, name: str) -> None:
+        node = self._node(name)
+        make = UnionPayHost if name == CARD else MarketingHost
+        # Only a new ledger is told when its day ends; a host that comes back knows.
+        known = bool(self.ledgers[name].lines)
+        host = make(
+            HOST,
+            PORTS[name],
+            self.ledgers[name],
+            self._scenario,
+            cut_over_in_s=None if known else self._cut_over_in_s,
+        )
+        self._hosts[name] = host
+        node.spawn(host.start())
+
+    def _start_switch(self) -> None:
+        node = self._node(SWITCH)
+        node.spawn(self._switch_life(node))
+
+    async def _switch_life(self, node: Node) -> None:
+        watcher = Watcher(self, SWITCH)
+        security = SoftwareSecurityModule(LMK, self._folder, "development", node.wall_us)
+        journal = self._journal = self.parts.journal(
+            self.database,
+            clock=node,
+            observer=watcher,
+            call_later=self.loop.call_later,
+            latency=self._commit_latency,
+            fault=lambda number: self._take_journal_fault(),
+        )
+        await journal.start()
+        terminals = MemoryTerminals(self.database, call_later=self.loop.call_later, latency=self._commit_latency)
+        await terminals.start()
+        switch = Switch(
+            self._config,
+            journal=journal,
+            terminals=terminals,
+            security=security,
+            clock=node,
+            dice=_Dice(self.loop),
+            observer=watcher,
+            bind=lambda host, port, reuse_port: SimSocket(self.loop.network, host, port),
+            machine=self.parts.machine,
+        )
+        if not self.parts.recovers:
+            switch.recover = _nothing  # type: ignore[method-assign]
+        await switch.start()
+        self.switch = switch
+
+    def _commit_latency(self) -> float:
+        return self._dice.uniform(*self._latency_s)
+
+    def _take_journal_fault(self) -> memory.Fault | None:
+        fault, self._journal_fault = self._journal_fault, None
+        return fault
+
+    # ------------------------------------------------------------------------------------------------ kiosks
+    def _start_kiosks(self) -> list[asyncio.Task[None]]:
+        node = self._node(KIOSKS)
+        return [node.spawn(self._kiosk(number)) for number in range(1, self.plan.kiosks + 1)]
+
+    async def _kiosk(self, number: int) -> None:
+        dice = self.loop.stream(f"kiosk {number}")
+        kiosk = Kiosk(
+            number, HOST, PORTS[SWITCH], turn=Turn(), profile=STANDARD, heard=self._heard, first_serial=1000 * number
+        )
+        for turn in range(self.plan.payments):
+            # Two kiosks at one bill now and then.
+            account = customers.account(turn if dice.random() < 0.2 else 100 * number + turn)
+            await asyncio.sleep(dice.uniform(0.0, 1.5))
+            await self._one_customer(kiosk, dice, account)
+        kiosk.close()
+
+    async def _one_customer(self, kiosk: Kiosk, dice: Any, account: str) -> None:
+        bills = None
+        for _ in range(6):
+            await self._ready(kiosk, dice)
+            answer = await kiosk.inquire(account)
+            if answer.code == "00":
+                bills = answer.bills
+                break
+            if answer.code in ("77", "A0", "97"):
+                kiosk.signed_on = False
+            await asyncio.sleep(dice.uniform(0.5, 4.0))
+        if bills is None:
+            return
+        rows = [row[0] for row in bills.rows]
+        chosen = tuple(rows if not bills.partial_allowed or dice.random() < 0.7 else rows[: dice.randint(1, len(rows))])
+        card = CardChoice(dice.randrange(50), entry=dice.choice(("track", "chip", "keyed")))
+        self._cards.add(testkeys.test_pan(card.number))
+        await kiosk.pay(
+            bills,
+            chosen,
+            card,
+            before_sending=lambda payment: self._sent(kiosk, payment),
+            repeat=dice.random() < 0.15,
+            hang_up_after_s=dice.uniform(0.01, 3.0) if dice.random() < 0.15 else None,
+        )
+        while kiosk.unfinished:
+            # As a kiosk after a crash: by its own key, until there is a final word.
+            await asyncio.sleep(dice.uniform(1.0, 5.0))
+            await self._ready(kiosk, dice)
+            for payment in list(kiosk.unfinished.values()):
+                answer = await kiosk.ask_result(payment)
+                if answer.code in ("77", "A0", "97"):
+                    kiosk.signed_on = False
+
+    async def _ready(self, kiosk: Kiosk, dice: Any) -> None:
+        while True:
+            if not kiosk.is_connected:
+                try:
+                    await kiosk.connect()
+                except (OSError, TimeoutError):
+                    await asyncio.sleep(dice.uniform(0.2, 2.0))
+                    continue
+            if kiosk.signed_on or await kiosk.sign_on() == "00":
+                return
+            await asyncio.sleep(dice.uniform(0.2, 2.0))
+
+    def _sent(self, kiosk: Kiosk, payment: KioskPayment) -> None:
+        key = f"{kiosk.terminal_id}|{payment.date}|{payment.serial}"
+        self.book[key] = BookEntry(payment.amount, payment.account, payment.receivables)
+        self.note(f"kiosk {kiosk.terminal_id} asks to pay {payment.amount} fen, serial {payment.serial}")
+
+    def _heard(self, payment: KioskPayment, answer: Answer, how: str, became_final: bool) -> None:
+        entry = next(entry for key, entry in self.book.items() if key.endswith(f"|{payment.date}|{payment.serial}"))
+        entry.told.append(answer.code)
+        if became_final:
+            entry.final, entry.stable = payment.final, payment.stable
+        self.note(f"kiosk with serial {payment.serial} hears {answer.code} {answer.stable} ({how})")
+
+    # ------------------------------------------------------------------------------------------------ the wire
+    def _tapped(self, end: SimTransport, data: bytes, what: str) -> None:
+        if what != "written" or end.node_name != SWITCH:
+            return
+        if end.peer_name == CARD:
+            lines = self.auditor.card_bytes(end.number, data)
+        elif end.peer_name == BILL:
+            lines = self.auditor.bill_bytes(end.number, data)
+        else:
+            return
+        for line in lines:
+            self.note(f"switch -> {end.peer_name}: {line}")
+
+    # ------------------------------------------------------------------------------------------------ faults
+    def _do(self, fault: Fault) -> None:
+        self.outcome.faults.add(fault.kind)
+        self.note(f"*** {fault}")
+        getattr(self, f"_{fault.kind}")(fault)
+
+    def _later(self, seconds: float, call: Callable[..., None], *args: Any) -> None:
+        self.loop.call_later(seconds, call, *args, context=self.loop.network.context)
+
+    def _crash(self, fault: Fault) -> None:
+        node = self.nodes[fault.where]
+        if not node.alive:
+            return
+        node.crash()
+        if fault.where == SWITCH:
+            self.switch = None
+            self.outcome.restarts += 1
+            if self._journal is not None:
+                # What was on its way to the database when we died may have arrived all the same.
+                self._journal.crash(arrives=self._dice.random() < 0.5)
+                self._journal = None
+        self._later(max(fault.seconds, 0.01), self._restart, fault.where)
+
+    def _restart(self, name: str) -> None:
+        if self.nodes[name].alive:
+            return
+        self.note(f"*** {name} starts again")
+        if name == SWITCH:
+            self._start_switch()
+        else:
+            self._start_host(name)
+
+    def _crash_twice(self, fault: Fault) -> None:
+        """Killed, and killed again while it recovers."""
+        self._crash(fault)
+        again = dataclasses.replace(fault, seconds=1.0)
+        self._later(fault.seconds + self._dice.uniform(0.011, 0.1), self._crash, again)
+
+    def _pause(self, fault: Fault) -> None:
+        node = self.nodes[fault.where]
+        if node.alive and not node.paused:
+            node.pause()
+            self._later(fault.seconds, node.resume)
+
+    def _partition(self, fault: Fault, *, both: bool = True) -> None:
+        network = self.loop.network
+        network.partition(fault.where, fault.other, both=both)
+        self._later(fault.seconds, network.heal_partition, fault.where, fault.other)
+
+    def _partition_one_way(self, fault: Fault) -> None:
+        self._partition(fault, both=False)
+
+    def _cut(self, fault: Fault) -> None:
+        self.loop.network.cut(fault.where, fault.other, fault.number)
+
+    def _reset(self, fault: Fault) -> None:
+        self.loop.network.reset(fault.where, fault.other)
+
+    def _box(self, fault: Fault, choose: Callable[[bytes], tuple[float, ...]]) -> None:
+        network = self.loop.network
+        prefix = PREFIX[frozenset({fault.where, fault.other})]
+        network.box(fault.where, fault.other, Box(prefix, choose))
+        self._later(fault.seconds, network.heal_box, fault.where, fault.other)
+
+    def _drop_frames(self, fault: Fault) -> None:
+        self._box(fault, lambda frame: () if self._dice.random() < 0.3 else (0.0,))
+
+    def _repeat_frames(self, fault: Fault) -> None:
+        self._box(fault, lambda frame: (0.0, self._dice.uniform(0.0, 2.0)) if self._dice.random() < 0.3 else (0.0,))
+
+    def _delay_frames(self, fault: Fault) -> None:
+        self._box(fault, lambda frame: (self._dice.uniform(0.1, HOLD_MAX_S),) if self._dice.random() < 0.3 else (0.0,))
+
+    def _refuse(self, fault: Fault) -> None:
+        address = (HOST, PORTS[fault.where])
+        self.loop.network.refused.add(address)
+        self._later(fault.seconds, self.loop.network.refused.discard, address)
+
+    def _hang(self, fault: Fault) -> None:
+        address = (HOST, PORTS[fault.where])
+        self.loop.network.hanging.add(address)
+        self._later(fault.seconds, self.loop.network.hanging.discard, address)
+
+    def _slow_network(self, fault: Fault) -> None:
+        network = self.loop.network
+        usual, network.latency_s = network.latency_s, (0.05, 1.5)
+        self._later(fault.seconds, setattr, network, "latency_s", usual)
+
+    def _slow_journal(self, fault: Fault) -> None:
+        usual, self._latency_s = self._latency_s, (0.05, 3.0)
+        self._later(fault.seconds, setattr, self, "_latency_s", usual)
+
+    def _unknown_commit(self, fault: Fault) -> None:
+        self._journal_fault = memory.Fault(applied=True, outage_s=fault.seconds)
+
+    def _lost_commit(self, fault: Fault) -> None:
+        self._journal_fault = memory.Fault(applied=False, outage_s=fault.seconds)
+
+    _outage = _lost_commit
+
+    def _step_clock(self, fault: Fault) -> None:
+        if not self.plan.cut_over_in_s:
+            # Whose day ends while its clock is wrong has another problem; clocks are an input of readiness.
+            self.nodes[fault.where].step_wall(fault.number)
+
+    def _heal(self) -> None:
+        """Nothing goes wrong any more; whatever is down comes back."""
+        self.note("*** everything is healed")
+        self._healed = True
+        self.loop.network.heal()
+        self._latency_s = (0.000_5, 0.004)
+        self._journal_fault = None
+        self._scenario = calm(self._scenario)
+        for name in (CARD, BILL, SWITCH):
+            node = self.nodes[name]
+            if node.paused:
+                node.resume()
+            if not node.alive:
+                self._restart(name)
+        for host in self._hosts.values():
+            host.behave(self._scenario)
+
+
+class _Dice:
+    """``ports.Dice`` of the switch."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._random = loop.stream("switch")
+
+    def uniform(self) -> float:
+        return self._random.random()
+
+
+async def _nothing() -> int:
+    return 0
+
+
+_FOLDERS: Final[list[tempfile.TemporaryDirectory[str]]] = []
+
+
+def _vault() -> Path:
+    """One folder of wrapped hour keys for all worlds of this process; all of them live on the same simulated day."""
+    if not _FOLDERS:
+        _FOLDERS.append(tempfile.TemporaryDirectory(prefix="gridswitch-sim-"))
+    return Path(_FOLDERS[0].name)
+
+
+def play(plan: Plan, parts: Parts = AS_SHIPPED, *, crash_at: int = 0, tell: bool = False) -> Outcome:
+    """Run a plan once."""
+    return World(plan, parts, crash_at=crash_at, tell=tell).run()
