@@ -273,7 +273,7 @@ class MarketingHost(SimulatedHost):
 
     def _post(self, request: Json) -> Json:
         known = self._serials.get(request["serial"])
-        if known is not None:
+        if known is not None and not self._forgets(known):
             return self._post_again(known, request)
         customer = self._customer(request["account"])
         if customer is None:
@@ -315,25 +315,32 @@ class MarketingHost(SimulatedHost):
         """Refuse; for a post the serial remembers it, unless it has a fate already."""
         if request["op"] == "post":
             known = self._serials.get(request["serial"])
-            if known is not None:
+            if known is not None and not self._forgets(known):
                 return self._post_again(known, request)
             self._serials[request["serial"]] = _Serial("rejected", code, request["account"])
             self.write("rejected", serial=request["serial"], account=request["account"], code=code, after="rejected")
         return {"code": code}
 
+    def _forgets(self, known: _Serial) -> bool:
+        """Without tombstones only what is posted now is remembered."""
+        return not self._mood.tombstones and known.state != "posted"
+
     def _status(self, request: Json) -> Json:
         known = self._serials.get(request["serial"])
-        return {"code": "00", "serial": request["serial"], "state": "unknown" if known is None else known.state}
+        state = "unknown" if known is None or self._forgets(known) else known.state
+        return {"code": "00", "serial": request["serial"], "state": state}
 
     def _cancel(self, request: Json) -> Json:
         serial = request["serial"]
         known = self._serials.get(serial)
+        if not self._mood.tombstones and (known is None or known.state != "posted"):
+            return {"code": "15"}
         if known is None or known.state == "rejected":
             # A tombstone also for a refused serial: it must not be accepted later either.
             self._serials[serial] = _Serial("cancelled", "15")
             self.write("cancel", serial=serial, kind=request["if_posted"], after="cancelled")
         elif known.state == "posted":
-            if request["if_posted"] == "refuse":
+            if request["if_posted"] == "refuse" and self._mood.tombstones:
                 self.write("cancel_refused", serial=serial, code="14", after="posted")
                 return {"code": "14"}
             if known.day != self.day:

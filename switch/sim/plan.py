@@ -7,8 +7,8 @@ A plan is plain data, so a failing one can be replayed, shortened and read.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ SAFETY_S: Final = 120.0  # seconds of faults; then everything is healed and must
 # before: with a broken wire (30 s, network.USER_TIMEOUT_S) on top this stays below the standard profile's 60 s.
 HOLD_MAX_S: Final = 15.0
 # How long hosts may think: with what holds a frame up this ends before the standard profile's quiet periods do.
+SKEW_MAX_S: Final = 20.0  # the machine takes a host's word for today's only until late_s (60 s) before the cut-over
 CARD_LATE_S: Final = (1.0, STANDARD.quiet_s - HOLD_MAX_S - USER_TIMEOUT_S - 5.0)
 BILL_LATE_S: Final = (0.5, STANDARD.marketing_quiet_s - HOLD_MAX_S - USER_TIMEOUT_S - 1.0)
 
@@ -58,17 +59,22 @@ class Plan:
     proves: bool = True
     dedupe: bool = True
     inquiry: bool = True
+    fence: Literal["tombstone", "cancel_if_posted", "none"] = "tombstone"
     cut_over_in_s: float = 0.0  # 0: not during this run
+    skew_s: float = 0.0  # so much earlier the hosts change their day than our clock says
+    safety_s: float = SAFETY_S
 
     def describe(self) -> list[str]:
         card = "found_only" if self.found_only else "any"
         absent = "proves" if self.proves else "unproven"
+        dedupe, inquiry = ("serial" if told else "none" for told in (self.dedupe, self.inquiry))
         lines = [
             f"seed {self.seed}: {self.kiosks} kiosks, {self.payments} payments each; card link {card}, {absent}; "
-            f"marketing dedupe {'serial' if self.dedupe else 'none'}, inquiry {'serial' if self.inquiry else 'none'}"
+            f"marketing dedupe {dedupe}, inquiry {inquiry}, fence {self.fence}"
         ]
         if self.cut_over_in_s:
-            lines.append(f"{self.cut_over_in_s:7.3f} s  both hosts change their day")
+            day = f"{self.cut_over_in_s:7.3f} s  the day ends; the hosts are {self.skew_s:.1f} s ahead"
+            lines.append(day)
         return lines + [str(fault) for fault in self.faults]
 
 
@@ -87,6 +93,7 @@ _KINDS: Final = {
     "delay_frames": 3,
     "refuse": 1,
     "hang": 1,
+    "delay_answers": 1,
     "slow_network": 2,
     "slow_journal": 2,
     "unknown_commit": 3,
@@ -98,25 +105,74 @@ KINDS: Final = tuple(_KINDS)
 
 
 def draw(seed: int) -> Plan:
-    """The plan of a seed: its own mixture of faults, not a little of everything."""
+    """The plan of a seed: its own mixture of faults, not a little of everything; sometimes one of two set pieces."""
     dice = random.Random(f"{seed}|plan")
+    found_only = dice.random() < 0.6
+    fences: tuple[Literal["tombstone", "cancel_if_posted", "none"], ...] = ("tombstone", "cancel_if_posted", "none")
+    fence = dice.choices(fences, (6, 2, 1))[0]
+    plan = Plan(
+        seed=seed,
+        kiosks=dice.choice((1, 2, 3)),
+        payments=dice.choice((1, 2, 3)),
+        scenario=_scenario(dice, seed, found_only=found_only, tombstones=fence == "tombstone"),
+        faults=_mixture(dice),
+        found_only=found_only,
+        proves=dice.random() < 0.6,
+        dedupe=dice.random() < 0.75,
+        inquiry=dice.random() < 0.85,
+        fence=fence,
+    )
+    kind = dice.random()
+    if kind < 0.12:
+        return _overtaking(dice, plan)
+    if kind < 0.3:
+        return _cut_over(dice, plan)
+    return plan
+
+
+def _mixture(dice: random.Random) -> tuple[Fault, ...]:
     palette = dice.sample(KINDS, k=dice.randint(2, 7))
     weights = [_KINDS[kind] for kind in palette]
     count = dice.choice((0, 1, 2, 3, 5, 8, 12))
     faults = [_fault(dice, kind) for kind in dice.choices(palette, weights, k=count)]
-    found_only = dice.random() < 0.6
-    proves = dice.random() < 0.6
-    return Plan(
-        seed=seed,
-        kiosks=dice.choice((1, 2, 3)),
-        payments=dice.choice((1, 2, 3)),
-        scenario=_scenario(dice, seed, found_only=found_only),
-        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
-        found_only=found_only,
-        proves=proves,
-        dedupe=dice.random() < 0.75,
-        inquiry=dice.random() < 0.85,
-        cut_over_in_s=dice.uniform(160.0, 260.0) if dice.random() < 0.25 else 0.0,
+    return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _overtaking(dice: random.Random, plan: Plan) -> Plan:
+    """The reversal overtakes its purchase: the card host thinks long, the link breaks meanwhile, answers come late."""
+    card = msgspec.structs.replace(
+        plan.scenario.unionpay, late_rate=0.8, late_s=(20.0, CARD_LATE_S[1]), late_charge_share=0.8, silence_rate=0.0
+    )
+    broken = round(dice.uniform(1.5, 40.0), 3)
+    faults = [Fault(broken, "reset", SWITCH, CARD)]
+    for _ in range(dice.randint(1, 4)):
+        at = round(broken + dice.uniform(0.0, 90.0), 3)
+        kind = dice.choice(("delay_answers", "partition_one_way", "drop_frames", "reset", "crash"))
+        if kind == "crash":
+            faults.append(Fault(at, kind, SWITCH, seconds=round(dice.uniform(0.1, 5.0), 3)))
+        else:
+            seconds = 0.0 if kind == "reset" else round(dice.uniform(5.0, 28.0), 3)
+            faults.append(Fault(at, kind, CARD, SWITCH, seconds=seconds))
+    faults.sort(key=lambda fault: fault.at)
+    scenario = msgspec.structs.replace(plan.scenario, unionpay=card)
+    return replace(plan, kiosks=1, payments=1, scenario=scenario, faults=tuple(faults), safety_s=2 * SAFETY_S)
+
+
+def _cut_over(dice: random.Random, plan: Plan) -> Plan:
+    """Both days end while something is still open, because a host could not be reached for most of the time since."""
+    day_ends = round(STANDARD.cut_over_s + dice.uniform(3.0, 12.0), 3)
+    since = round(dice.uniform(0.8, 6.0), 3)
+    until = day_ends + dice.uniform(-30.0, 10.0)
+    host = dice.choice((CARD, CARD, BILL))
+    faults = [Fault(since, "partition", SWITCH, host, seconds=round(until - since, 3))]
+    faults += [fault for fault in plan.faults if fault.kind not in ("step_clock", "partition", "partition_one_way")][:3]
+    faults.sort(key=lambda fault: fault.at)
+    return replace(
+        plan,
+        faults=tuple(faults),
+        cut_over_in_s=day_ends,
+        skew_s=round(dice.uniform(0.0, SKEW_MAX_S), 3),
+        safety_s=day_ends + 15.0,
     )
 
 
@@ -147,12 +203,13 @@ def _fault(dice: random.Random, kind: str) -> Fault:
             return Fault(at, kind, source, target, seconds=seconds)
 
 
-def _scenario(dice: random.Random, seed: int, *, found_only: bool) -> Scenario:
+def _scenario(dice: random.Random, seed: int, *, found_only: bool, tombstones: bool) -> Scenario:
     """How the two hosts behave: each misdeed is off, rare or common."""
 
     def rate(most: float) -> float:
         return dice.choice((0.0, 0.0, most / 5, most))
 
+    partial = dice.random() < 0.2  # 10 is a definite charge, of another sum perhaps
     card = CardScenario(
         delay_ms=(1.0, 40.0),
         decline_rate=rate(0.1),
@@ -160,6 +217,8 @@ def _scenario(dice: random.Random, seed: int, *, found_only: bool) -> Scenario:
         late_rate=rate(0.3),
         late_s=CARD_LATE_S,
         ambiguous_rate=rate(0.1),
+        ambiguous_codes=("10",) if partial else ("68", "94", "96", "98"),
+        ambiguous_charged_share=1.0 if partial else 0.5,
         drop_connection_rate=rate(0.1),
         bad_mac_rate=rate(0.08),
         duplicate_rate=rate(0.1),
@@ -180,6 +239,7 @@ def _scenario(dice: random.Random, seed: int, *, found_only: bool) -> Scenario:
         duplicate_rate=rate(0.1),
         cancel_silence_rate=rate(0.4),
         query_silence_rate=rate(0.2),
+        tombstones=tombstones,
     )
     return Scenario(name=f"seed {seed}", seed=seed, unionpay=card, marketing=bill)
 
@@ -191,5 +251,5 @@ def calm(scenario: Scenario) -> Scenario:
         unionpay=CardScenario(
             delay_ms=scenario.unionpay.delay_ms, reversal_not_found=scenario.unionpay.reversal_not_found
         ),
-        marketing=MarketingScenario(delay_ms=scenario.marketing.delay_ms),
+        marketing=MarketingScenario(delay_ms=scenario.marketing.delay_ms, tombstones=scenario.marketing.tombstones),
     )

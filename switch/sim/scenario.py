@@ -184,6 +184,7 @@ class MarketingScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True,
     cancel_silence_rate: Rate = 0.0
     cancel_silence_done_share: Rate = 0.5
     query_silence_rate: Rate = 0.0  # status and inquiry
+    tombstones: bool = True  # False: a cancel undoes what is posted, else answers 15 and forbids nothing
     script: tuple[MarketingScript, ...] = ()
 
 

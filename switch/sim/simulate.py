@@ -158,7 +158,7 @@ def add_sim_parser(commands: Any) -> None:
         "sim",
         help="run the whole switch on a virtual clock with faults drawn from seeds, and check the invariants",
         description="Deterministic simulation: machines, dialects, codec and runtime as they ship, on a simulated "
-        "loop, network and journal. Every fault of a run is drawn from its seed; a seed replays exactly. Exit status 0 only "
+        "loop, network and journal. Every fault of a run is drawn from its seed; a seed replays. Exit status 0 only "
         "if nothing was violated (with --break: only if the missing rule was missed).",
     )
     parser.add_argument("--seeds", type=_seeds, metavar="A..B", help="these seeds, e.g. 1..500")

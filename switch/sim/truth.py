@@ -204,7 +204,8 @@ def read_postings(book: Book) -> dict[str, Posted]:
     for fact in read_facts(book, "marketing"):
         match fact["fact"]:
             case "posting":
-                assert fact["serial"] not in postings, "a host never posts one serial twice"
+                known = postings.get(fact["serial"])
+                assert known is None or not known.posted, "a host never posts twice what it has posted"
                 postings[fact["serial"]] = Posted(
                     fact["fen"], False, fact["receivable"], fact["account"], fact["reference"]
                 )

@@ -40,8 +40,8 @@ from switch.sim.kiosk_client import Answer, CardChoice, Kiosk
 from switch.sim.kiosk_client import Payment as KioskPayment
 from switch.sim.loop import Node, SimDeadlockError, SimLoop
 from switch.sim.marketing_host import MarketingHost
-from switch.sim.network import Box, SimSocket, SimTransport
-from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SAFETY_S, SWITCH, Fault, Plan, calm
+from switch.sim.network import USER_TIMEOUT_S, Box, SimSocket, SimTransport
+from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SWITCH, Fault, Plan, calm
 from switch.sim.truth import MemoryTruthLedger
 from switch.sim.unionpay_host import UnionPayHost
 from switch.sim.wire import Turn
@@ -54,9 +54,10 @@ PREFIX: Final = {frozenset({SWITCH, CARD}): 2, frozenset({SWITCH, BILL}): 4, fro
 # The longest that anything may take once nothing goes wrong any more: quiet and late period, and the longest back-off
 # of a reversal twice over, in which an answer may still have been lost.
 SETTLE_S: Final = STANDARD.quiet_s + STANDARD.late_s + 2 * STANDARD.reversal_backoff_s[-1] + 2 * STANDARD.card_s
-MIDDAY: Final = datetime(2026, 1, 15, 23, 0, tzinfo=CHINA)  # a settlement day ends here
+DAY_ENDS: Final = datetime(2026, 1, 15, 23, 0, tzinfo=CHINA)  # a settlement day ends here
 ALL_DAY_S: Final = 12 * 3_600.0
 LOOK_S: Final = 1.0
+ANSWER_HOLD_MAX_S: Final = STANDARD.late_s - USER_TIMEOUT_S - 2.0
 SERVICE_TERMINAL: Final = 9_999
 LMK: Final = bytes(range(32))  # of a world that exists for seconds
 
@@ -124,7 +125,7 @@ class World:
         self.parts = parts
         self.outcome = Outcome(plan)
         cut_over_in_s = plan.cut_over_in_s or ALL_DAY_S
-        self.loop = SimLoop(plan.seed, round((MIDDAY.timestamp() - cut_over_in_s) * 1_000_000))
+        self.loop = SimLoop(plan.seed, round((DAY_ENDS.timestamp() - cut_over_in_s) * 1_000_000))
         self.database = MemoryDatabase()
         self.ledgers = {CARD: MemoryTruthLedger(CARD), BILL: MemoryTruthLedger(BILL)}
         self.book: dict[str, BookEntry] = {}
@@ -161,7 +162,7 @@ class World:
             kiosks = self._start_kiosks()
             for fault in self.plan.faults:
                 loop.call_at(fault.at, self._do, fault, context=loop.network.context)
-            loop.call_at(SAFETY_S, self._heal, context=loop.network.context)
+            loop.call_at(self.plan.safety_s, self._heal, context=loop.network.context)
             loop.run_until_complete(self._until_rest(kiosks))
         except SimDeadlockError as error:
             self.add("I14", str(error))
@@ -182,7 +183,7 @@ class World:
     async def _until_rest(self, kiosks: list[asyncio.Task[None]]) -> None:
         """Healed, no payment open, no kiosk waiting; or the bound."""
         while not (self._healed and self._at_rest() and all(task.done() for task in kiosks)):
-            if self.loop.time() > SAFETY_S + SETTLE_S:
+            if self.loop.time() > self.plan.safety_s + SETTLE_S:
                 break
             await asyncio.sleep(LOOK_S)
             self._look()
@@ -259,7 +260,7 @@ class World:
                 profile=UnionpayProfile(
                     reversal_00="found_only" if plan.found_only else "any",
                     reversal_not_found="proves" if plan.proves else "unproven",
-                    cut_over=f"{MIDDAY:%H:%M}",
+                    cut_over=f"{DAY_ENDS:%H:%M}",
                 ),
             ),
             marketing=MarketingConfig(
@@ -267,10 +268,10 @@ class World:
                 port=PORTS[BILL],
                 channel="SELF01",
                 profile=MarketingProfile(
-                    fence="tombstone",
+                    fence=plan.fence,
                     inquiry="serial" if plan.inquiry else "none",
                     dedupe="serial" if plan.dedupe else "none",
-                    day_close=f"{MIDDAY:%H:%M}" if plan.cut_over_in_s else "",
+                    day_close=f"{DAY_ENDS:%H:%M}" if plan.cut_over_in_s else "",
                 ),
             ),
         )
@@ -300,7 +301,7 @@ class World:
             PORTS[name],
             self.ledgers[name],
             self._scenario,
-            cut_over_in_s=None if known else self._cut_over_in_s,
+            cut_over_in_s=None if known else self._cut_over_in_s - self.plan.skew_s,
         )
         self._hosts[name] = host
         node.spawn(host.start())
@@ -506,6 +507,11 @@ class World:
 
     def _delay_frames(self, fault: Fault) -> None:
         self._box(fault, lambda frame: (self._dice.uniform(0.1, HOLD_MAX_S),) if self._dice.random() < 0.3 else (0.0,))
+
+    def _delay_answers(self, fault: Fault) -> None:
+        """Of the card host, nearly all of them, and for as long as an answer may be under way at most."""
+        card = dataclasses.replace(fault, where=CARD, other=SWITCH)
+        self._box(card, lambda frame: (self._dice.uniform(1.0, ANSWER_HOLD_MAX_S),))
 
     def _refuse(self, fault: Fault) -> None:
         address = (HOST, PORTS[fault.where])
