@@ -1,0 +1,317 @@
+"""The deterministic simulation: that a seed replays, that nothing is violated, and that a removed rule is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from switch.cli import main
+from switch.sim.checkers import check_histories
+from switch.sim.loop import SimDeadlockError, SimLoop
+from switch.sim.network import Box, SimTransport
+from switch.sim.plan import BILL, CARD, KINDS, SWITCH, Fault, draw
+from switch.sim.simulate import _golden, breaks, command_for, crash_run, shrink
+from switch.sim.world import World, play
+from switch.store.memory import MemoryDatabase
+
+SEEDS = 40
+START_US = 1_768_000_000_000_000
+
+
+# ---------------------------------------------------------------------------------------------------- the loop
+def test_time_jumps_and_order_within_a_node_is_kept() -> None:
+    loop = SimLoop(1, START_US)
+    node, heard = loop.node("a"), list[tuple[float, str]]()
+
+    async def story() -> None:
+        for n in range(20):
+            loop.call_soon(heard.append, (loop.time(), f"soon {n}"))
+        loop.call_later(3_600.0, heard.append, (3_600.0, "later"))
+        await asyncio.sleep(7_200.0)
+
+    loop.run_until_complete(node.spawn(story()))
+    assert heard == [*((0.0, f"soon {n}") for n in range(20)), (3_600.0, "later")] and loop.time() == 7_200.0
+    loop.close()
+
+
+def test_a_killed_node_runs_nothing_any_more_and_its_neighbours_go_on() -> None:
+    loop = SimLoop(1, START_US)
+    heard: list[str] = []
+
+    async def life(name: str) -> None:
+        try:
+            while True:
+                await asyncio.sleep(1.0)
+                heard.append(name)
+        finally:
+            heard.append(f"{name} ends")
+
+    victim, other = loop.node("victim"), loop.node("other")
+    victim.spawn(life("victim"))
+    survivor = other.spawn(life("other"))
+    loop.call_at(2.5, victim.crash, context=loop.network.context)
+    loop.call_at(4.5, survivor.cancel, context=loop.network.context)
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(survivor)
+    assert heard.count("victim") == 2 and heard.count("other") == 4
+    assert "victim ends" not in heard, "kill -9 runs no finally"
+    loop.close()
+
+
+def test_a_paused_node_stands_still_and_finds_its_timers_due() -> None:
+    loop = SimLoop(1, START_US)
+    node, heard = loop.node("a"), list[float]()
+
+    async def life() -> None:
+        for _ in range(3):
+            await asyncio.sleep(1.0)
+            heard.append(loop.time())
+
+    task = node.spawn(life())
+    loop.call_at(1.5, node.pause, context=loop.network.context)
+    loop.call_at(30.0, node.resume, context=loop.network.context)
+    loop.run_until_complete(task)
+    assert heard == [1.0, 30.0, 31.0]
+    loop.close()
+
+
+def test_a_wait_for_nothing_is_an_error_and_not_a_hang() -> None:
+    loop = SimLoop(1, START_US)
+    with pytest.raises(SimDeadlockError, match="nothing can happen"):
+        loop.run_until_complete(loop.node("a").spawn(asyncio.Event().wait()))
+    loop.close()
+
+
+def test_clocks_step_for_one_node_only() -> None:
+    loop = SimLoop(1, START_US)
+    one, two = loop.node("one"), loop.node("two")
+    one.step_wall(-7200)
+    assert two.wall_us() - one.wall_us() == 7_200_000_000 and one.now() == two.now()
+    assert one.run(loop.wall_s) == START_US / 1e6 - 7200
+    loop.close()
+
+
+# ---------------------------------------------------------------------------------------------------- the network
+class Reader(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.data = b""
+        self.ended: list[BaseException | None] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.ended.append(exc)
+
+
+def connected(loop: SimLoop) -> tuple[SimTransport, Reader, Reader]:
+    """What one end writes with, what it hears, what the other end hears."""
+    reader, writer = Reader(), Reader()
+    server, client = loop.node("server"), loop.node("client")
+    loop.run_until_complete(server.spawn(loop.create_server(lambda: reader, "127.0.0.1", 1)))
+    transport, _ = loop.run_until_complete(client.spawn(loop.create_connection(lambda: writer, "127.0.0.1", 1)))
+    return transport, writer, reader
+
+
+def rest(loop: SimLoop, seconds: float) -> None:
+    loop.run_until_complete(loop.create_task(asyncio.sleep(seconds)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.binary(min_size=1, max_size=50), max_size=12), st.integers(0, 400))
+def test_a_stream_arrives_whole_or_as_a_prefix(seed: int, writes: list[bytes], cut: int) -> None:
+    loop = SimLoop(seed, START_US)
+    transport, writer, reader = connected(loop)
+    whole = b"".join(writes)
+    if cut < len(whole):
+        loop.network.cut("client", "server", cut)
+    for data in writes:
+        transport.write(data)
+    rest(loop, 60.0)
+    if cut < len(whole):
+        assert reader.data == whole[:cut], "exactly so many bytes, and then a reset"
+        assert isinstance(reader.ended[0], ConnectionResetError) and isinstance(writer.ended[0], ConnectionResetError)
+    else:
+        assert reader.data == whole and not reader.ended
+    loop.close()
+
+
+def test_what_was_written_before_a_kill_arrives_and_then_the_reset() -> None:
+    loop = SimLoop(3, START_US)
+    transport, writer, reader = connected(loop)
+    transport.write(b"last words")
+    transport.node.crash()  # type: ignore[union-attr]
+    rest(loop, 5.0)
+    assert reader.data == b"last words" and isinstance(reader.ended[0], ConnectionResetError)
+    assert writer.ended == [], "the dead hear nothing"
+    loop.close()
+
+
+def test_a_partition_holds_bytes_back_one_way_and_breaks_the_connection_in_the_end() -> None:
+    loop = SimLoop(3, START_US)
+    transport, _, reader = connected(loop)
+    loop.network.partition("client", "server", both=False)
+    transport.write(b"held")
+    rest(loop, 20.0)
+    assert reader.data == b""
+    loop.network.heal_partition("client", "server")
+    rest(loop, 1.0)
+    assert reader.data == b"held"
+    loop.network.partition("client", "server")
+    transport.write(b"lost")
+    rest(loop, 60.0)
+    assert reader.data == b"held" and isinstance(reader.ended[0], TimeoutError)
+    loop.close()
+
+
+def test_a_middle_box_drops_repeats_and_delays_whole_frames() -> None:
+    loop = SimLoop(3, START_US)
+    transport, _, reader = connected(loop)
+    fate: dict[bytes, tuple[float, ...]] = {b"one": (), b"two": (0.0, 0.0), b"three": (5.0,)}
+    loop.network.box("client", "server", Box(2, lambda frame: fate.get(frame, (0.0,))))
+    frames = b"".join(len(text).to_bytes(2, "big") + text for text in (b"one", b"two", b"three", b"four"))
+    for byte in frames:
+        transport.write(bytes([byte]))
+    rest(loop, 1.0)
+    assert reader.data == b"\0\3two\0\3two\0\4four"
+    rest(loop, 5.0)
+    assert reader.data.endswith(b"\0\5three")
+    loop.close()
+
+
+# ---------------------------------------------------------------------------------------------------- runs
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_nothing_is_violated(seed: int) -> None:
+    outcome = play(draw(seed))
+    assert not outcome.violations, [str(violation) for violation in outcome.violations]
+
+
+def test_runs_do_something() -> None:
+    """Vacuous runs prove nothing: payments end in every way, and faults of every kind happen."""
+    outcomes = [play(draw(seed)) for seed in range(1, SEEDS + 1)]
+    states = {state for outcome in outcomes for state in outcome.states}
+    assert {"COMPLETED", "DECLINED", "REVERSED", "SUSPENSE"} <= states
+    assert len({kind for outcome in outcomes for kind in outcome.faults}) > len(KINDS) // 2
+    assert sum(outcome.restarts for outcome in outcomes) > 10
+    assert len({row for outcome in outcomes for row in outcome.rows}) > 25
+
+
+def test_a_seed_replays_exactly_in_another_process(tmp_path: Path) -> None:
+    """Also where strings hash to other numbers."""
+    script = tmp_path / "fingerprints.py"
+    script.write_text(
+        "from switch.sim.plan import draw\nfrom switch.sim.world import play\n"
+        "print([play(draw(seed)).fingerprint for seed in (2, 7, 16, 31)])\n"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, str(script)],
+            env=os.environ | {"PYTHONHASHSEED": number},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for number in ("0", "1", "12345")
+    }
+    assert told == {f"{[play(draw(seed)).fingerprint for seed in (2, 7, 16, 31)]}\n"}
+
+
+def test_a_fault_that_is_left_out_changes_no_other_dice() -> None:
+    plan = draw(3)
+    fewer = dataclasses.replace(plan, faults=())
+    assert play(plan).plan.scenario == play(fewer).plan.scenario
+    assert play(fewer).fingerprint == play(fewer).fingerprint
+
+
+@pytest.mark.parametrize("step", range(200, 3000, 350))
+def test_a_kill_at_any_step_loses_nothing(step: int) -> None:
+    for seed in (1, 5):
+        outcome = crash_run(seed, step)
+        assert not outcome.violations, (seed, step, [str(violation) for violation in outcome.violations])
+
+
+def test_the_switch_really_is_killed_at_that_step() -> None:
+    world = World(_golden(1), crash_at=500)
+    outcome = world.run()
+    assert outcome.restarts == 1 and outcome.fingerprint != play(_golden(1)).fingerprint
+
+
+# ---------------------------------------------------------------------------------------------------- removed rules
+@pytest.mark.parametrize("rule", ["M1", "M4", "M5", "M6", "M7", "M9", "M11", "M12", "C4", "5", "C9", "6", "6r", "17i"])
+def test_a_removed_rule_is_missed(rule: str) -> None:
+    _, parts = breaks()[rule]
+    found = next((outcome for seed in range(1, 400) if (outcome := play(draw(seed), parts)).violations), None)
+    assert found is not None, f"nobody missed {rule}"
+
+
+def test_what_fails_is_shortened_and_the_command_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
+    _, parts = breaks()["6"]
+    failing = next(plan for seed in range(1, 200) if play(plan := draw(seed), parts).violations)
+    small = shrink(failing, parts)
+    assert len(small.faults) <= len(failing.faults) and play(small, parts).violations
+    command = command_for(small).split()[2:]
+    assert main(["sim", *command, "--break", "6"]) == 1
+    out = capsys.readouterr().out
+    assert "VIOLATION I6" in out and "row 6! -> DECLINED" in out, "it tells the story"
+
+
+# ---------------------------------------------------------------------------------------------------- checkers
+def test_a_tampered_history_is_noticed() -> None:
+    world = World(dataclasses.replace(draw(1), faults=()))
+    world.run()
+    database: MemoryDatabase = world.database
+    assert not list(check_histories(database))
+    events = next(events for events in database.events.values() if len(events) > 2)
+    entry, writer = events[2]
+    events[2] = dataclasses.replace(entry, body=b'{"amount":1}'), writer
+    assert any(violation.invariant == "I10" for violation in check_histories(database))
+    del events[2]
+    assert any("vers" in violation.what for violation in check_histories(database))
+
+
+def test_a_host_that_breaks_its_promise_is_noticed() -> None:
+    """The checkers look at the hosts' books, not at what the switch believes."""
+    world = World(dataclasses.replace(draw(1), faults=()))
+    world.ledgers[CARD].lines.append(
+        b'{"at":1,"fact":"charge","terminal":"GS000001","batch":"000001","stan":"999999","fen":5,"rrn":"1",'
+        b'"settlement_date":"0115","authorization":"1","card":"x","after":"charged"}'
+    )
+    outcome = world.run()
+    assert any("charge without a payment" in violation.what for violation in outcome.violations)
+
+
+def test_a_fault_knows_how_to_say_what_it_is() -> None:
+    fault = Fault(1.5, "partition", SWITCH, BILL, seconds=3.0)
+    assert str(fault) == "  1.500 s  partition switch -> marketing for 3.0 s"
+
+
+# ---------------------------------------------------------------------------------------------------- the command
+def test_the_command_says_what_it_covered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--seeds", "1..12", "--processes", "2", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "12 runs" in out and "rows of the table taken" in out and "kinds of fault" in out
+    assert '"violations": 0' in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--seeds", "9..3"], "expected FIRST..LAST"),
+        (["--break", "M99"], "--list-breaks"),
+        (["--seed", "1", "--drop", "x"], "expected numbers"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert main(["sim", *arguments]) == 2
+    except SystemExit as exit_:
+        assert exit_.code == 2
+    assert says in capsys.readouterr().err
