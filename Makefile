@@ -14,7 +14,7 @@ KEEP ?=
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h)
 
-.PHONY: docs verify-model help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
+.PHONY: docs verify-model sim-long help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
@@ -75,9 +75,11 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
 
-test-all: test ## the core tier, then the demo as its own judge, the budget of instructions, a little fuzzing, the wheel
+test-all: test ## the core tier, the demo as its own judge, model check, simulation, instructions, a little fuzzing, the wheel
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
 	@$(MAKE) --no-print-directory verify-model
+	@$(BIN)/python -m switch sim --seeds 1..500
+	@$(BIN)/python -m switch sim --crash-everywhere --seeds 1..1
 	@$(MAKE) --no-print-directory bench-instructions
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
 	@$(MAKE) --no-print-directory wheel
@@ -87,6 +89,11 @@ docs: build ## write the saga's diagram and table into ARCHITECTURE.md, from the
 
 verify-model: build ## explore every state of a payment for every host profile; every rule must be missed when it is removed
 	@$(BIN)/python -m switch verify-model
+
+MINUTES ?= 60
+sim-long: build ## the whole switch on a virtual clock with new seeds for MINUTES, then a crash at every step of golden runs
+	@$(BIN)/python -m switch sim --minutes $(MINUTES)
+	@$(BIN)/python -m switch sim --crash-everywhere
 
 fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer: make system)
 	@$(MAKE) --no-print-directory -s -C csrc fuzz SECONDS=$(SECONDS)

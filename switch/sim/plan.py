@@ -160,18 +160,26 @@ def _overtaking(dice: random.Random, plan: Plan) -> Plan:
 
 def _cut_over(dice: random.Random, plan: Plan) -> Plan:
     """Both days end while something is still open, because a host could not be reached for most of the time since."""
-    day_ends = round(STANDARD.cut_over_s + dice.uniform(3.0, 12.0), 3)
-    since = round(dice.uniform(0.8, 6.0), 3)
-    until = day_ends + dice.uniform(-30.0, 10.0)
+    # Far enough from the first payments that the quiet and late period of some are over by then.
+    day_ends = round(STANDARD.cut_over_s + dice.uniform(3.0, 70.0), 3)
+    skew = round(dice.uniform(0.0, SKEW_MAX_S), 3)
     host = dice.choice((CARD, CARD, BILL))
-    faults = [Fault(since, "partition", SWITCH, host, seconds=round(until - since, 3))]
+    since = dice.uniform(0.8, 50.0)
+    until = day_ends + dice.choice((dice.uniform(-skew, 0.0), dice.uniform(-30.0, 10.0)))
+    faults = [Fault(round(since, 3), "partition", SWITCH, host, seconds=round(until - since, 3))]
+    if host == CARD and dice.random() < 0.7:
+        # Charged, and nobody hears of it before the day ends.
+        card = msgspec.structs.replace(
+            plan.scenario.unionpay, silence_rate=0.7, silence_charged_share=1.0, late_rate=0.0
+        )
+        plan = replace(plan, scenario=msgspec.structs.replace(plan.scenario, unionpay=card))
     faults += [fault for fault in plan.faults if fault.kind not in ("step_clock", "partition", "partition_one_way")][:3]
     faults.sort(key=lambda fault: fault.at)
     return replace(
         plan,
         faults=tuple(faults),
         cut_over_in_s=day_ends,
-        skew_s=round(dice.uniform(0.0, SKEW_MAX_S), 3),
+        skew_s=skew,
         safety_s=day_ends + 15.0,
     )
 

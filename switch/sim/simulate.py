@@ -28,6 +28,9 @@ from switch.store.memory import MemoryJournal
 
 BREAK_SECONDS: Final = 60.0  # a removed rule must be missed within this time
 SHRINK_RUNS_MAX: Final = 400
+# What only the model check can miss: these need hosts that the simulators do not play (a serial posted twice, answers to
+# an earlier reversal behind a later one that was lost), people who close cases, or break no book but a promise (C7).
+ONLY_MODEL: Final = frozenset({"C2-late", "C3-late", "C5-twice", "C6", "C7", "9w", "10e", "12", "19"})
 CRASH_SEEDS: Final = (1, 5, 8)  # golden runs of a crash sweep
 
 
@@ -44,7 +47,7 @@ def breaks() -> dict[str, tuple[str, Parts]]:
     """Every rule that a run can do without: name, what is missing, and the parts that lack it."""
     found = {"M1": ("the purchase leaves before its record is durable", Parts(journal=HastyJournal))}
     for mutation in MUTATIONS:
-        if mutation.workers > 1 or not mutation.conduct.durable_first:
+        if mutation.workers > 1 or not mutation.conduct.durable_first or mutation.name in ONLY_MODEL:
             continue  # two racing workers: the model check's business until two run here
         parts = Parts(machine=mutation.machine, recovers=mutation.conduct.recovers)
         found[mutation.name] = (mutation.says, parts)
