@@ -28,7 +28,7 @@ from switch.store.memory import MemoryJournal
 
 BREAK_SECONDS: Final = 60.0  # a removed rule must be missed within this time
 SHRINK_RUNS_MAX: Final = 400
-# What only the model check can miss: these need hosts that the simulators do not play (a serial posted twice, answers to
+# What only the model check misses: these need hosts that the simulators do not play (a serial posted twice, answers to
 # an earlier reversal behind a later one that was lost), people who close cases, or break no book but a promise (C7).
 ONLY_MODEL: Final = frozenset({"C2-late", "C3-late", "C5-twice", "C6", "C7", "9w", "10e", "12", "19"})
 CRASH_SEEDS: Final = (1, 5, 8)  # golden runs of a crash sweep
