@@ -153,6 +153,15 @@ class SecurityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     vault_dir: Annotated[str, option("Folder of the wrapped keys.", path=True, min_length=1)] = ".gridswitch/vault"
 
 
+class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One switch among several on one database; each takes over what another one leaves open."""
+
+    instance: Annotated[
+        str,
+        _name("Name of this switch; two on one machine need two names."),
+    ] = "switch"
+
+
 class UnionpayProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How this acquirer's host behaves; ask it. The defaults trust it with nothing; production wants each one said."""
 
@@ -262,6 +271,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: ListenConfig = ListenConfig()
     observe: ObserveConfig = ObserveConfig()
     security: SecurityConfig = SecurityConfig()
+    worker: WorkerConfig = WorkerConfig()
     unionpay: UnionpayConfig
     marketing: MarketingConfig
 

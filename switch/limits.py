@@ -40,8 +40,6 @@ JOURNAL_PENDING_MAX: Final = 50_000  # entries waiting for a commit; beyond it a
 JOURNAL_BATCH_BYTES_MAX: Final = 393_216
 # a commit without an answer for so long: the connection is given up and the rows are re-read
 JOURNAL_ANSWER_S: Final = 10.0
-# the session of a switch that was killed ends within this time; a lock held longer is a living one's
-JOURNAL_LOCK_WAIT_S: Final = 3.0
 # entries the database refuses for good (a fault of ours): one must not close a province, a pattern must
 JOURNAL_PARKED_MAX: Final = 8
 JOURNAL_PARKED_RETRY_S: Final = 5.0  # between attempts to write such an entry, in case the reason has gone
@@ -98,6 +96,9 @@ class TimeProfile:
     echo_timeout_s: float  # no echo answer by then: the link is reset
     drain_s: float  # SIGTERM: how long in-flight payments may still run
     cut_over_s: float  # before the card network's cut-over: nothing begins whose reversal could come too late
+    lease_ttl_s: float  # a worker that could not renew its lease for so long sends nothing more
+    lease_heartbeat_s: float  # between renewals, and between looks for workers whose lease has ended
+    lease_margin_s: float  # clocks that run at different speeds, and frames on their way: waited on top by others
 
     @property
     def answer_s(self) -> float:
@@ -116,6 +117,10 @@ class TimeProfile:
         # A purchase that stays silent must still be reversed on its own day.
         assert self.cut_over_s >= 2 * self.card_s
         assert self.echo_timeout_s < self.echo_idle_s
+        # One lost renewal must not cost the lease, and the margin is part of it.
+        assert 3 * self.lease_heartbeat_s < self.lease_ttl_s - self.lease_margin_s
+        # What a worker sent just before its lease ended has long been acted on when its heir proves what is charged.
+        assert self.lease_ttl_s + self.lease_margin_s < self.quiet_s
 
 
 STANDARD: Final = TimeProfile(
@@ -133,6 +138,9 @@ STANDARD: Final = TimeProfile(
     echo_timeout_s=10.0,
     drain_s=100.0,
     cut_over_s=150.0,
+    lease_ttl_s=10.0,
+    lease_heartbeat_s=1.0,
+    lease_margin_s=5.0,
 )
 
 SHORT: Final = TimeProfile(
@@ -150,6 +158,9 @@ SHORT: Final = TimeProfile(
     echo_timeout_s=1.0,
     drain_s=10.0,
     cut_over_s=5.0,
+    lease_ttl_s=2.0,
+    lease_heartbeat_s=0.25,
+    lease_margin_s=0.5,
 )
 
 PROFILES: Final = {profile.name: profile for profile in (STANDARD, SHORT)}

@@ -87,6 +87,16 @@ class Appended:
 
 
 @dataclass(slots=True, frozen=True)
+class Closed:
+    """A kiosk's key under which there is no payment and never will be: its kiosk was told so."""
+
+    code: str
+
+
+Found = StoredPayment | Closed | None
+
+
+@dataclass(slots=True, frozen=True)
 class Stray:
     """An answer that no payment in memory waits for: late, duplicate or foreign. Recorded, never lost."""
 
@@ -106,8 +116,13 @@ class Journal(Protocol):
         """
         ...
 
-    def find(self, claim: Claim, done: Callable[[StoredPayment | None], None]) -> None:
-        """The payment that holds ``claim`` (kind and key), read from the database, folded. None: nobody."""
+    def find(self, claim: Claim, done: Callable[[Found], None], *, close: str = "") -> None:
+        """The payment that holds ``claim`` (kind and key), read from the database, folded. None: nobody.
+
+        Args:
+            close: With a kiosk's key that nobody holds: close it with this code, durably, before ``done``. Only then
+                may the kiosk hear that nothing was charged: another worker may have a copy of its request.
+        """
         ...
 
     def note(self, stray: Stray) -> None:
@@ -116,7 +131,12 @@ class Journal(Protocol):
 
     @property
     def accepting(self) -> bool:
-        """False while commits are late or the database is away: no new payments."""
+        """False while commits are late, the database is away or the lease is not held: no new payments."""
+        ...
+
+    @property
+    def may_send(self) -> bool:
+        """True while nobody else can have taken a payment of ours. Asked right before each write to a host."""
         ...
 
     @property
@@ -125,16 +145,23 @@ class Journal(Protocol):
         ...
 
 
-class RecoverableJournal(Journal, Protocol):
-    """What a worker needs of a journal beside the path of payments."""
+class LeasedJournal(Journal, Protocol):
+    """What a worker needs of a journal beside the path of payments.
+
+    Each open payment has one owner, the worker that drives it, and each worker a lease that it renews by itself. A
+    worker whose lease ran out may be ended by any other one: from then on it can write nothing.
+    """
+
+    on_lost: Callable[[], None]
+    """Called once when this worker has been ended: everything it knows is stale, and its payments are another's."""
 
     @property
     def epoch(self) -> int:
-        """Of this writer, in this database; a new one for every start."""
+        """Of this worker, in this database; a new one for every start."""
         ...
 
-    async def load_open(self, after_payment_id: int, limit: int) -> list[StoredPayment]:
-        """The next ``limit`` payments that are not final, by payment id."""
+    async def take_over(self, limit: int) -> list[StoredPayment]:
+        """End workers whose lease is over and take at most ``limit`` of their open payments, by payment id."""
         ...
 
 

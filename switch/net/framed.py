@@ -108,6 +108,7 @@ class FramedProtocol(asyncio.Protocol):
         opened: Called with this wire when it is connected; False refuses it, and the handler never hears of it.
         closed: Called with this wire when it is lost, before the handler is.
         held: Nobody hears of this wire until ``release``; if it is lost before, nobody ever does.
+        may_write: Asked right before each write. False: nothing that waits is written, and the wire is lost.
 
     A length of zero is a line test on some lines: it counts as a sign of life and is not passed on.
     """
@@ -123,6 +124,7 @@ class FramedProtocol(asyncio.Protocol):
         "_linger",
         "_loop",
         "_lost",
+        "_may_write",
         "_now",
         "_observer",
         "_open",
@@ -155,7 +157,9 @@ class FramedProtocol(asyncio.Protocol):
         opened: Callable[[FramedProtocol], bool] | None = None,
         closed: Callable[[FramedProtocol], None] | None = None,
         held: bool = False,
+        may_write: Callable[[], bool] | None = None,
     ) -> None:
+        self._may_write = may_write
         self._handler = handler
         self._observer = observer
         self._label = label
@@ -347,6 +351,10 @@ class FramedProtocol(asyncio.Protocol):
         self._flush_due = False
         # Closing covers what our own flags cannot know: a transport that failed and has not told us yet.
         if not self._queue or self._paused or self._transport.is_closing():
+            return
+        if self._may_write is not None and not self._may_write():
+            # A pause may lie between ``send`` and this: what is queued may be another worker's by now.
+            self.abort("nothing may be written any more")
             return
         queue = self._queue
         self._queue = []

@@ -7,6 +7,7 @@ finds the link dead calls ``reset``.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from switch import limits
@@ -38,6 +39,7 @@ class Dialer:
 
     Args:
         name: The link's name in logs and metrics.
+        may_write: As of ``FramedProtocol``.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Dialer:
         dice: Dice,
         *,
         name: str,
+        may_write: Callable[[], bool] | None = None,
     ) -> None:
+        self._may_write = may_write
         self._host = host
         self._port = port
         self._framing = framing
@@ -146,6 +150,7 @@ class Dialer:
             now=asyncio.get_running_loop().time,
             closed=self._closed,
             held=True,
+            may_write=self._may_write,
         )
 
     def _closed(self, wire: FramedProtocol) -> None:

@@ -87,6 +87,8 @@ METRICS: Final = (
     _counter("switch_admission_rejects_total", "Kiosks or payments turned away, by reason.", "reason"),
     # journal
     _histogram("switch_db_commit_seconds", "Time of one commit of the journal.", SECONDS),
+    _gauge("switch_lease_margin_seconds", "How long this worker may still send if its lease is not renewed."),
+    _counter("switch_takeovers_total", "Workers that this one has ended because their lease was over."),
     _histogram("switch_db_batch_rows", "Entries in one commit of the journal.", ROWS),
     _counter("switch_db_unknown_commits_total", "Commits without an answer; each was read again by key."),
     _gauge("switch_journal_pending", "Entries waiting for their commit."),

@@ -6,6 +6,7 @@ The same graph runs in production on PostgreSQL and sockets, and in the simulati
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,16 @@ from switch.dialects.codes import CardCodes
 from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect
+from switch.errors import UnavailableError
 from switch.limits import RECOVERY_PAGE
 from switch.machines import days
 from switch.machines.payment import HostProfile, Payment
-from switch.model.payment import DRIVEN
+from switch.model.payment import DRIVEN, StoredPayment
 from switch.net import tcp
 from switch.net.framed import LEN2, LEN4
 from switch.net.listener import KioskListener
 from switch.net.upstream import Dialer
-from switch.ports import Clock, Dice, Observer, RecoverableJournal, SecurityModule, Terminals
+from switch.ports import Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
@@ -43,7 +45,7 @@ class Switch:
         self,
         config: Config,
         *,
-        journal: RecoverableJournal,
+        journal: LeasedJournal,
         terminals: Terminals,
         security: SecurityModule,
         clock: Clock,
@@ -55,6 +57,8 @@ class Switch:
         self._clock = clock
         self._observer = observer
         self._journal = journal
+        self._times = config.times
+        self._heir: asyncio.Task[None] | None = None
         self._cut_over_minute = _minutes(config.unionpay.profile.cut_over)
         day_close = config.marketing.profile.day_close
         self._day_close_minute = _minutes(day_close) if day_close else None
@@ -72,7 +76,9 @@ class Switch:
             (self.card_link, unionpay.host, unionpay.port, LEN2),
             (self.marketing_link, marketing.host, marketing.port, LEN4),
         ):
-            dialer = Dialer(host, port, framing, link, observer, dice, name=link.name)
+            dialer = Dialer(
+                host, port, framing, link, observer, dice, name=link.name, may_write=lambda: journal.may_send
+            )
             link.dialer = dialer
             self._dialers.append(dialer)
         sessions = TerminalSessions(terminals, security, self.card_link, clock, observer, old_key_s=times.card_s)
@@ -128,43 +134,58 @@ class Switch:
         for dialer in self._dialers:
             dialer.start()
         await self.listener.start()
+        self._heir = asyncio.create_task(self._take_over_forever(), name="take over")
         return adopted
 
     async def stop(self) -> None:
         """Newest first; what is open stays in the journal for the next worker."""
+        if self._heir is not None:
+            self._heir.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._heir
         await self.listener.stop("stopping")
         for dialer in reversed(self._dialers):
             await dialer.stop()
         self._timers.stop()
 
     async def recover(self) -> int:
-        """Payments of the last run first: they must be known before the same kiosks ask again. Returns how many."""
-        wall_us = self._clock.wall_us()
-        today = days.settlement_day(wall_us, self._cut_over_minute)
-        now = self._clock.now()
-        to_cut_over = now + days.seconds_to_cut_over(wall_us, self._cut_over_minute)
-        close_minute = self._day_close_minute
-        day_close_at = days.close_at(now, wall_us, close_minute)
-        bill_day = None if close_minute is None else str(days.settlement_day(wall_us, close_minute))
-        after, adopted = 0, 0
-        while page := await self._journal.load_open(after, RECOVERY_PAGE):
+        """Payments that workers which are gone have left open. Returns how many.
+
+        Raises:
+            UnavailableError: The database is away; asking again takes the rest.
+        """
+        adopted = 0
+        while page := await self._journal.take_over(RECOVERY_PAGE):
             for stored in page:
-                after = stored.payment_id
-                same_day = stored.body.get("settlement_day") == today
-                try:
-                    self.payments.adopt(
-                        stored,
-                        cut_over_at=to_cut_over if same_day else now,
-                        day_close_at=day_close_at if bill_day in (None, stored.body.get("marketing_day")) else now,
-                    )
-                except Exception as error:
-                    # A fault of ours over one payment: it stays open in the journal, and the province pays its bills.
-                    self._observer.event(
-                        "payment.unadoptable", level="error", payment=stored.payment_id, error=repr(error)
-                    )
-                else:
-                    adopted += 1
+                adopted += self._adopt(stored)
         return adopted
+
+    def _adopt(self, stored: StoredPayment) -> bool:
+        wall_us, now = self._clock.wall_us(), self._clock.now()
+        today = days.settlement_day(wall_us, self._cut_over_minute)
+        to_cut_over = now + days.seconds_to_cut_over(wall_us, self._cut_over_minute)
+        same_day = stored.body.get("settlement_day") == today
+        close_minute = self._day_close_minute
+        bill_day = None if close_minute is None else str(days.settlement_day(wall_us, close_minute))
+        same_bill_day = bill_day in (None, stored.body.get("marketing_day"))
+        try:
+            self.payments.adopt(
+                stored,
+                cut_over_at=to_cut_over if same_day else now,
+                day_close_at=days.close_at(now, wall_us, close_minute) if same_bill_day else now,
+            )
+        except Exception as error:
+            # A fault of ours over one payment: it stays open in the journal, and the province pays its bills.
+            self._observer.event("payment.unadoptable", level="error", payment=stored.payment_id, error=repr(error))
+            return False
+        return True
+
+    async def _take_over_forever(self) -> None:
+        """What other workers leave behind; and the rest of our own start, if the database went away in the middle."""
+        while True:
+            await asyncio.sleep(self._times.lease_heartbeat_s)
+            with contextlib.suppress(UnavailableError):  # the journal says it, and the next look takes them
+                await self.recover()
 
     # -------------------------------------------------------------------------------------------- health
     def not_ready(self) -> list[str]:

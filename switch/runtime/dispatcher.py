@@ -21,7 +21,7 @@ from switch.machines import days
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
 from switch.model.payment import Posting, Quote, Receivable, StoredPayment
 from switch.model.request import BillInquiry, EchoTest, PaymentRequest, Request, ResultInquiry, SignOn
-from switch.ports import Claim, ClaimKind, Clock, Journal, Observer, SecurityModule, Wire
+from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Wire
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Slot, Waiter, request_digest
@@ -29,8 +29,6 @@ from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
 PEER = "kiosk"
-# These say nothing about the money of the request's key, so a copy of the request may still be looked at.
-_NOT_CLOSING = frozenset({"key_conflict", "result_unknown"})
 # With one of these the keys are in doubt or nobody's: the answer carries no MAC.
 _WITHOUT_MAC = frozenset({"unknown_terminal", "out_of_service", "sign_on_first", "mac_wrong", "format"})
 
@@ -107,7 +105,6 @@ class Dispatcher:
         self._observer = observer
         self._quotes: OrderedDict[str, Quote] = OrderedDict()
         self._intakes: dict[str, Intake] = {}  # by kiosk key, until it is a payment or refused
-        self._closed_keys: OrderedDict[str, tuple[str, float]] = OrderedDict()  # what was said, and until when it holds
         self._quote_numbers = count(1)
         self._inquiries = 0
         self._time = (0, LocalTime("000000", "0101"))
@@ -200,7 +197,7 @@ class Dispatcher:
 
     def _quote(self, account: str, done: Callable[[Quote | str], None]) -> None:
         """Ask the marketing system what the account owes; ``done`` gets the quote or the code of a refusal."""
-        if self.draining or self._inquiries >= limits.INQUIRIES_MAX:
+        if self.draining or not self._journal.accepting or self._inquiries >= limits.INQUIRIES_MAX:
             self._observer.count("switch_admission_rejects_total", ("inquiry",))
             done("busy")
             return
@@ -283,7 +280,7 @@ class Dispatcher:
             return
         intake = Intake(request, session, token, digest, self._clock.now(), waiters=[tell])
         self._intakes[key] = intake
-        reason = self._said(key) or self._closed()
+        reason = self._closed()
         if reason is not None:
             self._turn_away(intake, reason)
             return
@@ -396,81 +393,66 @@ class Dispatcher:
         """Nothing of the payment was written and nothing was sent."""
         self._intakes[intake.request.kiosk_key] = intake
         if isinstance(why, str):
-            self._end(intake, why)
+            self._turn_away(intake, why)
         elif why.kind is ClaimKind.STAN:
             # The number is still taken from an earlier round of the same batch: the next one.
             self._sessions.take_stan(intake.session, partial(self._numbered, intake))
         elif why.kind is ClaimKind.KIOSK:
-            self._find(intake.request.kiosk_key, partial(self._found, intake, "result_unknown"))
+            self._find(intake.request.kiosk_key, partial(self._found, intake))
         else:
-            self._end(intake, "bill_locked")
+            self._turn_away(intake, "bill_locked")
 
     # -------------------------------------------------------------------------------------------- payment: refused
     def _turn_away(self, intake: Intake, code: str) -> None:
-        """The kiosk hears ``code``, unless the journal knows the key: then this repeats what an earlier run has done,
-        and "nothing was charged" would be a lie."""
-        self._find(intake.request.kiosk_key, partial(self._found, intake, code))
+        """The kiosk hears ``code``, unless the journal knows the key: then this repeats what an earlier run or another
+        worker has done, and "nothing was charged" would be a lie. From now on nobody can make it one: a copy of the
+        request may still be under way, on another connection perhaps, or to another worker."""
+        self._find(intake.request.kiosk_key, partial(self._found, intake), close=code)
 
-    def _find(self, key: str, done: Callable[[StoredPayment | SwitchError | None], None]) -> None:
+    def _find(self, key: str, done: Callable[[Found | SwitchError], None], *, close: str = "") -> None:
         """The payment of a kiosk key as the journal has it. SwitchError: nobody can say now."""
         if not self._journal.accepting:
             done(UnavailableError("journal", "commits are late or the database is away"))
             return
         try:
-            self._journal.find(Claim(ClaimKind.KIOSK, key), done)
+            self._journal.find(Claim(ClaimKind.KIOSK, key), done, close=close)
         except UnavailableError as error:
             done(error)
 
-    def _found(self, intake: Intake, otherwise: str, stored: StoredPayment | SwitchError | None) -> None:
-        if not isinstance(stored, StoredPayment):
-            # When nobody can say: a quote of ours makes it new; without, it may repeat a payment of an earlier run.
-            is_new = stored is None or self._known_quote(intake.request) is not None
-            self._end(intake, otherwise if is_new else "result_unknown")
+    def _found(self, intake: Intake, found: Found | SwitchError) -> None:
+        if isinstance(found, Closed):
+            self._end(intake, found.code)
+            return
+        if not isinstance(found, StoredPayment):
+            self._end(intake, "result_unknown")  # the kiosk asks for the result until somebody can say
             return
         self._observer.count("switch_duplicates_total", (PEER,))
-        if stored.body.get("digest") != intake.digest:
+        if found.body.get("digest") != intake.digest:
             self._observer.event("kiosk.key_conflict", terminal=intake.request.terminal_id)
             self._end(intake, "key_conflict")
         else:
-            self._end(intake, self._payments.stored(stored))
+            self._end(intake, self._payments.stored(found))
 
     def _end(self, intake: Intake, outcome: Payment | str) -> None:
-        key = intake.request.kiosk_key
-        del self._intakes[key]
-        if isinstance(outcome, str) and outcome not in _NOT_CLOSING:
-            self._say(key, outcome)
+        del self._intakes[intake.request.kiosk_key]
         call_each(self._observer, intake.waiters, outcome)
-
-    def _say(self, key: str, code: str) -> None:
-        """A kiosk hears that nothing was charged under this key. A copy of its request that is still on its way, on
-        another connection perhaps, must not make that untrue: it gets the same answer. Not durable, for a restart ends
-        all connections, and the copies in them."""
-        self._closed_keys[key] = code, self._clock.now() + limits.QUOTE_LIFE_S
-        self._closed_keys.move_to_end(key)
-        if len(self._closed_keys) > limits.PAYMENTS_REMEMBERED_MAX:
-            self._closed_keys.popitem(last=False)
-
-    def _said(self, key: str) -> str | None:
-        code, until = self._closed_keys.get(key, ("", 0.0))
-        return code if self._clock.now() < until else None
 
     # -------------------------------------------------------------------------------------------- result inquiry
     def _result(self, wire: Wire, request: ResultInquiry, session: TerminalSession) -> None:
         key = request.asked_key
 
-        def found(stored: StoredPayment | SwitchError | None) -> None:
+        def found(stored: Found | SwitchError) -> None:
             # Looked at last: it may have begun while the journal was asked.
             known = self._payments.by_kiosk_key(key)
             outcome: Payment | str
-            if known is not None:
+            if isinstance(stored, Closed):
+                outcome = "not_found"  # and if one is about to begin, it cannot any more
+            elif known is not None:
                 outcome = known.payment
             elif key in self._intakes:
                 outcome = IN_PROGRESS
             elif isinstance(stored, StoredPayment):
                 outcome = self._payments.stored(stored)
-            elif stored is None:
-                self._say(key, "not_found")
-                outcome = "not_found"
             else:
                 # "Not found", or "busy", would be a lie that makes the customer pay again.
                 outcome = "result_unknown"
@@ -479,7 +461,7 @@ class Dispatcher:
         if self._payments.by_kiosk_key(key) is not None or key in self._intakes:
             found(None)
         else:
-            self._find(key, found)
+            self._find(key, found, close="not_found")
 
     # -------------------------------------------------------------------------------------------- answers
     def _tell(

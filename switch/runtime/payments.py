@@ -216,8 +216,11 @@ class Payments:
         self._sessions.get(slot.payment.terminal_id, got)
 
     def stored(self, stored: StoredPayment) -> Payment:
-        """A finished payment as the journal has it, for a repeat or a result inquiry. Nothing drives it."""
-        return self.machine.from_stored(stored, times=self._times, profile=self._profile, now=0.0, cut_over_at=NEVER)
+        """A payment as the journal has it, for a repeat or a result inquiry: finished, or another worker's."""
+        payment = self.machine.from_stored(stored, times=self._times, profile=self._profile, now=0.0, cut_over_at=NEVER)
+        # What an heir assumes that the kiosk has heard, its owner may not have said, and may still take back.
+        payment.told_pending = stored.body.get("told_pending", False)
+        return payment
 
     def _keep(self, slot: Slot) -> None:
         payment = slot.payment
@@ -468,7 +471,8 @@ class Payments:
         now = self._clock.now()
         ready, slot.ready = slot.ready, None
         sent = False
-        if ready is not None:
+        # Our lease is looked at in the step that writes: another worker may have taken the payment while we slept.
+        if ready is not None and self._journal.may_send:
             if isinstance(effect, _TO_MARKETING):
                 self._marketing_link.forget(slot.request_id)  # given up for this one, and perhaps never answered
                 slot.request_id = ready.request_id

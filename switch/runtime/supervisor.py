@@ -16,6 +16,7 @@ from switch.observe.metrics import Metrics
 from switch.ports import SecurityModule
 from switch.runtime.assembly import Switch
 from switch.runtime.clock import SystemClock, SystemDice
+from switch.runtime.instance import InstanceLock
 from switch.security.lmk import load_lmk, load_or_create_lmk
 from switch.security.software import SoftwareSecurityModule
 from switch.store.journal import PostgresJournal
@@ -41,6 +42,7 @@ class Worker:
         self.metrics = Metrics()
         self.observer = Observation(self.metrics, Log(config.observe.log_level))
         self.clock = SystemClock()
+        self.lost = asyncio.Event()  # another worker has ended this one: stop it, and start a new one
         self._closing: list[Callable[[], Awaitable[None]]] = []  # how to undo what was started, oldest first
 
     async def start(self) -> None:
@@ -66,7 +68,13 @@ class Worker:
         )
         _prove(security)
         await self._wait_for_schema()
-        self.journal = PostgresJournal(self._dsn, clock=clock, observer=observer)
+        instance = config.worker.instance
+        lock = InstanceLock(Path(config.security.vault_dir), instance)
+        self._closing.append(_as_async(lock.release))
+        self.journal = PostgresJournal(
+            self._dsn, clock=clock, observer=observer, times=self._times, instance=instance, proof=lock.proof
+        )
+        self.journal.on_lost = self.lost.set
         await self.journal.start()
         self._closing.append(self._stop_journal)
         terminals = PostgresTerminals(self._dsn, clock=clock, observer=observer)
@@ -144,9 +152,11 @@ class Worker:
 
 
 async def serve(config: Config, dsn: str) -> None:
-    """Run one worker until SIGTERM or SIGINT, drain, stop. A second signal hands over at once."""
+    """Run one worker until SIGTERM or SIGINT, drain, stop. A second signal hands over at once.
+
+    A worker that slept so long that another one ended it starts anew: what it knows is stale.
+    """
     stop, hurry = asyncio.Event(), asyncio.Event()
-    worker = Worker(config, dsn)
 
     def signalled() -> None:
         if stop.is_set():
@@ -156,13 +166,19 @@ async def serve(config: Config, dsn: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    await worker.start()
-    try:
-        await stop.wait()
-        await worker.drain(hurry)
-    finally:
-        await worker.stop()
-        worker.observer.event("switch.stopped", open=worker.switch.payments.open_count)
+    while not stop.is_set():
+        worker = Worker(config, dsn)
+        await worker.start()
+        waits = [asyncio.create_task(event.wait()) for event in (stop, worker.lost)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not worker.lost.is_set():
+                await worker.drain(hurry)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await worker.stop()
+            worker.observer.event("switch.stopped", open=worker.switch.payments.open_count)
 
 
 def _as_async(stop: Callable[[], None]) -> Callable[[], Awaitable[None]]:

@@ -38,14 +38,16 @@ class WireAuditor:
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
+        self._epoch = 0  # of the worker whose bytes are being read
         self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
         self._unread: dict[int, bytes] = {}
         self._purchases: set[str] = set()
         self.violations: list[Violation] = []
         self.frames: list[str] = []  # of what was just read, for a story
 
-    def card_bytes(self, wire: int, data: bytes) -> Iterator[str]:
-        """What the switch wrote to the card host on one connection; yields a line for each frame."""
+    def card_bytes(self, wire: int, data: bytes, epoch: int) -> Iterator[str]:
+        """What a worker wrote to the card host on one connection; yields a line for each frame."""
+        self._epoch = epoch
         for frame in self._split(wire, data, 2):
             message = self._spec.decode(frame)
             key = f"{message.get(41)}|{str(message.get(60, ''))[2:8]}|{message.get(11)}"
@@ -55,7 +57,8 @@ class WireAuditor:
             elif message.mti == "0400":
                 self._audit(key, State.REVERSAL_PENDING, "0400")
 
-    def bill_bytes(self, wire: int, data: bytes) -> Iterator[str]:
+    def bill_bytes(self, wire: int, data: bytes, epoch: int) -> Iterator[str]:
+        self._epoch = epoch
         for frame in self._split(wire, data, 4):
             request = orjson.loads(frame)
             operation, serial = request["op"], request.get("serial", "")
@@ -96,6 +99,9 @@ class WireAuditor:
         events = self._database.events[opened_on, payment_id]
         if not any(entry.state == state for entry, _ in events.values()):
             self._add("I5", f"{what} of {payment_id} left before {state} was durable")
+        opened = self._database.claims.get((ClaimKind.OPEN, str(payment_id)))
+        if opened is not None and opened.owner != self._epoch:
+            self._add("I5", f"{what} of {payment_id} left worker {self._epoch}, and worker {opened.owner} owns it")
 
     def _add(self, invariant: str, what: str) -> None:
         self.violations.append(Violation(invariant, what))

@@ -113,7 +113,7 @@ class Kiosk:
         self.signed_on = False
         self.counts: dict[str, int] = {}
         self._host = host
-        self._port = port
+        self.port = port  # where it connects next
         self._profile = profile
         self._turn = turn
         self._heard = heard
@@ -140,7 +140,7 @@ class Kiosk:
             return FrameConnection(2, limits.FRAME_SIZE_MAX, self._turn, self._frame_received, None, self._lost)
 
         async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
-            _, self._connection = await asyncio.get_running_loop().create_connection(made, self._host, self._port)
+            _, self._connection = await asyncio.get_running_loop().create_connection(made, self._host, self.port)
 
     async def connect_again(self, until: float) -> bool:
         """Connect with growing pauses until the loop's time ``until``; False when that has passed."""

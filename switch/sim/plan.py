@@ -17,6 +17,9 @@ from switch.sim.network import USER_TIMEOUT_S
 from switch.sim.scenario import CardScenario, MarketingScenario, Scenario
 
 SWITCH, CARD, BILL, KIOSKS = "switch", "unionpay", "marketing", "kiosks"
+SECOND: Final = "second"  # another switch on the same database, in some plans
+# A worker that sleeps longer than its lease, and longer than its heir needs to prove a payment reversed.
+SLEEP_S: Final = (8.0, STANDARD.lease_ttl_s + STANDARD.lease_margin_s + STANDARD.quiet_s + STANDARD.late_s + 60.0)
 SAFETY_S: Final = 120.0  # seconds of faults; then everything is healed and must come to an end
 # A switch believes that a host is done with a request after its quiet time. Whatever holds a frame up must end well
 # before: with a broken wire (30 s, network.USER_TIMEOUT_S) on top this stays below the standard profile's 60 s.
@@ -60,6 +63,7 @@ class Plan:
     dedupe: bool = True
     inquiry: bool = True
     fence: Literal["tombstone", "cancel_if_posted", "none"] = "tombstone"
+    workers: int = 1
     cut_over_in_s: float = 0.0  # 0: not during this run
     skew_s: float = 0.0  # so much earlier the hosts change their day than our clock says
     safety_s: float = SAFETY_S
@@ -69,7 +73,8 @@ class Plan:
         absent = "proves" if self.proves else "unproven"
         dedupe, inquiry = ("serial" if told else "none" for told in (self.dedupe, self.inquiry))
         lines = [
-            f"seed {self.seed}: {self.kiosks} kiosks, {self.payments} payments each; card link {card}, {absent}; "
+            f"seed {self.seed}: {self.kiosks} kiosks, {self.payments} payments each; {self.workers} of us; "
+            f"card link {card}, {absent}; "
             f"marketing dedupe {dedupe}, inquiry {inquiry}, fence {self.fence}"
         ]
         if self.cut_over_in_s:
@@ -100,6 +105,7 @@ _KINDS: Final = {
     "lost_commit": 3,
     "outage": 2,
     "step_clock": 1,
+    "doze": 1,
 }
 KINDS: Final = tuple(_KINDS)
 
@@ -124,10 +130,10 @@ def draw(seed: int) -> Plan:
     )
     kind = dice.random()
     if kind < 0.12:
-        return _overtaking(dice, plan)
-    if kind < 0.3:
-        return _cut_over(dice, plan)
-    return plan
+        plan = _overtaking(dice, plan)
+    elif kind < 0.3:
+        plan = _cut_over(dice, plan)
+    return _two_workers(dice, plan) if dice.random() < 0.35 else plan
 
 
 def _mixture(dice: random.Random) -> tuple[Fault, ...]:
@@ -184,6 +190,26 @@ def _cut_over(dice: random.Random, plan: Plan) -> Plan:
     )
 
 
+def _two_workers(dice: random.Random, plan: Plan) -> Plan:
+    """What would hit the switch hits one of two; and now and then one of them falls asleep in the middle of a step."""
+    faults = []
+    for fault in plan.faults:
+        second = SECOND if dice.random() < 0.5 else SWITCH
+        where = second if fault.where == SWITCH else fault.where
+        other = second if fault.other == SWITCH else fault.other
+        faults.append(replace(fault, where=where, other=other))
+    safety_s = plan.safety_s
+    if dice.random() < 0.6:
+        for _ in range(dice.choice((1, 1, 2, 3))):
+            seconds = round(dice.choice((dice.uniform(*SLEEP_S), dice.uniform(SLEEP_S[0], 30.0))), 3)
+            at = round(dice.uniform(0.3, 5.0) if dice.random() < 0.8 else dice.uniform(5.0, 100.0), 6)
+            kind = dice.choice(("pause", "doze"))
+            faults.append(Fault(at, kind, dice.choice((SWITCH, SECOND)), seconds=seconds))
+            safety_s = max(safety_s, at + seconds + 1.0)
+    faults.sort(key=lambda fault: fault.at)
+    return replace(plan, workers=2, faults=tuple(faults), safety_s=safety_s)
+
+
 def _fault(dice: random.Random, kind: str) -> Fault:
     # Most payments run in the first seconds; what comes later hits reversals and recovery.
     at = round(dice.uniform(0.5, 8.0) if dice.random() < 0.7 else dice.uniform(8.0, SAFETY_S * 0.8), 3)
@@ -195,6 +221,8 @@ def _fault(dice: random.Random, kind: str) -> Fault:
         case "crash" | "crash_twice" | "pause":
             where = dice.choices((SWITCH, CARD, BILL), (4, 1, 1))[0]
             return Fault(at, kind, where, seconds=seconds)
+        case "doze":
+            return Fault(at, kind, SWITCH, seconds=seconds)
         case "cut":
             return Fault(at, kind, source, target, number=dice.randint(1, 400))
         case "refuse" | "hang":

@@ -24,7 +24,7 @@ from switch.ports import Append, Appended, JournalEntry
 from switch.sim.plan import KINDS, Plan, draw
 from switch.sim.verify_model import MUTATIONS
 from switch.sim.world import AS_SHIPPED, Outcome, Parts, play
-from switch.store.memory import MemoryJournal
+from switch.store.memory import MemoryDatabase, MemoryJournal
 
 BREAK_SECONDS: Final = 60.0  # a removed rule must be missed within this time
 SHRINK_RUNS_MAX: Final = 400
@@ -43,12 +43,35 @@ class HastyJournal(MemoryJournal):
         done(Appended(Append.COMMITTED))
 
 
+class CarelessDatabase(MemoryDatabase):
+    """M10: whoever writes last is right, and an ended worker may go on writing."""
+
+    def may_write(self, epoch: int) -> bool:
+        return True
+
+    def apply(self, entry: JournalEntry, writer: tuple[int, int]) -> Appended:
+        self.events.get((entry.opened_on, entry.payment_id), {}).pop(entry.ver, None)
+        return super().apply(entry, writer)
+
+
+class SleepwalkingJournal(MemoryJournal):
+    """M13: a worker that wakes up does not look whether its payments are still its own."""
+
+    @property
+    def may_send(self) -> bool:
+        return True
+
+
 def breaks() -> dict[str, tuple[str, Parts]]:
     """Every rule that a run can do without: name, what is missing, and the parts that lack it."""
-    found = {"M1": ("the purchase leaves before its record is durable", Parts(journal=HastyJournal))}
+    found = {
+        "M1": ("the purchase leaves before its record is durable", Parts(journal=HastyJournal)),
+        "M10": ("two workers without compare-and-set", Parts(database=CarelessDatabase)),
+        "M13": ("two workers, and no look at the lease before a write", Parts(journal=SleepwalkingJournal)),
+    }
     for mutation in MUTATIONS:
         if mutation.workers > 1 or not mutation.conduct.durable_first or mutation.name in ONLY_MODEL:
-            continue  # two racing workers: the model check's business until two run here
+            continue  # above, or the model check's business
         parts = Parts(machine=mutation.machine, recovers=mutation.conduct.recovers)
         found[mutation.name] = (mutation.says, parts)
     return found
@@ -96,7 +119,7 @@ def crash_run(seed: int, step: int) -> Outcome:
 
 def _golden(seed: int) -> Plan:
     """A short run without planned faults, in which hosts misbehave: the crash is the fault."""
-    return dataclasses.replace(draw(seed), kiosks=1, payments=1, faults=(), cut_over_in_s=0.0)
+    return dataclasses.replace(draw(seed), kiosks=1, payments=1, faults=(), cut_over_in_s=0.0, workers=1)
 
 
 # ---------------------------------------------------------------------------------------------------- shorter

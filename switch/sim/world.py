@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,7 +41,7 @@ from switch.sim.kiosk_client import Payment as KioskPayment
 from switch.sim.loop import Node, SimDeadlockError, SimLoop
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.network import USER_TIMEOUT_S, Box, SimSocket, SimTransport
-from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SWITCH, Fault, Plan, calm
+from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SECOND, SWITCH, Fault, Plan, calm
 from switch.sim.truth import MemoryTruthLedger
 from switch.sim.unionpay_host import UnionPayHost
 from switch.sim.wire import Turn
@@ -49,8 +49,8 @@ from switch.store import memory
 from switch.store.memory import MemoryDatabase, MemoryJournal, MemoryTerminals
 
 HOST: Final = "127.0.0.1"
-PORTS: Final = {SWITCH: 7000, CARD: 7001, BILL: 7002}
-PREFIX: Final = {frozenset({SWITCH, CARD}): 2, frozenset({SWITCH, BILL}): 4, frozenset({SWITCH, KIOSKS}): 2}
+PORTS: Final = {SWITCH: 7000, CARD: 7001, BILL: 7002, SECOND: 7003}
+PREFIX: Final = {CARD: 2, BILL: 4, KIOSKS: 2}  # of a link between this and a switch
 # The longest that anything may take once nothing goes wrong any more: quiet and late period, and the longest back-off
 # of a reversal twice over, in which an answer may still have been lost.
 SETTLE_S: Final = STANDARD.quiet_s + STANDARD.late_s + 2 * STANDARD.reversal_backoff_s[-1] + 2 * STANDARD.card_s
@@ -59,6 +59,8 @@ ALL_DAY_S: Final = 12 * 3_600.0
 LOOK_S: Final = 1.0
 ANSWER_HOLD_MAX_S: Final = STANDARD.late_s - USER_TIMEOUT_S - 2.0
 SERVICE_TERMINAL: Final = 9_999
+# Within it an heir has found that a lease is over; twice as long, for looks are seconds apart.
+HEIR_S: Final = STANDARD.lease_ttl_s + STANDARD.lease_margin_s + 10 * STANDARD.lease_heartbeat_s
 LMK: Final = bytes(range(32))  # of a world that exists for seconds
 
 
@@ -68,6 +70,7 @@ class Parts:
 
     machine: type[Payment] = Payment
     journal: type[MemoryJournal] = MemoryJournal
+    database: type[MemoryDatabase] = MemoryDatabase
     recovers: bool = True
 
 
@@ -126,18 +129,21 @@ class World:
         self.outcome = Outcome(plan)
         cut_over_in_s = plan.cut_over_in_s or ALL_DAY_S
         self.loop = SimLoop(plan.seed, round((DAY_ENDS.timestamp() - cut_over_in_s) * 1_000_000))
-        self.database = MemoryDatabase()
+        self.database = parts.database()
         self.ledgers = {CARD: MemoryTruthLedger(CARD), BILL: MemoryTruthLedger(BILL)}
         self.book: dict[str, BookEntry] = {}
         self.auditor = WireAuditor(self.database)
         self.nodes: dict[str, Node] = {}
-        self.switch: Switch | None = None
-        self._journal: MemoryJournal | None = None
+        self.names = (SWITCH, SECOND)[: plan.workers]
+        self.switches: dict[str, Switch] = {}  # those that have started
+        self._journals: dict[str, MemoryJournal] = {}  # of those that live
+        self._dozes: dict[str, Fault] = {}  # workers that fall asleep with their next commit under way
+        self._unheld: dict[int, float] = {}  # open payments that nobody has, since when
         self._hosts: dict[str, UnionPayHost | MarketingHost] = {}
         self._scenario = plan.scenario
         self._cut_over_in_s = cut_over_in_s
         self._folder = _vault()
-        self._config = self._make_config()
+        self._configs = {name: self._make_config(name) for name in self.names}
         self._dice = self.loop.stream("world")
         self._latency_s = (0.000_5, 0.004)
         self._journal_fault: memory.Fault | None = None
@@ -158,7 +164,8 @@ class World:
         try:
             for host in (CARD, BILL):
                 self._start_host(host)
-            self._start_switch()
+            for name in self.names:
+                self._start_switch(name)
             kiosks = self._start_kiosks()
             for fault in self.plan.faults:
                 loop.call_at(fault.at, self._do, fault, context=loop.network.context)
@@ -198,13 +205,21 @@ class World:
         )
 
     def _look(self) -> None:
-        """I7 while it runs: whatever is open is in the hands of the worker that lives."""
-        switch = self.switch
-        if switch is None or not self.nodes[SWITCH].alive or self.nodes[SWITCH].paused or not switch.listener.accepting:
+        """I7 while it runs: whatever is open is in the hands of a worker that lives, or soon will be."""
+        able = [
+            switch
+            for name, switch in self.switches.items()
+            if self.nodes[name].alive and not self.nodes[name].paused and switch.listener.accepting
+        ]
+        if not able or not all(self._journals[name].accepting for name in self.switches):
+            self._unheld.clear()
             return
+        now = self.loop.time()
         for events in self.database.events.values():
             last = events[max(events)][0]
-            if last.state not in FINAL and switch.payments.holds(last.payment_id) is False:
+            if last.state in FINAL or any(switch.payments.holds(last.payment_id) for switch in able):
+                self._unheld.pop(last.payment_id, None)
+            elif now - self._unheld.setdefault(last.payment_id, now) > HEIR_S:
                 self.add("I7", f"payment {last.payment_id} is open in {last.state}, and nobody has it")
 
     def _check(self) -> None:
@@ -243,13 +258,13 @@ class World:
         return [f"{at:9.3f} s  {line}" for at, line in sorted(lines, key=lambda line: line[0])]
 
     # ------------------------------------------------------------------------------------------------ those in it
-    def _make_config(self) -> Config:
+    def _make_config(self, name: str) -> Config:
         plan = self.plan
         terminal, merchant = testkeys.test_terminal(SERVICE_TERMINAL)
         return Config(
             environment="development",
             time_profile="standard",
-            listen=ListenConfig(port=PORTS[SWITCH]),
+            listen=ListenConfig(port=PORTS[name]),
             observe=ObserveConfig(port=0, log_level="error"),
             security=SecurityConfig(lmk_file=str(self._folder / "lmk.key"), vault_dir=str(self._folder)),
             unionpay=UnionpayConfig(
@@ -306,26 +321,47 @@ class World:
         self._hosts[name] = host
         node.spawn(host.start())
 
-    def _start_switch(self) -> None:
-        node = self._node(SWITCH)
-        node.spawn(self._switch_life(node))
+    def _start_switch(self, name: str) -> None:
+        node = self._node(name)
+        node.spawn(self._switch_life(name, node))
 
-    async def _switch_life(self, node: Node) -> None:
-        watcher = Watcher(self, SWITCH)
+    async def _switch_life(self, name: str, node: Node) -> None:
+        """As ``supervisor.serve``: a worker that was ended by another one starts anew."""
+        while True:
+            lost = asyncio.Event()
+            switch, stop = await self._start_worker(name, node, lost)
+            self.switches[name] = switch
+            await lost.wait()
+            del self.switches[name]
+            await stop()
+
+    async def _start_worker(
+        self, name: str, node: Node, lost: asyncio.Event
+    ) -> tuple[Switch, Callable[[], Awaitable[None]]]:
+        watcher = Watcher(self, name)
         security = SoftwareSecurityModule(LMK, self._folder, "development", node.wall_us)
-        journal = self._journal = self.parts.journal(
+
+        def later(seconds: float, call: Callable[[], None]) -> object:
+            return node.call_at(self.loop.time() + seconds, call)
+
+        journal = self._journals[name] = self.parts.journal(
             self.database,
             clock=node,
             observer=watcher,
-            call_later=self.loop.call_later,
+            call_later=later,
+            server_later=self._later,
             latency=self._commit_latency,
-            fault=lambda number: self._take_journal_fault(),
+            fault=lambda number: self._take_journal_fault(name),
+            times=STANDARD,
+            instance=name,
+            proof=name,  # a process is killed as a whole, and its successor knows
         )
+        journal.on_lost = lost.set
         await journal.start()
-        terminals = MemoryTerminals(self.database, call_later=self.loop.call_later, latency=self._commit_latency)
+        terminals = MemoryTerminals(self.database, call_later=later, latency=self._commit_latency)
         await terminals.start()
         switch = Switch(
-            self._config,
+            self._configs[name],
             journal=journal,
             terminals=terminals,
             security=security,
@@ -338,12 +374,21 @@ class World:
         if not self.parts.recovers:
             switch.recover = _nothing  # type: ignore[method-assign]
         await switch.start()
-        self.switch = switch
+
+        async def stop() -> None:
+            await switch.stop()
+            await terminals.stop()
+            await journal.stop()
+
+        return switch, stop
 
     def _commit_latency(self) -> float:
         return self._dice.uniform(*self._latency_s)
 
-    def _take_journal_fault(self) -> memory.Fault | None:
+    def _take_journal_fault(self, name: str) -> memory.Fault | None:
+        doze = self._dozes.pop(name, None)
+        if doze is not None:
+            self._pause(doze)
         fault, self._journal_fault = self._journal_fault, None
         return fault
 
@@ -402,6 +447,7 @@ class World:
         while True:
             if not kiosk.is_connected:
                 try:
+                    kiosk.port = PORTS[dice.choice(self.names)]
                     await kiosk.connect()
                 except (OSError, TimeoutError):
                     await asyncio.sleep(dice.uniform(0.2, 2.0))
@@ -424,16 +470,17 @@ class World:
 
     # ------------------------------------------------------------------------------------------------ the wire
     def _tapped(self, end: SimTransport, data: bytes, what: str) -> None:
-        if what != "written" or end.node_name != SWITCH:
+        if what != "written" or end.node_name not in self._journals:
             return
+        epoch = self._journals[end.node_name].epoch
         if end.peer_name == CARD:
-            lines = self.auditor.card_bytes(end.number, data)
+            lines = self.auditor.card_bytes(end.number, data, epoch)
         elif end.peer_name == BILL:
-            lines = self.auditor.bill_bytes(end.number, data)
+            lines = self.auditor.bill_bytes(end.number, data, epoch)
         else:
             return
         for line in lines:
-            self.note(f"switch -> {end.peer_name}: {line}")
+            self.note(f"{end.node_name} -> {end.peer_name}: {line}")
 
     # ------------------------------------------------------------------------------------------------ faults
     def _do(self, fault: Fault) -> None:
@@ -449,21 +496,21 @@ class World:
         if not node.alive:
             return
         node.crash()
-        if fault.where == SWITCH:
-            self.switch = None
+        if fault.where in self.names:
+            self.switches.pop(fault.where, None)
             self.outcome.restarts += 1
-            if self._journal is not None:
+            journal = self._journals.pop(fault.where, None)
+            if journal is not None:
                 # What was on its way to the database when we died may have arrived all the same.
-                self._journal.crash(arrives=self._dice.random() < 0.5)
-                self._journal = None
+                journal.crash(arrives=self._dice.random() < 0.5)
         self._later(max(fault.seconds, 0.01), self._restart, fault.where)
 
     def _restart(self, name: str) -> None:
         if self.nodes[name].alive:
             return
         self.note(f"*** {name} starts again")
-        if name == SWITCH:
-            self._start_switch()
+        if name in self.names:
+            self._start_switch(name)
         else:
             self._start_host(name)
 
@@ -478,6 +525,10 @@ class World:
         if node.alive and not node.paused:
             node.pause()
             self._later(fault.seconds, node.resume)
+
+    def _doze(self, fault: Fault) -> None:
+        """The process stops between asking for a commit and hearing of it, and sends what the record allows late."""
+        self._dozes[fault.where] = fault
 
     def _partition(self, fault: Fault, *, both: bool = True) -> None:
         network = self.loop.network
@@ -495,7 +546,7 @@ class World:
 
     def _box(self, fault: Fault, choose: Callable[[bytes], tuple[float, ...]]) -> None:
         network = self.loop.network
-        prefix = PREFIX[frozenset({fault.where, fault.other})]
+        prefix = PREFIX[fault.where if fault.where in PREFIX else fault.other]
         network.box(fault.where, fault.other, Box(prefix, choose))
         self._later(fault.seconds, network.heal_box, fault.where, fault.other)
 
@@ -552,8 +603,9 @@ class World:
         self.loop.network.heal()
         self._latency_s = (0.000_5, 0.004)
         self._journal_fault = None
+        self._dozes.clear()
         self._scenario = calm(self._scenario)
-        for name in (CARD, BILL, SWITCH):
+        for name in (CARD, BILL, *self.names):
             node = self.nodes[name]
             if node.paused:
                 node.resume()

@@ -10,9 +10,13 @@ What can go wrong with a batch, and what follows:
     a row is refused         a fault of ours; halves are tried until it is alone, then it is parked and reported
     no answer, line lost     unknown: that session is ended for sure, then every row is looked up by its key
 
-A commit is never cancelled and its outcome never guessed. "Ended for sure" is the advisory lock: the session that
-writes holds it, so once a new session has it, the old one can neither commit nor be committing, and a row that is
-not there now will not appear later.
+A commit is never cancelled and its outcome never guessed. "Ended for sure" is an advisory lock, one for each worker:
+the session that writes holds it, so once a new session has it, the old one can neither commit nor be committing, and
+a row that is not there now will not appear later.
+
+Any number of workers write to one database. Each renews a lease; whoever finds another's lease over ends that worker:
+marks its row (so it can open no other session), takes its lock (so the one it had is gone), and only then reads its
+payments.
 """
 
 from __future__ import annotations
@@ -31,18 +35,19 @@ import asyncpg
 
 from switch import limits
 from switch.errors import StartError, UnavailableError
+from switch.limits import STANDARD, TimeProfile
 from switch.model.payment import StoredPayment
-from switch.ports import Append, Appended, Claim, Clock, JournalEntry, Observer, Stray
+from switch.ports import Append, Appended, Claim, ClaimKind, Clock, Closed, Found, JournalEntry, Observer, Stray
 from switch.store.fold import fold
-from switch.store.pool import BY_KEY, Connection, close, connect, is_outage
+from switch.store.pool import BROKEN, BY_KEY, Connection, close, connect, is_outage
 from switch.store.queries import QUERY
 
-_LOCK = 0x6772_6964_0002  # "grid" 2: the one writer
+_LOCK = 0x6772_0002  # "gr" 2: with an epoch, the one session that writes for it
 _EVENT_COLUMNS = [
     *("opened_on", "payment_id", "ver", "state", "row", "wall_us", "amount", "body", "link", "attempt", "ledger"),
     *("writer_epoch", "writer_seq"),
 ]
-_CLAIM_COLUMNS = ["kind", "key", "payment_id", "opened_on", "sealed"]
+_CLAIM_COLUMNS = ["kind", "key", "payment_id", "opened_on", "sealed", "owner"]
 _STRAY_COLUMNS = ["peer", "kind", "key", "detail", "wall_us"]
 _ROW_OVERHEAD = 256  # bytes of an event that its body, attempt and ledger do not count
 _WATCH_S = 0.5
@@ -76,16 +81,41 @@ _Settled = list[tuple[_Waiting, Appended]]
 _Step = Callable[[Connection, list[_Waiting], _Settled], Awaitable[list[list[_Waiting]]]]
 
 
+class _LeaseEndedError(Exception):
+    """Another worker has ended this one: nothing is ours any more."""
+
+
 class PostgresJournal:
-    """``ports.Journal`` on PostgreSQL. Use it from the loop's thread only.
+    """``ports.LeasedJournal`` on PostgreSQL. Use it from the loop's thread only.
 
     Args:
         dsn: Database with the schema of ``migrations/``.
         name: Of this process, for ``switch.worker`` and ``pg_stat_activity``.
+        times: Of the lease.
+        instance: Name of the switch in its configuration.
+        proof: Names a lock that this process holds as long as it lives (``runtime.instance``). Who holds it now knows
+            that its former holder is dead and need not wait for that one's lease to run out.
     """
 
-    def __init__(self, dsn: str, *, clock: Clock, observer: Observer, name: str = "switch") -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        clock: Clock,
+        observer: Observer,
+        name: str = "switch",
+        times: TimeProfile = STANDARD,
+        instance: str = "",
+        proof: str = "",
+    ) -> None:
         self.epoch = 0
+        self.on_lost: Callable[[], None] = lambda: None
+        self.lease_ends_at = 0.0  # monotonic
+        self._times = times
+        self._instance = instance
+        self._proof = proof
+        self._lost = False
+        self._heir: Connection | None = None  # looks after other workers
         self._dsn = dsn
         self._name = name
         self._clock = clock
@@ -97,7 +127,6 @@ class PostgresJournal:
         self._parked: list[_Waiting] = []  # refused for good, as far as we know
         self._retried: list[_Waiting] = []  # parked ones whose turn has come again
         self._writer: Connection | None = None
-        self._former: tuple[int, dt.datetime] | None = None  # our session that may still hold the lock
         self._sent_at: float | None = None
         self._wake = asyncio.Event()
         self._away = True  # no connection that may write
@@ -107,7 +136,7 @@ class PostgresJournal:
         self._tasks: list[asyncio.Task[None]] = []
         self._watch_timer: asyncio.TimerHandle | None = None
 
-        self._finds: deque[tuple[Claim, Callable[[StoredPayment | None], None]]] = deque()
+        self._finds: deque[tuple[Claim, Callable[[Found], None], str]] = deque()
         self._strays: deque[Stray] = deque()
         self._side_wake = asyncio.Event()
 
@@ -121,11 +150,12 @@ class PostgresJournal:
         self._queue.append(waiting)
         self._wake.set()
 
-    def find(self, claim: Claim, done: Callable[[StoredPayment | None], None]) -> None:
+    def find(self, claim: Claim, done: Callable[[Found], None], *, close: str = "") -> None:
         """During an outage the answer waits: None would mean that nobody holds the claim."""
+        assert not close or claim.kind is ClaimKind.KIOSK
         if len(self._finds) >= limits.JOURNAL_PENDING_MAX:
             raise UnavailableError("journal_full", "too many look-ups wait for the database")
-        self._finds.append((claim, done))
+        self._finds.append((claim, done, close))
         self._side_wake.set()
 
     def note(self, stray: Stray) -> None:
@@ -137,7 +167,7 @@ class PostgresJournal:
 
     @property
     def accepting(self) -> bool:
-        if self._away or self._stopping or len(self._parked) > limits.JOURNAL_PARKED_MAX:
+        if self._away or self._stopping or not self.may_send or len(self._parked) > limits.JOURNAL_PARKED_MAX:
             return False
         if len(self._queue) >= limits.JOURNAL_PENDING_MAX // 2:
             return False  # the other half belongs to payments that have begun
@@ -145,32 +175,34 @@ class PostgresJournal:
         return oldest is None or self._clock.now() - oldest.since <= limits.ADMISSION_COMMIT_LAG_S
 
     @property
+    def may_send(self) -> bool:
+        return not self._lost and self._clock.now() < self.lease_ends_at - self._times.lease_margin_s
+
+    @property
     def pending(self) -> int:
         return len(self._queue) + len(self._batch) + len(self._parked) + len(self._retried)
 
     # ------------------------------------------------------------------------------------------------- life
     async def start(self) -> None:
-        """Connect, become the one writer, take an epoch.
+        """Connect, take an epoch and its lease.
 
         Raises:
-            StartError: Another switch writes to this database, or the database must not be used.
+            StartError: The database must not be used, or refuses us for good.
             UnavailableError: No database within DATABASE_START_WAIT_S.
         """
         started = self._clock.now()
         while True:
             try:
-                self._writer = await self._connect_writer(lock_wait_s=limits.JOURNAL_LOCK_WAIT_S)
+                self._writer = await self._connect_writer()
                 break
             except UnavailableError:
                 if self._clock.now() - started > limits.DATABASE_START_WAIT_S:
                     raise
                 await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+            except asyncpg.UndefinedTableError as error:
+                raise StartError("database_empty", "database.dsn: the schema is missing: run the migrations") from error
         try:
-            self.epoch = await self._writer.fetchval(QUERY["worker_start"], self._name)
             await self._make_partitions(self._writer, self._coming_days())
-        except asyncpg.UndefinedTableError as error:
-            self._writer.terminate()
-            raise StartError("database_empty", "database.dsn: the schema is missing: run the migrations") from error
         except BaseException:
             self._writer.terminate()
             raise
@@ -178,6 +210,7 @@ class PostgresJournal:
         self._tasks = [
             asyncio.create_task(self._write_forever(), name="journal writer"),
             asyncio.create_task(self._serve_forever(), name="journal reader"),
+            asyncio.create_task(self._renew_forever(), name="journal lease"),
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -189,34 +222,123 @@ class PostgresJournal:
         self._wake.set()
         self._side_wake.set()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=limits.JOURNAL_STOP_S)
+            *working, lease = self._tasks
+            await asyncio.wait(working, timeout=limits.JOURNAL_STOP_S)
+            lease.cancel()  # last: what is still being written is written under it
         if self._watch_timer is not None:
             self._watch_timer.cancel()
-        if not all(task.done() for task in self._tasks):
+        if not all(task.done() for task in self._tasks[:-1]):
             # The line is cut and the tasks see it; cancelling them would send a cancel for their COMMIT.
             self._abandoned = True
             if self._writer is not None:
                 self._writer.terminate()
-            await asyncio.wait(self._tasks, timeout=2 * limits.JOURNAL_RECONNECT_S)
+            await asyncio.wait(working, timeout=2 * limits.JOURNAL_RECONNECT_S)
             for task in self._tasks:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._writer is not None:
+            await self._resign(self._writer)
             await close(self._writer)
             self._writer = None
+        if self._heir is not None:
+            await close(self._heir)
         self._away = True
         return self.pending
 
-    async def load_open(self, after_payment_id: int, limit: int) -> list[StoredPayment]:
-        """The next ``limit`` payments that are not final, by payment id; for recovery, so not by callback."""
-        connection = await connect(self._dsn, f"{self._name} recovery", BY_KEY)
+    async def _resign(self, writer: Connection) -> None:
+        """Nobody need wait for our lease to run out. Failing that, they wait."""
+        if self._lost or self.pending or writer.is_closed():
+            return
         try:
-            events = await connection.fetch(QUERY["payment_open"], after_payment_id, limit)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            await writer.execute(QUERY["worker_resign"], self.epoch, timeout=limits.CONNECT_TIMEOUT_S)
+        except (*BROKEN, asyncpg.PostgresError) as error:
+            self._observer.event("journal.not_resigned", error=repr(error))
+
+    # ------------------------------------------------------------------------------------------------- lease
+    async def take_over(self, limit: int) -> list[StoredPayment]:
+        """End workers whose lease is over and take at most ``limit`` of their payments, by payment id.
+
+        Raises:
+            UnavailableError: The database is away; nothing is lost by it, whatever was taken is still ours to ask for.
+        """
+        try:
+            if self._heir is None or self._heir.is_closed():
+                self._heir = await connect(self._dsn, f"{self._name} heir", BY_KEY)
+            heir = self._heir
+            # None of these is a payment's commit, so a time-out may cancel it.
+            async with asyncio.timeout(limits.JOURNAL_ANSWER_S):
+                await heir.execute(QUERY["worker_condemn"], self.epoch, self._proof)
+                for row in await heir.fetch(QUERY["worker_condemned"]):
+                    await self._end_worker(heir, row["epoch"])
+                if self._lost:
+                    return []
+                events = await heir.fetch(QUERY["payment_take_over"], self.epoch, limit)
+                if not events:
+                    await heir.execute(QUERY["worker_inherited"])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            if self._heir is not None:
+                self._heir.terminate()
             raise UnavailableError("database", f"PostgreSQL was lost: {type(error).__name__}") from error
-        finally:
-            await close(connection)
         return [fold(group) for group in _grouped(events, "payment_id")]
+
+    async def _end_worker(self, heir: Connection, epoch: int) -> None:
+        """It is condemned already: a session that it opens from now on sees that, and ends by itself."""
+        if not await heir.fetchval(QUERY["writer_lock"], _LOCK, epoch):
+            await heir.fetch(QUERY["writer_end"], _LOCK, epoch)
+            await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+            if not await heir.fetchval(QUERY["writer_lock"], _LOCK, epoch):
+                return  # it takes longer to end, or another heir is at it: the next look
+        ended = await heir.fetchval(QUERY["worker_end"], epoch)
+        await heir.fetchval(QUERY["writer_unlock"], _LOCK, epoch)
+        if ended is not None:
+            self._observer.count("switch_takeovers_total")
+            self._observer.event("worker.ended", ended=epoch, by=self.epoch)
+
+    async def _renew_forever(self) -> None:
+        """On a connection of its own: no batch and no look-up may hold it up."""
+        connection: Connection | None = None
+        try:
+            while not self._lost:
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await connect(self._dsn, f"{self._name} lease", BY_KEY)
+                    asked_at = self._clock.now()
+                    async with asyncio.timeout(self._times.lease_ttl_s):
+                        held = await connection.fetchval(QUERY["worker_renew"], self.epoch)
+                    if held is None:
+                        self._lose()
+                        return
+                    # From before the question: the server's clock began to count at some moment after it.
+                    self.lease_ends_at = asked_at + self._times.lease_ttl_s
+                    self._observer.gauge(
+                        "switch_lease_margin_seconds",
+                        self.lease_ends_at - self._times.lease_margin_s - self._clock.now(),
+                    )
+                except (
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    OSError,
+                    TimeoutError,
+                    UnavailableError,
+                ) as error:
+                    self._observer.event("journal.lease_not_renewed", error=repr(error))
+                    if connection is not None:
+                        connection.terminate()
+                await asyncio.sleep(self._times.lease_heartbeat_s)
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    def _lose(self) -> None:
+        """Whatever waits is never answered: it is for the heir to say how it ended."""
+        if self._lost:
+            return
+        self._lost = self._away = True
+        self._observer.event("worker.lease_lost", level="error", epoch=self.epoch, pending=self.pending)
+        if self._writer is not None:
+            self._writer.terminate()
+        self._wake.set()
+        asyncio.get_running_loop().call_soon(self.on_lost)
 
     # ------------------------------------------------------------------------------------------------- writer
     async def _write_forever(self) -> None:
@@ -228,11 +350,11 @@ class PostgresJournal:
                 settled = []
                 if self._queue:
                     continue
-                if self._stopping:
+                if self._stopping or self._lost:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-                if (self._writer is None or self._writer.is_closed()) and not self._stopping:
+                if (self._writer is None or self._writer.is_closed()) and not self._stopping and not self._lost:
                     await self._reconnect()
                 continue
             self._take_batch()
@@ -313,7 +435,8 @@ class PostgresJournal:
                 )
             )
             for claim in entry.claims:
-                claims.append((claim.kind, claim.key, entry.payment_id, entry.opened_on, claim.sealed))
+                owner = epoch if claim.kind is ClaimKind.OPEN else None
+                claims.append((claim.kind, claim.key, entry.payment_id, entry.opened_on, claim.sealed, owner))
             for claim in entry.releases:
                 releases.append((claim.kind, claim.key, entry.payment_id))
         if not claims and not releases:
@@ -461,33 +584,41 @@ class PostgresJournal:
         return {(row["kind"], row["key"]): row["payment_id"] for row in rows}
 
     # ------------------------------------------------------------------------------------------------- connection
-    async def _connect_writer(self, lock_wait_s: float | None = None) -> Connection:
-        """A session that holds the lock. ``lock_wait_s``: None waits as long as another one holds it."""
+    async def _connect_writer(self) -> Connection:
+        """A session that holds our lock, and so the only one that writes for our epoch.
+
+        Raises:
+            UnavailableError: Not now.
+            _LeaseEndedError: Never again.
+        """
         connection = await connect(self._dsn, f"{self._name} writer", BY_KEY)
         try:
-            await self._take_lock(connection, lock_wait_s)
-            row = await connection.fetchrow(QUERY["session_self"], timeout=limits.CONNECT_TIMEOUT_S)
-            self._former = (row["pid"], row["backend_start"])
+            # Time-outs cancel a statement, which is harmless here: no payment is under way on this session.
+            async with asyncio.timeout(limits.JOURNAL_ANSWER_S):
+                if not self.epoch:
+                    asked_at = self._clock.now()
+                    lease_s = self._times.lease_ttl_s + self._times.lease_margin_s
+                    self.epoch = await connection.fetchval(
+                        QUERY["worker_start"], self._name, self._instance, self._proof, lease_s
+                    )
+                    self.lease_ends_at = asked_at + self._times.lease_ttl_s
+                while not await connection.fetchval(QUERY["writer_lock"], _LOCK, self.epoch):
+                    await connection.fetch(QUERY["writer_end"], _LOCK, self.epoch)
+                    await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
+                # After the lock: whoever ends us marks our row first and wants the lock then.
+                if not await connection.fetchval(QUERY["worker_in_office"], self.epoch):
+                    raise _LeaseEndedError
             connection.add_termination_listener(self._line_lost)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except asyncpg.UndefinedTableError:
+            connection.terminate()
+            raise
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             connection.terminate()
             raise UnavailableError("database", f"PostgreSQL was lost: {type(error).__name__}") from error
         except BaseException:
             connection.terminate()
             raise
         return connection
-
-    async def _take_lock(self, connection: Connection, wait_s: float | None) -> None:
-        started = self._clock.now()
-        # Time-outs cancel a statement, which is harmless here: nothing of a payment is under way on this session.
-        timeout = limits.CONNECT_TIMEOUT_S
-        while not await connection.fetchval(QUERY["writer_lock"], _LOCK, timeout=timeout):
-            if self._former is not None:
-                # Only ever our own session, told by its number and its birth.
-                await connection.fetch(QUERY["writer_end_former"], *self._former, timeout=timeout)
-            if wait_s is not None and self._clock.now() - started > wait_s:
-                raise StartError("database_taken", "another switch runs on this database: stop it, or use its own one")
-            await asyncio.sleep(limits.JOURNAL_RECONNECT_S)
 
     async def _reconnect(self) -> None:
         """Until it works. Entries wait meanwhile, and no new payment is accepted."""
@@ -499,10 +630,15 @@ class PostgresJournal:
         while True:
             if self._abandoned:
                 raise UnavailableError("stopped", "the journal was stopped before the database came back")
+            if self._lost:
+                raise _LeaseEndedError
             try:
                 self._writer = await self._connect_writer()
                 break
-            except (UnavailableError, StartError) as error:
+            except _LeaseEndedError:
+                self._lose()
+                raise
+            except (UnavailableError, StartError, asyncpg.UndefinedTableError) as error:
                 if str(error) != said:
                     said = str(error)
                     self._observer.event("journal.database_away", error=said, pending=self.pending)
@@ -518,7 +654,7 @@ class PostgresJournal:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if error is not None and not isinstance(error, _LeaseEndedError):
             # A fault of ours, or a stop during an outage. Nothing is accepted any more.
             self._away = True
             self._observer.event("journal.task_ended", task=task.get_name(), error=repr(error))
@@ -584,7 +720,12 @@ class PostgresJournal:
         if not self._finds:
             return
         asked = [self._finds[index] for index in range(min(len(self._finds), _FINDS_AT_ONCE))]
-        keys = {(claim.kind.value, claim.key) for claim, _ in asked}
+        keys = {(claim.kind.value, claim.key) for claim, _, _ in asked}
+        closing = {claim.key: close for claim, _, close in asked if close}
+        if closing:
+            await connection.execute(
+                QUERY["claim_close"], list(closing), list(closing.values()), timeout=limits.JOURNAL_ANSWER_S
+            )
         events = await connection.fetch(
             QUERY["payment_by_claim"], *zip(*keys, strict=True), timeout=limits.JOURNAL_ANSWER_S
         )
@@ -592,10 +733,10 @@ class PostgresJournal:
             self._finds.popleft()
         by_claim = _grouped(events, "claim_kind", "claim_key")
         groups = {(group[0]["claim_kind"], group[0]["claim_key"]): group for group in by_claim}
-        for claim, done in asked:
+        for claim, done, _ in asked:
             group = groups.get((claim.kind.value, claim.key))
             try:
-                done(fold(group) if group else None)
+                done(_found(group) if group else None)
             except Exception as error:
                 self._observer.event("journal.callback_failed", error=repr(error))
 
@@ -642,6 +783,11 @@ class PostgresJournal:
 
 async def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]], columns: list[str]) -> None:
     await connection.copy_records_to_table(table, schema_name="switch", records=rows, columns=columns)
+
+
+def _found(events: list[Any]) -> StoredPayment | Closed:
+    closed = events[0]["closed"]
+    return fold(events) if closed is None else Closed(closed)
 
 
 def _grouped(events: Iterable[Any], *columns: str) -> list[list[Any]]:

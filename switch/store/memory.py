@@ -13,9 +13,22 @@ from functools import partial
 from typing import Any
 
 from switch import limits
-from switch.errors import BadRequestError, StartError, SwitchError, UnavailableError
+from switch.errors import BadRequestError, SwitchError, UnavailableError
+from switch.limits import STANDARD, TimeProfile
 from switch.model.payment import StoredPayment
-from switch.ports import Append, Appended, Claim, ClaimKind, Clock, JournalEntry, Observer, Stray, Terminal
+from switch.ports import (
+    Append,
+    Appended,
+    Claim,
+    ClaimKind,
+    Clock,
+    Closed,
+    Found,
+    JournalEntry,
+    Observer,
+    Stray,
+    Terminal,
+)
 from switch.store.fold import PaymentRow, fold
 
 CallLater = Callable[[float, Callable[[], None]], object]
@@ -35,6 +48,17 @@ class _Held:
     payment_id: int
     opened_on: int
     sealed: bytes | None
+    owner: int | None = None
+    closed: str | None = None
+
+
+@dataclass(slots=True)
+class _Worker:
+    instance: str
+    proof: str
+    lease_s: float
+    renewed_at: float
+    ended_by: int = 0  # 0: in office
 
 
 @dataclass(slots=True)
@@ -47,8 +71,7 @@ class MemoryDatabase:
     strays: list[Stray] = field(default_factory=list)
     terminals: dict[str, Terminal] = field(default_factory=dict)
     stan_next: dict[str, int] = field(default_factory=dict)
-    epoch: int = 0
-    writer: object | None = None  # the one process that may write
+    workers: dict[int, _Worker] = field(default_factory=dict)  # by epoch
 
     def apply(self, entry: JournalEntry, writer: _Writer) -> Appended:
         """One entry, atomically. Written by the same writer before: committed, as a re-read would find."""
@@ -74,9 +97,53 @@ class MemoryDatabase:
         for claim in entry.claims:
             if claim.kind is ClaimKind.OPEN:
                 self.open[entry.payment_id] = claim.key
-            self.claims[claim.kind, claim.key] = _Held(entry.payment_id, entry.opened_on, claim.sealed)
+            owner = writer[0] if claim.kind is ClaimKind.OPEN else None
+            self.claims[claim.kind, claim.key] = _Held(entry.payment_id, entry.opened_on, claim.sealed, owner)
         self.events.setdefault((entry.opened_on, entry.payment_id), {})[entry.ver] = (entry, writer)
         return Appended(Append.COMMITTED)
+
+    def may_write(self, epoch: int) -> bool:
+        return not self.workers[epoch].ended_by
+
+    def find(self, claim: Claim, close: str) -> Found:
+        held = self.claims.get((claim.kind, claim.key))
+        if held is None and close:
+            held = self.claims[claim.kind, claim.key] = _Held(0, 0, None, closed=close)
+        if held is None:
+            return None
+        return Closed(held.closed) if held.closed is not None else self.payment(held.opened_on, held.payment_id)
+
+    # ------------------------------------------------------------------------------------------------ leases
+    def enter(self, instance: str, proof: str, lease_s: float, now: float) -> int:
+        epoch = len(self.workers) + 1
+        self.workers[epoch] = _Worker(instance, proof, lease_s, now)
+        return epoch
+
+    def renew(self, epoch: int, now: float) -> bool:
+        if self.may_write(epoch):
+            self.workers[epoch].renewed_at = now
+        return self.may_write(epoch)
+
+    def end_others(self, epoch: int, proof: str, now: float) -> list[int]:
+        """End those whose lease is over, or whom our proof shows to be dead; gives their epochs."""
+        ended = []
+        for other, worker in self.workers.items():
+            due = worker.renewed_at + worker.lease_s < now or (proof and worker.proof == proof)
+            if other != epoch and not worker.ended_by and due:
+                worker.ended_by = epoch
+                ended.append(other)
+        return ended
+
+    def take_over(self, epoch: int, limit: int) -> list[StoredPayment]:
+        taken: list[StoredPayment] = []
+        for payment_id in sorted(self.open):
+            key = ClaimKind.OPEN, self.open[payment_id]
+            held = self.claims[key]
+            assert held.owner is not None
+            if self.workers[held.owner].ended_by and len(taken) < limit:
+                self.claims[key] = replace(held, owner=epoch)
+                taken.append(self.payment(held.opened_on, payment_id))
+        return taken
 
     def payment(self, opened_on: int, payment_id: int) -> StoredPayment:
         return fold(self._rows(opened_on, payment_id))
@@ -114,9 +181,12 @@ class _Waiting:
 
 
 class MemoryJournal:
-    """``ports.Journal`` in memory.
+    """``ports.LeasedJournal`` in memory.
 
     Args:
+        server_later: Like ``call_later``, for what the database does by itself: it goes on while this process is
+            paused. Not given: ``call_later``.
+        proof: As in ``PostgresJournal``.
         call_later: Of the loop. Given: a commit takes ``latency()`` seconds, half of it before and half after the
             rows are durable, and takes all that waits when it begins. Not given: entries are committed at once.
         latency: Seconds of one commit, or of one look-up.
@@ -134,9 +204,20 @@ class MemoryJournal:
         latency: Callable[[], float] = lambda: 0.001,
         fault: Callable[[int], Fault | None] = lambda number: None,
         manual: bool = False,
+        server_later: CallLater | None = None,
+        times: TimeProfile = STANDARD,
+        instance: str = "",
+        proof: str = "",
     ) -> None:
         assert call_later is None or not manual
         self.epoch = 0
+        self.on_lost: Callable[[], None] = lambda: None
+        self.lease_ends_at = float("inf")  # without a loop nothing renews it, and nothing is late
+        self._server_later = server_later or call_later
+        self._times = times
+        self._instance = instance
+        self._proof = proof
+        self._lost = False
         self.commits = 0
         self._database = database
         self._clock = clock
@@ -160,17 +241,15 @@ class MemoryJournal:
         if not self._manual:
             self._begin()
 
-    def find(self, claim: Claim, done: Callable[[StoredPayment | None], None]) -> None:
+    def find(self, claim: Claim, done: Callable[[Found], None], *, close: str = "") -> None:
         def answer() -> None:
-            if self._dead:
+            if self._dead or self._lost:
                 return
             if self._away:
                 # None would mean that nobody holds the claim.
                 self._later(limits.JOURNAL_RECONNECT_S, answer)
                 return
-            held = self._database.claims.get((claim.kind, claim.key))
-            stored = None if held is None else self._database.payment(held.opened_on, held.payment_id)
-            self._tell(done, stored)
+            self._tell(done, self._database.find(claim, close))
 
         self._later(self._latency(), answer)
 
@@ -179,10 +258,14 @@ class MemoryJournal:
 
     @property
     def accepting(self) -> bool:
-        if self._away or self._dead or len(self._queue) >= limits.JOURNAL_PENDING_MAX // 2:
+        if self._away or self._dead or not self.may_send or len(self._queue) >= limits.JOURNAL_PENDING_MAX // 2:
             return False
         oldest = self._batch[0] if self._batch else self._queue[0] if self._queue else None
         return oldest is None or self._clock.now() - oldest.since <= limits.ADMISSION_COMMIT_LAG_S
+
+    @property
+    def may_send(self) -> bool:
+        return not self._lost and self._clock.now() < self.lease_ends_at - self._times.lease_margin_s
 
     @property
     def pending(self) -> int:
@@ -194,31 +277,68 @@ class MemoryJournal:
 
     async def stop(self) -> int:
         """What has not begun is not written; returns how many entries were left without an answer."""
+        if not self._lost and not self._dead and not self.pending:
+            self._database.workers[self.epoch].ended_by = self.epoch
         self.crash()
         return self.pending
 
     def open(self) -> None:
         """``start`` for callers without a loop."""
-        if self._database.writer is not None:
-            raise StartError("database_taken", "another switch runs on this database: stop it, or use its own one")
-        self._database.writer = self
-        self._database.epoch += 1
-        self.epoch = self._database.epoch
+        times, now = self._times, self._clock.now()
+        lease_s = times.lease_ttl_s + times.lease_margin_s
+        self.epoch = self._database.enter(self._instance, self._proof, lease_s, now)
         self._away = False
+        if self._call_later is not None:
+            self.lease_ends_at = now + times.lease_ttl_s
+            self._call_later(times.lease_heartbeat_s, self._renew)
 
     def crash(self, *, arrives: bool = False) -> None:
         """The process dies: nobody is told anything, the rows stay. ``arrives``: what was on its way to the database
         gets there all the same, as a COMMIT does whose client is killed."""
-        if arrives and not self._dead and not self._away:
+        if arrives and not self._dead and not self._away and self._database.may_write(self.epoch):
             self._apply()
         self._dead = True
-        if self._database.writer is self:
-            self._database.writer = None
 
-    async def load_open(self, after_payment_id: int, limit: int) -> list[StoredPayment]:
-        page = sorted(payment_id for payment_id in self._database.open if payment_id > after_payment_id)[:limit]
-        claims = [self._database.claims[ClaimKind.OPEN, self._database.open[payment_id]] for payment_id in page]
-        return [self._database.payment(held.opened_on, held.payment_id) for held in claims]
+    async def take_over(self, limit: int) -> list[StoredPayment]:
+        if self._away:
+            raise UnavailableError("database", "the database is away")
+        for epoch in self._database.end_others(self.epoch, self._proof, self._clock.now()):
+            self._observer.count("switch_takeovers_total")
+            self._observer.event("worker.ended", ended=epoch, by=self.epoch)
+        return self._database.take_over(self.epoch, limit) if self._database.may_write(self.epoch) else []
+
+    # ------------------------------------------------------------------------------------------------ lease
+    def _renew(self) -> None:
+        if self._dead or self._lost:
+            return
+        asked_at = self._clock.now()
+        if self._away:
+            self._later(self._times.lease_heartbeat_s, self._renew)
+            return
+
+        def at_server() -> None:
+            if not self._dead:
+                held = self._database.renew(self.epoch, self._clock.now())
+                self._later(half, partial(self._renewed, asked_at, held))
+
+        assert self._server_later is not None
+        half = self._latency() / 2
+        self._server_later(half, at_server)
+
+    def _renewed(self, asked_at: float, held: bool) -> None:
+        if not held:
+            self._lose()
+            return
+        self.lease_ends_at = asked_at + self._times.lease_ttl_s
+        self._later(self._times.lease_heartbeat_s, self._renew)
+
+    def _lose(self) -> None:
+        """Another worker has ended this one. Whatever waits is never answered."""
+        if self._lost or self._dead:
+            return
+        self._lost = self._away = True
+        self._observer.event("worker.lease_lost", epoch=self.epoch, pending=self.pending)
+        self._later(0.0, self.on_lost)
 
     def step(self) -> int:
         """With ``manual``: commit everything that waits now, in one batch; return how many entries that was."""
@@ -237,7 +357,8 @@ class MemoryJournal:
             fault = self._fault(self.commits)
             if self._call_later is not None:
                 half = self._latency() / 2
-                self._call_later(half, partial(self._write, half, fault))
+                assert self._server_later is not None
+                self._server_later(half, partial(self._write, half, fault))
                 return
             self._write(0.0, fault)
             if self._manual:
@@ -245,6 +366,10 @@ class MemoryJournal:
 
     def _write(self, half: float, fault: Fault | None) -> None:
         if self._dead:
+            return
+        if not self._database.may_write(self.epoch):
+            # Its session was ended, and it can open no other one.
+            self._later(half, self._lose)
             return
         if fault is None:
             self._later(half, partial(self._finish, self._apply()))
@@ -256,7 +381,10 @@ class MemoryJournal:
 
     def _come_back(self, outcomes: list[Appended] | None) -> None:
         """Reconnected. What is there is found by its key; what is not is written again."""
-        if self._dead:
+        if self._dead or self._lost:
+            return
+        if not self._database.may_write(self.epoch):
+            self._lose()
             return
         self._away = False
         self._finish(self._apply() if outcomes is None else outcomes)
@@ -265,7 +393,7 @@ class MemoryJournal:
         return [self._database.apply(waiting.entry, waiting.writer) for waiting in self._batch]
 
     def _finish(self, outcomes: list[Appended]) -> None:
-        if self._dead:
+        if self._dead or self._lost:
             return
         batch, self._batch = self._batch, []
         if self._call_later is not None:
@@ -301,6 +429,7 @@ class MemoryTerminals:
         self._call_later = call_later
         self._latency = latency
         self._cache: dict[str, Terminal] = {}
+        self._stopped = False
 
     def get(self, terminal_id: str, done: Callable[[Terminal | SwitchError | None], None]) -> None:
         if terminal_id in self._cache:
@@ -355,10 +484,17 @@ class MemoryTerminals:
         self._run(install, done)
 
     async def start(self) -> None:
-        self._cache = dict(self._database.terminals)
+        self._refresh()
 
     async def stop(self) -> None:
-        pass
+        self._stopped = True
+
+    def _refresh(self) -> None:
+        """What other processes changed is seen within this time, as with PostgreSQL."""
+        if not self.away:
+            self._cache = dict(self._database.terminals)
+        if self._call_later is not None and not self._stopped:
+            self._call_later(limits.TERMINAL_REFRESH_S, self._refresh)
 
     async def add(self, terminal: Terminal) -> None:
         if terminal.terminal_id in self._database.terminals:

@@ -43,7 +43,7 @@ BY_KEY = {
 # Classes of SQLSTATE after which the same statement may go through later: the server, not the row, is the reason.
 _OUTAGE_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX", "F0"})
 # The conversation itself broke; after these nothing on the connection can be trusted.
-_BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 async def connect(dsn: str, name: str, settings: Mapping[str, str] = MappingProxyType({})) -> Connection:
@@ -101,7 +101,7 @@ async def _check(connection: Connection) -> None:
 
 def is_outage(error: BaseException, connection: Connection) -> bool:
     """True: the connection or the server is the reason, and the statement may or may not have happened."""
-    if connection.is_closed() or isinstance(error, _BROKEN):
+    if connection.is_closed() or isinstance(error, BROKEN):
         return True
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "XX")[:2] in _OUTAGE_CLASSES
 

@@ -14,16 +14,57 @@ SELECT current_setting('server_version_num')::integer AS version,
 SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid();
 
 -- writer_lock --
--- One writing process per database. Held by the session that writes, so whoever writes holds it. $1 lock number.
-SELECT pg_try_advisory_lock($1);
+-- The session that writes for a worker holds this, so whoever gets it knows that no such session is left.
+-- $1 class, $2 epoch.
+SELECT pg_try_advisory_lock($1, $2);
 
--- writer_end_former --
--- End our own former session, which may still hold the lock and may still be committing. $1 pid, $2 backend_start.
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2;
+-- writer_unlock --
+SELECT pg_advisory_unlock($1, $2);
+
+-- writer_end --
+-- End the session that holds the lock: our own former one, or that of a worker whose lease has ended.
+-- $1 class, $2 epoch.
+SELECT pg_terminate_backend(pid)
+  FROM pg_locks
+ WHERE locktype = 'advisory' AND classid::bigint = $1 AND objid::bigint = $2 AND objsubid = 2 AND granted
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid();
 
 -- worker_start --
--- A new epoch. $1 name of the process.
-INSERT INTO switch.worker (name) VALUES ($1) RETURNING epoch;
+-- A new epoch. $1 name of the process, $2 instance, $3 proof, $4 seconds of its lease, margin included.
+INSERT INTO switch.worker (name, instance, proof, lease_s) VALUES ($1, $2, $3, $4) RETURNING epoch;
+
+-- worker_in_office --
+-- $1 epoch.
+SELECT ended_by IS NULL FROM switch.worker WHERE epoch = $1;
+
+-- worker_renew --
+-- $1 epoch. Nothing comes back when the lease has been ended.
+UPDATE switch.worker SET renewed_at = now() WHERE epoch = $1 AND ended_by IS NULL RETURNING true;
+
+-- worker_condemn --
+-- Workers whose lease is over, or whom the lock in our hands proves dead, can open no session from now on.
+-- $1 our epoch, $2 our proof.
+UPDATE switch.worker SET ended_by = $1
+ WHERE ended_by IS NULL AND epoch <> $1
+   AND (renewed_at + make_interval(secs => lease_s) < now() OR ($2 <> '' AND proof = $2));
+
+-- worker_condemned --
+-- Those of whose session we are not sure yet; perhaps another heir began with them and died.
+SELECT epoch FROM switch.worker WHERE ended_by IS NOT NULL AND ended_at IS NULL ORDER BY epoch;
+
+-- worker_end --
+-- Only with its lock in our hands: it has no session. $1 the epoch to end.
+UPDATE switch.worker SET ended_at = now() WHERE epoch = $1 AND ended_by IS NOT NULL AND ended_at IS NULL RETURNING epoch;
+
+-- worker_resign --
+-- By the session that holds the lock. $1 our epoch.
+UPDATE switch.worker SET ended_by = epoch, ended_at = now() WHERE epoch = $1 AND ended_by IS NULL;
+
+-- worker_inherited --
+-- Ended workers of whose payments none is left.
+UPDATE switch.worker SET has_heirs = true
+ WHERE ended_at IS NOT NULL AND NOT has_heirs
+   AND NOT EXISTS (SELECT FROM switch.claim WHERE kind = 'open' AND owner = epoch);
 
 -- ======================================================================== migrations
 
@@ -90,30 +131,43 @@ SELECT claim.kind::text AS kind, claim.key, claim.payment_id
   JOIN unnest($1::text[], $2::text[]) AS asked (kind, key)
     ON claim.kind = asked.kind::switch.claim_kind AND claim.key = asked.key;
 
+-- claim_close --
+-- Keys that nobody holds are nobody's from now on. $1 keys, $2 what their kiosks are told.
+INSERT INTO switch.claim (kind, key, payment_id, opened_on, closed)
+SELECT 'kiosk', key, 0, 0, code FROM unnest($1::text[], $2::text[]) AS asked (key, code)
+ON CONFLICT DO NOTHING;
+
 -- payment_by_claim --
 -- The payments that hold these claims, every event in order. $1 kinds, $2 keys.
 -- One statement, so the events and the sealed data are of one moment.
-SELECT claim.kind::text AS claim_kind, claim.key AS claim_key, event.payment_id, event.opened_on, event.ver,
-       event.state::text AS state, event.body, event.link, event.amount, opened.sealed
+SELECT claim.kind::text AS claim_kind, claim.key AS claim_key, claim.closed, event.payment_id, event.opened_on,
+       event.ver, event.state::text AS state, event.body, event.link, event.amount, opened.sealed
   FROM switch.claim
   JOIN unnest($1::text[], $2::text[]) AS asked (kind, key)
     ON claim.kind = asked.kind::switch.claim_kind AND claim.key = asked.key
-  JOIN switch.payment_event AS event ON event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id
+  LEFT JOIN switch.payment_event AS event ON event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id
   LEFT JOIN switch.claim AS opened ON opened.kind = 'open' AND opened.payment_id = claim.payment_id
  ORDER BY claim.kind, claim.key, event.ver;
 
--- payment_open --
--- A page of payments that are not final, every event in order. $1 after this payment id, $2 most payments.
+-- payment_take_over --
+-- Payments of workers that have ended become ours, every event in order. $1 our epoch, $2 most payments.
+-- Another heir may be at it too: what it has locked is its own.
 WITH page AS (
-    SELECT payment_id, opened_on, sealed FROM switch.claim
-     WHERE kind = 'open' AND payment_id > $1
-     ORDER BY payment_id
+    SELECT claim.kind, claim.key
+      FROM switch.worker
+      JOIN switch.claim ON claim.kind = 'open' AND claim.owner = worker.epoch
+     WHERE worker.ended_at IS NOT NULL AND NOT worker.has_heirs
+     ORDER BY claim.payment_id
      LIMIT $2
+       FOR UPDATE OF claim SKIP LOCKED
+), taken AS (
+    UPDATE switch.claim SET owner = $1 FROM page WHERE claim.kind = page.kind AND claim.key = page.key
+    RETURNING claim.payment_id, claim.opened_on, claim.sealed
 )
 SELECT event.payment_id, event.opened_on, event.ver, event.state::text AS state, event.body, event.link,
-       event.amount, page.sealed
-  FROM page
-  JOIN switch.payment_event AS event ON event.opened_on = page.opened_on AND event.payment_id = page.payment_id
+       event.amount, taken.sealed
+  FROM taken
+  JOIN switch.payment_event AS event ON event.opened_on = taken.opened_on AND event.payment_id = taken.payment_id
  ORDER BY event.payment_id, event.ver;
 
 -- payment_every --

@@ -149,7 +149,7 @@ def test_a_database_without_the_schema_says_migrate(short_dir: Path, empty_datab
     assert "gridswitch migrate" in result.stderr
 
 
-def test_two_switches_cannot_share_a_database(short_dir: Path, database: str) -> None:
+def test_two_switches_share_a_database_but_not_a_name(short_dir: Path, database: str) -> None:
     path = config(short_dir, database=f'dsn = "{database}"')
     first = subprocess.Popen([*RUN, "run", "--config", str(path)], stderr=subprocess.PIPE, text=True)
     assert first.stderr is not None
@@ -157,7 +157,15 @@ def test_two_switches_cannot_share_a_database(short_dir: Path, database: str) ->
         while "switch.started" not in first.stderr.readline():
             assert first.poll() is None
         second = run("run", "--config", path)
-        assert second.returncode == 2 and "another" in second.stderr.splitlines()[-1]
+        assert second.returncode == 2 and "named switch runs already" in second.stderr.splitlines()[-1]
+        path.write_text(path.read_text() + '\n[worker]\ninstance = "b"\n')
+        other = subprocess.Popen([*RUN, "run", "--config", str(path)], stderr=subprocess.PIPE, text=True)
+        assert other.stderr is not None
+        while "switch.started" not in other.stderr.readline():
+            assert other.poll() is None
+        other.send_signal(signal.SIGTERM)
+        other.communicate(timeout=20)
+        assert other.returncode == 0
     finally:
         first.send_signal(signal.SIGTERM)
         first.communicate(timeout=20)

@@ -30,8 +30,8 @@ class PostgresStore:
         self.seen = Recorder()
 
     @asynccontextmanager
-    async def journal(self) -> AsyncIterator[PostgresJournal]:
-        journal = PostgresJournal(self.dsn, clock=RealClock(), observer=self.seen)
+    async def journal(self, **options: Any) -> AsyncIterator[PostgresJournal]:
+        journal = PostgresJournal(self.dsn, clock=RealClock(), observer=self.seen, **options)
         await journal.start()
         try:
             yield journal
@@ -92,9 +92,9 @@ class MemoryStore:
         self.seen = Recorder()
 
     @asynccontextmanager
-    async def journal(self) -> AsyncIterator[MemoryJournal]:
+    async def journal(self, **options: Any) -> AsyncIterator[MemoryJournal]:
         call_later = asyncio.get_running_loop().call_later
-        journal = MemoryJournal(self.database, clock=RealClock(), observer=self.seen, call_later=call_later)
+        journal = MemoryJournal(self.database, clock=RealClock(), observer=self.seen, call_later=call_later, **options)
         await journal.start()
         try:
             yield journal

@@ -264,10 +264,10 @@ def test_our_own_session_that_still_runs_is_ended_before_the_re_read(postgres: P
                 if await postgres.fetch(waits):
                     break
                 await asyncio.sleep(0.01)
-            former = journal._former
-            assert journal._writer is not None
-            journal._writer.terminate()
-            await until(lambda: journal._former != former)
+            former = journal._writer
+            assert former is not None
+            former.terminate()
+            await until(lambda: journal._writer not in (None, former))
             await blocked.rollback()
             assert (await ours).result is Append.COMMITTED
             assert [row.events for row in await postgres.rows()] == [1]
