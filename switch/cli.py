@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from switch.ops.drill import add_drill_parser
+    from switch.ops.faultproxy import add_faultproxy_parser
     from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
     from switch.sim.simulate import add_sim_parser
     from switch.sim.verify_model import add_verify_parser
@@ -134,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     add_fleet_parser(commands)
     add_verify_parser(commands)
     add_sim_parser(commands)
+    add_drill_parser(commands)
+    add_faultproxy_parser(commands)
     return parser
 
 

@@ -72,6 +72,9 @@ LOG_TEXT_SIZE_MAX: Final = 8_192  # characters of one fact: a traceback of the d
 VAULT_HOURS_KEPT: Final = 2  # the current hour's key and the one before: a payment may have begun a minute ago
 VAULT_KEYS_CACHED_MAX: Final = 48  # hours of open payments that one process holds ready
 
+# ---- fault proxy
+FAULT_QUEUE_BYTES_MAX: Final = 4_194_304  # bytes delayed in one direction of one connection; then it reads no more
+
 # ---- process
 LOOP_LAG_MAX_S: Final = 2.0  # /live fails when the loop has not turned for so long
 DRAIN_LOOK_S: Final = 0.05  # between looks at what is still open while the switch drains

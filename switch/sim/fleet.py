@@ -141,6 +141,7 @@ async def run_fleet(
     first_terminal: int = 1,
     first_account: int = 0,
     progress: Callable[[FleetResult], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> FleetResult:
     """Let ``count`` kiosks pay for ``seconds``, then settle.
 
@@ -150,11 +151,13 @@ async def run_fleet(
         settle_s: How long unclear payments are still asked for at the end.
         first_account: Customers before this one are left alone: for runs that follow each other.
         progress: Called every second with the result so far.
+        stop: Asked before each payment; True ends the load early.
 
     Raises:
         StartError: The book belongs to another running fleet.
     """
     fleet = _Fleet(host, port, count, seconds, rate, scenario or Scenario(name="calm"), book_path, profile, settle_s)
+    fleet.stop = stop
     return await fleet.run(first_terminal, first_account, progress)
 
 
@@ -182,6 +185,7 @@ class _Fleet:
         self._seconds, self._settle_s = seconds, settle_s
         self._slot_s = 0.0 if rate is None else 1.0 / rate
         self._next_slot = 0.0
+        self.stop: Callable[[], bool] = lambda: False
         self.ends_at = 0.0  # loop time
         self.settled_at = 0.0
 
@@ -222,6 +226,10 @@ class _Fleet:
         """Wait for this kiosk's turn under ``rate``; False when the load is over."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        if self.stop():
+            # The settle time counts from here.
+            self.ends_at = min(self.ends_at, now)
+            self.settled_at = min(self.settled_at, now + self._settle_s)
         if self._slot_s:
             at = max(self._next_slot, now - self._slot_s)
             self._next_slot = at + self._slot_s

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from switch.errors import StartError
-from switch.ops.demo import MARKER, Demo
 from switch.ops.proof import prove
+from switch.ops.rig import MARKER, Rig
 from switch.sim.truth import TruthLedger
 
 
-def demo(folder: Path) -> Demo:
-    return Demo(folder, seconds=1, kiosks=1, scenario="calm", keep=False)
+def rig(folder: Path) -> Rig:
+    return Rig(folder, say=print)
 
 
 def test_the_demo_empties_only_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -22,31 +22,31 @@ def test_the_demo_empties_only_a_folder_of_its_own(tmp_path: Path) -> None:
     precious.mkdir()
     (precious / "keep.txt").write_text("keep")
     with pytest.raises(StartError, match="not a demo's folder"):
-        demo(precious)._clean()
+        rig(precious).clean()
     assert (precious / "keep.txt").read_text() == "keep"
     own = tmp_path / "own"
     for _ in range(2):
-        one = demo(own)
-        one._clean()
+        one = rig(own)
+        one.clean()
         assert [entry.name for entry in own.iterdir()] == [MARKER]
         (own / "old.log").write_text("old")
-        one._unlock()
+        one.unlock()
 
 
 def test_a_file_is_no_folder_for_a_demo(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("keep")
     with pytest.raises(StartError):
-        demo(file)._clean()
+        rig(file).clean()
     assert file.read_text() == "keep"
 
 
 def test_two_demos_in_one_folder_are_one_too_many(tmp_path: Path) -> None:
-    first = demo(tmp_path / "own")
-    first._clean()
-    with pytest.raises(StartError, match="another demo runs"):
-        demo(tmp_path / "own")._clean()
-    first._unlock()
+    first = rig(tmp_path / "own")
+    first.clean()
+    with pytest.raises(StartError, match="another demo or drill runs"):
+        rig(tmp_path / "own").clean()
+    first.unlock()
 
 
 def ledger(path: Path, host: str) -> Path:

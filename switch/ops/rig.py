@@ -1,0 +1,329 @@
+"""Everything of a demo or a drill as real processes in one folder: PostgreSQL, both simulated hosts, switches.
+
+A folder with the marker file is ours to empty; a lock on it says that somebody works in it. Processes are noted, so
+that the next run ends what a killed one left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+import msgspec
+import orjson
+import uvloop
+
+from switch.config import load
+from switch.errors import StartError
+from switch.limits import DATABASE_START_WAIT_S, SHORT
+from switch.machines import days
+from switch.ops.postgres import EmbeddedPostgres
+from switch.ops.proof import prove
+from switch.ops.terminals import add_test_terminals
+from switch.runtime.clock import SystemClock
+from switch.sim.testkeys import test_terminal
+from switch.sim.threeway import Proof
+from switch.store.migrate import migrate
+
+LOCALHOST: Final = "127.0.0.1"
+MARKER: Final = "gridswitch-demo"  # a folder with this file is a demo's or a drill's to empty
+SETTLE_S: Final = (
+    30.0  # after the load ends: card time-out, quiet period and late answers of the short profile, with room
+)
+SERVICE_TERMINAL: Final = 9999  # test terminal that only echoes
+LOOK_S: Final = 0.5  # between looks at what is still open
+
+
+class Rig:
+    """Args:
+    folder: Its own; emptied by ``prepare``.
+    say: Where news goes.
+    instances: Names of the switches that share the database.
+    database_dir: Where PostgreSQL keeps its data; default inside ``folder``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        say: Callable[[str], None],
+        instances: Sequence[str] = ("switch",),
+        database_dir: Path | None = None,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.server = EmbeddedPostgres(database_dir or self.folder / "postgres")
+        self.instances = tuple(instances)
+        self.books: list[Path] = []  # of the kiosks
+        self.ports: dict[str, int] = {}
+        self.dsn = ""
+        self._say = say
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._paused: set[str] = set()
+        self._card_ledger = self.folder / "unionpay.jsonl"
+        self._marketing_ledger = self.folder / "marketing.jsonl"
+        self._marker: TextIO | None = None
+
+    # ------------------------------------------------------------------------------------------------ places
+    def clean(self) -> None:
+        """Begin with empty books. What an earlier run left running is ended first; nobody else's files go."""
+        marker = self.folder / MARKER
+        try:
+            if self.folder.exists():
+                if not self.folder.is_dir() or (any(self.folder.iterdir()) and not marker.exists()):
+                    raise StartError("demo", f"--dir {self.folder}: not a demo's folder and not empty; name another")
+                self._lock()
+                for name, pid in self._left_over():
+                    self._say(f"ending {name} of an earlier run (process {pid})")
+                    end_process(pid)
+                self.server.stop()
+                for entry in self.folder.iterdir():
+                    if entry.name != MARKER:
+                        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            else:
+                self.folder.mkdir(parents=True)
+                self._lock()
+        except OSError as error:
+            raise StartError("demo", f"--dir {self.folder}: {(error.strerror or str(error)).lower()}") from error
+
+    @property
+    def is_ours(self) -> bool:
+        return self._marker is not None
+
+    def _lock(self) -> None:
+        """The marker says that this folder is ours to empty; held open, that somebody works in it."""
+        self._marker = (self.folder / MARKER).open("a+")
+        try:
+            fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.unlock()
+            raise StartError(
+                "demo", f"another demo or drill runs in {self.folder}: wait for it, or say --dir"
+            ) from None
+
+    def unlock(self) -> None:
+        if self._marker is not None:
+            self._marker.close()
+            self._marker = None
+
+    def _left_over(self) -> list[tuple[str, int]]:
+        try:
+            noted = orjson.loads((self.folder / "processes.json").read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return []
+        found = []
+        for name, pid in noted.items():
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(self.folder).encode() in command:  # not a process that only got the same number
+                found.append((name, pid))
+        return found
+
+    # ------------------------------------------------------------------------------------------------ start and stop
+    def start_all(self, *, kiosks: int, scenario: str, proxied: Sequence[str] = ()) -> None:
+        """Database, schema, terminals, hosts, switches. ``proxied``: hosts that the switches reach through a proxy."""
+        names = ["unionpay", "marketing"]
+        for instance in self.instances:
+            names += [instance, f"{instance} observe"]
+        names += [f"{name} proxy" for name in proxied]
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.dsn = self.server.start()
+        uvloop.run(migrate(self.dsn))
+        for instance in self.instances:
+            self.config_file(instance).write_text(self._config(instance, proxied), encoding="utf-8")
+        uvloop.run(add_test_terminals(load(self.config_file(self.instances[0])), self.dsn, kiosks))
+        for host, ledger in (("unionpay", self._card_ledger), ("marketing", self._marketing_ledger)):
+            self.start(
+                host,
+                *("host", host, "--listen", f"{LOCALHOST}:{self.ports[host]}"),
+                *("--ledger", str(ledger), "--scenario", scenario),
+            )
+            self.wait_for(host, self.ports[host])
+        for name in proxied:
+            self.start_proxy(name)
+        for instance in self.instances:
+            self.start_switch(instance)
+
+    def config_file(self, instance: str) -> Path:
+        return self.folder / f"{instance}.toml"
+
+    def control_path(self, name: str) -> Path:
+        return self.folder / f"{name}.sock"
+
+    def start_switch(self, instance: str = "switch") -> None:
+        self.start(instance, "run", "--config", str(self.config_file(instance)))
+        self.wait_for(instance, self.ports[instance])
+
+    def start_proxy(self, name: str) -> None:
+        proxy = f"{name} proxy"
+        self.start(
+            proxy,
+            *("faultproxy", "--listen", f"{LOCALHOST}:{self.ports[proxy]}", "--to", f"{LOCALHOST}:{self.ports[name]}"),
+            *("--control", str(self.control_path(name))),
+        )
+        self.wait_for(proxy, self.ports[proxy])
+
+    def start(self, name: str, *arguments: str) -> None:
+        with (self.folder / f"{name.replace(' ', '-')}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "switch", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        pids = {name: process.pid for name, process in self._processes.items()}
+        (self.folder / "processes.json").write_bytes(orjson.dumps(pids))
+
+    def wait_for(self, name: str, port: int) -> None:
+        ends_at = time.monotonic() + DATABASE_START_WAIT_S
+        while time.monotonic() < ends_at:
+            if self._processes[name].poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex((LOCALHOST, port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise StartError("demo", f"{name} does not listen on port {port}; its last lines:\n{self.log_tail(name, 5)}")
+
+    def log_tail(self, name: str, lines: int) -> str:
+        text = (self.folder / f"{name.replace(' ', '-')}.log").read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def ended(self) -> list[tuple[str, int]]:
+        """(name, exit status) of processes that are gone."""
+        return [(name, status) for name, process in self._processes.items() if (status := process.poll()) is not None]
+
+    def kill(self, name: str) -> None:
+        """kill -9, and wait until it is gone."""
+        process = self._processes[name]
+        process.kill()
+        process.wait()
+
+    def pause(self, name: str) -> None:
+        self._processes[name].send_signal(signal.SIGSTOP)
+        self._paused.add(name)
+
+    def resume(self, name: str) -> None:
+        self._processes[name].send_signal(signal.SIGCONT)
+        self._paused.discard(name)
+
+    def stop_all(self) -> None:
+        # The switches first, so that their drain still finds its hosts; whatever hangs is killed.
+        for name in [*self._paused]:
+            self.resume(name)
+        for name in sorted(self._processes, key=lambda name: name not in self.instances):
+            process = self._processes[name]
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(SHORT.drain_s + 5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self.server.stop()
+
+    # ------------------------------------------------------------------------------------------------ the books
+    def book(self, name: str = "kiosks") -> Path:
+        """Where a fleet writes what its kiosks were told."""
+        path = self.folder / f"{name}.jsonl"
+        if path not in self.books:
+            self.books.append(path)
+        return path
+
+    def prove(self) -> Proof:
+        whole = self.folder / "kiosk-books.jsonl"
+        whole.write_bytes(b"".join(path.read_bytes() for path in self.books))
+        return uvloop.run(prove(self.dsn, self._card_ledger, self._marketing_ledger, whole))
+
+    def settle(self) -> Proof:
+        """The proof as soon as nothing is open any more, or when the bound is over."""
+        ends_at = time.monotonic() + SETTLE_S
+        while True:
+            proof = self.prove()
+            if not proof.open or time.monotonic() >= ends_at:
+                return proof
+            time.sleep(LOOK_S)
+
+    def _config(self, instance: str, proxied: Sequence[str]) -> str:
+        terminal, merchant = test_terminal(SERVICE_TERMINAL)
+        # The simulated host owns its day and cuts over twelve hours from now: a demo at 22:59 must not lose its proof.
+        local = days.local(SystemClock().wall_us())
+        cut_over = f"{(local.hour + 12) % 24:02d}:{local.minute:02d}"
+        ports = {name: self.ports[f"{name} proxy" if name in proxied else name] for name in ("unionpay", "marketing")}
+
+        def quote(path: Path | str) -> str:
+            return msgspec.json.encode(str(path)).decode()
+
+        return f"""\
+# Written by `gridswitch`; the short time profile is for demo, tests and drills only.
+environment = "development"
+time_profile = "{SHORT.name}"
+
+[database]
+{f"dsn = {quote(self.dsn)}" if len(self.instances) > 1 else f"data_dir = {quote(self.server.data_dir)}"}
+
+[worker]
+instance = "{instance}"
+
+[listen]
+port = {self.ports[instance]}
+
+[observe]
+port = {self.ports[f"{instance} observe"]}
+
+[security]
+lmk_file = {quote(self.folder / "lmk.key")}
+vault_dir = {quote(self.folder / "vault")}
+
+[unionpay]
+host = "{LOCALHOST}"
+port = {ports["unionpay"]}
+service_terminal = "{terminal}"
+service_merchant = "{merchant}"
+
+[unionpay.profile] # how the simulated host is known to behave
+reversal_00 = "found_only"
+reversal_not_found = "proves"
+cut_over = "{cut_over}"
+
+[marketing]
+host = "{LOCALHOST}"
+port = {ports["marketing"]}
+channel = "SELF01"
+
+[marketing.profile]
+fence = "tombstone"
+inquiry = "serial"
+dedupe = "serial"
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((LOCALHOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def end_process(pid: int) -> None:
+    for number, wait_s in ((signal.SIGCONT, 0.0), (signal.SIGTERM, SHORT.drain_s), (signal.SIGKILL, 5.0)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        ends_at = time.monotonic() + wait_s
+        while time.monotonic() < ends_at:
+            if not Path(f"/proc/{pid}").exists():
+                return
+            time.sleep(0.05)
