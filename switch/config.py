@@ -179,6 +179,15 @@ class UnionpayProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Literal["reverse", "decline"],
         option('What a decline without a MAC leads to; "reverse" treats it as forged.'),
     ] = "reverse"
+    reversal_first_s: Annotated[
+        float,
+        option(
+            "A terminal with an undecided reversal begins no payment before that is decided, for at most so long.",
+            ge=0,
+            le=3600,
+            unit="seconds",
+        ),
+    ] = 15.0
     cut_over: Annotated[
         str,
         option(

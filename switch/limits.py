@@ -24,6 +24,7 @@ BACKOFF_MAX_S: Final = 15.0  # a peer that comes back is noticed within this tim
 # ---- work in progress
 PAYMENTS_OPEN_MAX: Final = 20_000  # in memory at once; about 4 KiB each; beyond it kiosks are told to try later
 PAYMENTS_REMEMBERED_MAX: Final = 20_000  # finished ones kept for repeats; older ones come from the journal
+RETRY_JITTER: Final = 0.2  # most that a wait between two attempts is longer than its profile says
 INBOX_MAX: Final = 64  # inputs waiting for one payment while its record commits; more means a peer is flooding us
 INFLIGHT_PER_LINK_MAX: Final = 8_192  # unanswered requests on one link; beyond it we decline at once
 INQUIRIES_MAX: Final = 4_096  # bill inquiries in flight; they are shed first

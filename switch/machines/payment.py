@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
 from switch.errors import OutOfOrderError
-from switch.limits import TimeProfile
+from switch.limits import RETRY_JITTER, TimeProfile
 from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, TABLE, Input, Table
 from switch.model.effect import (
     Effect,
@@ -526,7 +526,10 @@ class Payment:
 
     def _do_wait(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         waits = self.times.reversal_backoff_s if self.state is State.REVERSAL_PENDING else self.times.bill_backoff_s
-        self.leg_deadline = now + waits[min(self.attempts, len(waits) - 1)]
+        # Each payment waits a little longer by a share of its own: what one broken link has put into doubt must not
+        # all come back in the same moment, each time.
+        share = 1.0 + RETRY_JITTER * (self.payment_id * 0x9E3779B1 % 0x1_0000_0000) / 0x1_0000_0000
+        self.leg_deadline = now + share * waits[min(self.attempts, len(waits) - 1)]
         self.leg_input = Input.RETRY_DUE
         self.attempts += 1
 

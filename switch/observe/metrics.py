@@ -71,6 +71,8 @@ METRICS: Final = (
     _gauge("switch_inflight", "Payments that the switch still drives, by state.", "state"),
     _gauge("switch_open_payments", "Payments that the switch still drives."),
     _counter("switch_reversals_total", "Reversals answered, by their reason and response code.", "reason", "rc"),
+    _gauge("switch_reversal_lane_depth", "Payments that must be reversed and are not yet, on all terminals."),
+    _gauge("switch_reversal_oldest_seconds", "How long the oldest of them has been waiting."),
     _counter("switch_late_responses_total", "Responses that came after their request was given up."),
     _counter("switch_late_after_final_total", "Late responses that contradict a final state; must stay 0."),
     _counter("switch_duplicates_total", "Messages seen before, by who sent them.", "source"),

@@ -37,7 +37,7 @@ LOST: Final = frozenset(
     {"bill not posted", "card not charged", "customer out of pocket", "charge without a payment", "event missing"}
 )
 DOUBLED: Final = frozenset({"utility out of pocket", "posting without a payment", "posted to another bill"})
-POLL_S: Final = 0.02  # between looks at how many payments have had an answer
+POLL_S: Final = 0.02  # between looks at how many payments are completed
 PAUSED_S: Final = 30.0
 DISK_BYTES: Final = 900 * 1024 * 1024  # the WAL alone keeps 512 MiB
 SLOW_CALLERS: Final = 300
@@ -94,21 +94,21 @@ class Load:
         self._thread = threading.Thread(target=run, name="load")
         self._thread.start()
         ends_at = time.monotonic() + 30.0
-        while not self.answered:
+        while not self.completed:
             if time.monotonic() > ends_at or self.error is not None:
                 raise StartError("drill", f"the kiosks never paid: {self.error or 'no payment within 30 s'}")
             time.sleep(POLL_S)
 
     @property
-    def answered(self) -> int:
-        return sum(len(result.latencies_s) for result in self.results)
+    def completed(self) -> int:
+        return sum(result.completed for result in self.results)
 
     def wait_for_more(self, at_most_s: float) -> None:
         """Until somebody has paid again: a round's harm is over."""
-        before, ends_at = self.answered, time.monotonic() + at_most_s
-        while self.answered <= before:
+        before, ends_at = self.completed, time.monotonic() + at_most_s
+        while self.completed <= before:
             if time.monotonic() > ends_at:
-                raise StartError("drill", f"no payment had an answer for {at_most_s:g} s after the harm was over")
+                raise StartError("drill", f"no payment was completed for {at_most_s:g} s after the harm was over")
             time.sleep(POLL_S)
 
     def stop(self) -> None:
@@ -126,8 +126,8 @@ class Load:
             await asyncio.sleep(POLL_S)
             now = time.monotonic()
             self.longest_pause_s = max(self.longest_pause_s, now - since)
-            if self.answered > seen:
-                seen, since = self.answered, now
+            if self.completed > seen:
+                seen, since = self.completed, now
 
 
 Harm = Callable[["Drill", int], None]
@@ -199,7 +199,7 @@ class Drill:
                 time.sleep(self.dice.uniform(0.3, 1.2))
                 kind.harm(self, number)
                 self.load.wait_for_more(kind.back_s)
-                self.say(f"  round {number}: {self.load.answered:,} payments had an answer")
+                self.say(f"  round {number}: {self.load.completed:,} payments completed")
         finally:
             self.load.stop()
         return rig.settle()

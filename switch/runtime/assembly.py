@@ -121,6 +121,7 @@ class Switch:
             mac_algorithm=unionpay.mac,
             cut_over_minute=self._cut_over_minute,
             day_close_minute=self._day_close_minute,
+            reversal_first_s=unionpay.profile.reversal_first_s,
             ids=PaymentIds(clock, journal.epoch),
             clock=clock,
             timers=timers,
@@ -196,6 +197,10 @@ class Switch:
         for state in DRIVEN:
             self._observer.gauge("switch_inflight", states[state], (state,))
         self._observer.gauge("switch_journal_pending", self._journal.pending)
+        lanes, now = self.payments.lanes, self._clock.now()
+        oldest = lanes.oldest_of_all()
+        self._observer.gauge("switch_reversal_lane_depth", lanes.depth)
+        self._observer.gauge("switch_reversal_oldest_seconds", 0.0 if oldest is None else now - oldest)
         reasons = ["draining"] if self.dispatcher.draining else []
         if not self._journal.accepting:
             reasons.append("the journal cannot commit: PostgreSQL is away or slow")

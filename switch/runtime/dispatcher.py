@@ -81,6 +81,7 @@ class Dispatcher:
         mac_algorithm: str,
         cut_over_minute: int,
         day_close_minute: int | None,
+        reversal_first_s: float,
         ids: PaymentIds,
         clock: Clock,
         timers: Timers,
@@ -99,6 +100,7 @@ class Dispatcher:
         self._mac_algorithm = mac_algorithm
         self._cut_over_minute = cut_over_minute
         self._day_close_minute = day_close_minute
+        self._reversal_first_s = reversal_first_s
         self._ids = ids
         self._clock = clock
         self._timers = timers
@@ -280,7 +282,7 @@ class Dispatcher:
             return
         intake = Intake(request, session, token, digest, self._clock.now(), waiters=[tell])
         self._intakes[key] = intake
-        reason = self._closed()
+        reason = self._closed(request.terminal_id)
         if reason is not None:
             self._turn_away(intake, reason)
             return
@@ -311,18 +313,23 @@ class Dispatcher:
         elif len(waiters) < limits.INBOX_MAX:
             waiters.append(tell)  # it joins those who wait, and hears what they hear
 
-    def _closed(self) -> str | None:
+    def _closed(self, terminal_id: str) -> str | None:
         """Why no new payment may begin now; None: it may. Nothing starts that is known to end badly."""
         if self.draining or not self._journal.accepting or self._payments.open_count >= limits.PAYMENTS_OPEN_MAX:
             reason = "busy"
         elif not self._marketing_link.is_up:
             reason = "bill_unavailable"
-        elif not self._card_link.is_up or self._before_cut_over():
+        elif not self._card_link.is_up or self._before_cut_over() or self._reversal_first(terminal_id):
             reason = "card_unavailable"
         else:
             return None
         self._observer.count("switch_admission_rejects_total", (reason,))
         return reason
+
+    def _reversal_first(self, terminal_id: str) -> bool:
+        """A terminal sends what it has to take back before its next transaction, as card networks want it."""
+        since = self._payments.lanes.oldest(terminal_id)
+        return since is not None and self._clock.now() - since < self._reversal_first_s
 
     def _before_cut_over(self) -> bool:
         """The card network's day is about to change: a purchase that stays silent could no longer be reversed."""
@@ -344,7 +351,7 @@ class Dispatcher:
     def _numbered(self, intake: Intake, stan: str | None) -> None:
         # Asking the bill and fetching a number took their time: the door may have been closed, the customer gone.
         late = self._clock.now() > intake.asked_at + self._times.answer_s
-        reason = "busy" if stan is None or late else self._closed()
+        reason = "busy" if stan is None or late else self._closed(intake.request.terminal_id)
         if stan is None or reason is not None:
             self._turn_away(intake, reason or "busy")
         else:

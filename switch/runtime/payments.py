@@ -51,6 +51,7 @@ from switch.ports import (
     Wire,
 )
 from switch.runtime.calls import call_each
+from switch.runtime.lanes import Lanes
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timer, Timers
@@ -140,6 +141,7 @@ class Payments:
         self._by_kiosk_key: dict[str, Slot] = {}
         self._by_stan: dict[str, Slot] = {}
         self._parked: OrderedDict[int, Slot] = OrderedDict()
+        self.lanes: Lanes[Slot] = Lanes()
         card_link.on_answer = self.card_answered
         card_link.on_lost = self._card_link_lost
         marketing_link.on_lost = lambda wire: None  # its pending calls are told one by one
@@ -193,6 +195,8 @@ class Payments:
         slot = Slot(payment, None, sealed=stored.sealed)
         self._keep(slot)
         self._by_stan[_stan_key(payment)] = slot
+        if payment.state is State.REVERSAL_PENDING:
+            self.lanes.begin(payment.terminal_id, payment.payment_id, now)
         self._observer.event("payment.adopted", payment=payment.payment_id, state=payment.state)
         if not payment.is_driven:
             self._park(slot)
@@ -236,6 +240,25 @@ class Payments:
                 del index[key]
         if slot.timer is not None:
             slot.timer.cancel()
+        self._leave_lane(slot)
+
+    def _leave_lane(self, slot: Slot) -> None:
+        """It need not be reversed any more, or is no longer ours."""
+        payment = slot.payment
+        self._next_in_lane(self.lanes.end(payment.terminal_id, payment.payment_id, slot))
+
+    def _free_lane(self, slot: Slot) -> None:
+        """Its outstanding reversal is answered or given up: the terminal's next one has its turn."""
+        self._next_in_lane(self.lanes.free(slot.payment.terminal_id, slot))
+
+    def _next_in_lane(self, slot: Slot | None) -> None:
+        while slot is not None:
+            if not slot.busy and slot.payment.state is State.REVERSAL_PENDING:
+                # A step like any other: its frame is built anew, with the keys that hold now, and recorded.
+                self._step(slot, Input.RETRY_DUE, Facts(reason="lane"))
+                return
+            # It is being recorded; its own deadline brings it back.
+            slot = self.lanes.free(slot.payment.terminal_id, slot)
 
     def _give_up(self, slot: Slot, code: str) -> None:
         """Before anything durable: nothing happened, and the kiosk hears why."""
@@ -256,8 +279,13 @@ class Payments:
 
     def _step(self, slot: Slot, given: Input, facts: Facts) -> None:
         payment = slot.payment
-        before = payment.answer
+        before, was = payment.answer, payment.state
         effects = payment.step(given, facts, self._clock.now())
+        if payment.state is not was:
+            if payment.state is State.REVERSAL_PENDING:
+                self.lanes.begin(payment.terminal_id, payment.payment_id, self._clock.now())
+            elif was is State.REVERSAL_PENDING:
+                self._leave_lane(slot)
         if any(isinstance(effect, Record) for effect in effects):
             payment.durable_answer = before
         self._run(slot, effects, 0)
@@ -471,6 +499,10 @@ class Payments:
         now = self._clock.now()
         ready, slot.ready = slot.ready, None
         sent = False
+        if isinstance(effect, SendReversal) and ready is not None and not self.lanes.take(payment.terminal_id, slot):
+            # Another one of this terminal is outstanding; looked at again by then even if nobody tells us.
+            payment.leg_deadline, payment.leg_input = now + self._times.card_s, Input.RETRY_DUE
+            return
         # Our lease is looked at in the step that writes: another worker may have taken the payment while we slept.
         if ready is not None and self._journal.may_send:
             if isinstance(effect, _TO_MARKETING):
@@ -491,6 +523,8 @@ class Payments:
             if isinstance(effect, SendPurchase) and payment.card is not None:
                 payment.card = _slim(payment.card)
             return
+        if isinstance(effect, SendReversal):
+            self._free_lane(slot)
         slot.request_id = 0
         given = Input.CARD_UNSENT if isinstance(effect, SendPurchase) else _SILENT[type(effect)]
         # Behind whatever waits already, and never in the middle of this list of effects.
@@ -528,7 +562,8 @@ class Payments:
         if given is None:
             self._schedule(slot)
             return
-        if given is Input.RETRY_DUE and not self._leg_is_up(payment):
+        waits = self.lanes.is_waiting(payment.terminal_id, slot)
+        if given is Input.RETRY_DUE and (waits or not self._leg_is_up(payment)):
             # Not a step: it would only fill the journal while the link is away.
             payment.leg_deadline, payment.leg_input = now + self._times.bill_backoff_s[-1], Input.RETRY_DUE
             self._schedule(slot)
@@ -537,6 +572,7 @@ class Payments:
             self._marketing_link.forget(slot.request_id)
             slot.request_id = 0
             slot.outstanding = None
+            self._free_lane(slot)
         self._step(slot, given, Facts(reason="silent"))
 
     def _leg_is_up(self, payment: Payment) -> bool:
@@ -588,6 +624,7 @@ class Payments:
         )
         if isinstance(slot.outstanding, SendPurchase if answer.kind == "purchase" else SendReversal):
             slot.outstanding = None
+            self._free_lane(slot)
             self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("card",))
         if answer.kind == "reversal":
             given = self._codes.reversal(code) if mac_good else Input.REVERSAL_UNCLEAR
@@ -626,6 +663,7 @@ class Payments:
             self._give(slot, given, Facts(reason="link_lost"))
         elif state is State.REVERSAL_PENDING and isinstance(slot.outstanding, SendReversal):
             slot.outstanding = None
+            self._free_lane(slot)
             self._give(slot, Input.REVERSAL_UNCLEAR, Facts(reason="link_lost"))
 
     # -------------------------------------------------------------------------------------------- answers: bill

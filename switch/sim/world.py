@@ -407,6 +407,7 @@ class World:
             account = customers.account(turn if dice.random() < 0.2 else 100 * number + turn)
             await asyncio.sleep(dice.uniform(0.0, 1.5))
             await self._one_customer(kiosk, dice, account)
+        await self._clear_up(kiosk, dice)
         kiosk.close()
 
     async def _one_customer(self, kiosk: Kiosk, dice: Any, account: str) -> None:
@@ -434,6 +435,11 @@ class World:
             repeat=dice.random() < 0.15,
             hang_up_after_s=dice.uniform(0.01, 3.0) if dice.random() < 0.15 else None,
         )
+        if dice.random() < 0.3:
+            return  # the next customer comes; what this one paid is asked for in between
+        await self._clear_up(kiosk, dice)
+
+    async def _clear_up(self, kiosk: Kiosk, dice: Any) -> None:
         while kiosk.unfinished:
             # As a kiosk after a crash: by its own key, until there is a final word.
             await asyncio.sleep(dice.uniform(1.0, 5.0))

@@ -252,6 +252,7 @@ class Bench:
             mac_algorithm="unionpay_ecb",
             cut_over_minute=23 * 60,
             day_close_minute=None,
+            reversal_first_s=0.0,
             ids=PaymentIds(clock, journal.epoch),
             clock=clock,
             timers=timers,
