@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from switch.ops.cases import add_case_parser
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
+    from switch.ops.status import add_status_parsers
     from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
     from switch.sim.simulate import add_sim_parser
     from switch.sim.verify_model import add_verify_parser
@@ -136,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     add_fleet_parser(commands)
     add_verify_parser(commands)
     add_sim_parser(commands)
+    add_status_parsers(commands)
     add_drill_parser(commands)
+    add_case_parser(commands, _on_database)
     add_faultproxy_parser(commands)
     return parser
 
@@ -224,6 +228,21 @@ def _example_config(arguments: argparse.Namespace) -> int:
 
     print(document(), end="")
     return EXIT_OK
+
+
+def _on_database(arguments: argparse.Namespace, job: Callable[[str], Coroutine[Any, Any, int]]) -> int:
+    """Run ``job(dsn)`` on the configured database, whose schema is up to date."""
+    from switch.config import load
+
+    config = load(arguments.config)
+
+    async def done(dsn: str) -> int:
+        await _ready_schema(config, dsn)
+        return await job(dsn)
+
+    with _database(config) as dsn:
+        status: int = _uvloop(done(dsn))
+    return status
 
 
 def _terminal_list(arguments: argparse.Namespace) -> int:

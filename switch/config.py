@@ -153,6 +153,14 @@ class SecurityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     vault_dir: Annotated[str, option("Folder of the wrapped keys.", path=True, min_length=1)] = ".gridswitch/vault"
 
 
+class ControlConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How people look into a running switch and give it orders: gridswitch status, trace, drain."""
+
+    path: Annotated[
+        str, option("Socket that only this user may open; two switches need two.", path=True, min_length=1)
+    ] = ".gridswitch/control.sock"
+
+
 class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One switch among several on one database; each takes over what another one leaves open."""
 
@@ -281,6 +289,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     observe: ObserveConfig = ObserveConfig()
     security: SecurityConfig = SecurityConfig()
     worker: WorkerConfig = WorkerConfig()
+    control: ControlConfig = ControlConfig()
     unionpay: UnionpayConfig
     marketing: MarketingConfig
 

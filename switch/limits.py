@@ -63,6 +63,20 @@ TERMINAL_LOOKUPS_MAX: Final = 256  # unknown terminal ids being looked up at onc
 TERMINAL_UNKNOWN_S: Final = 5.0  # an id that nobody knows is not looked up again for so long
 TERMINAL_REFRESH_S: Final = 5.0  # what another process changed (in service, new TMK) is seen within this time
 
+# ---- circuit breakers (per peer)
+BREAKER_WINDOW: Final = 100  # latest requests that are looked at
+BREAKER_WINDOW_S: Final = 120.0  # and none older than this: two card time-outs
+BREAKER_REQUESTS_MIN: Final = 10  # fewer prove nothing: a quiet night must not close the door over one silence
+BREAKER_SILENT_SHARE: Final = 0.5  # of them without an answer: the peer does not work
+BREAKER_OPEN_S: Final = 10.0  # left alone for so long; twice as long each time that it happens again …
+BREAKER_OPEN_MAX_S: Final = 160.0  # … up to this
+BREAKER_FORGETS_S: Final = 600.0  # … within this time
+
+# ---- control and trace
+TRACE_RING_MAX: Final = 2_000  # messages kept of each link: half a minute of a busy one, about 1 MiB
+CONTROL_CALLERS_MAX: Final = 8  # people and scripts at once
+CONTROL_LINE_MAX: Final = 65_536  # bytes of one request
+
 # ---- observation
 METRIC_SERIES_MAX: Final = 1_024  # label sets of one metric: response codes are two characters of a peer's choice
 HEALTH_CALLERS_MAX: Final = 16  # a balancer or two, Prometheus, a person; beyond it the oldest is cut off
@@ -72,6 +86,8 @@ LOG_TEXT_SIZE_MAX: Final = 8_192  # characters of one fact: a traceback of the d
 # ---- keys of the vault
 VAULT_HOURS_KEPT: Final = 2  # the current hour's key and the one before: a payment may have begun a minute ago
 VAULT_KEYS_CACHED_MAX: Final = 48  # hours of open payments that one process holds ready
+
+CASES_SHOWN_MAX: Final = 1_000  # waiting payments on one list; more are an incident, not a list
 
 # ---- fault proxy
 FAULT_QUEUE_BYTES_MAX: Final = 4_194_304  # bytes delayed in one direction of one connection; then it reads no more

@@ -165,6 +165,26 @@ class LeasedJournal(Journal, Protocol):
         ...
 
 
+@dataclass(slots=True, frozen=True)
+class Verdict:
+    """What two people decided about a payment that waits for them."""
+
+    id: int
+    payment_id: int
+    decision: str  # paid, nothing, refunded, charged
+    facts: dict[str, str]  # evidence, proposed_by, confirmed_by
+
+
+class Cases(Protocol):
+    async def verdicts(self, epoch: int) -> list[Verdict]:
+        """Confirmed, not carried out, about payments of this worker. Raises UnavailableError."""
+        ...
+
+    async def settle(self, verdict: Verdict, outcome: str) -> None:
+        """It was carried out ("done"), or why not. Again after a crash: nothing changes."""
+        ...
+
+
 # ---------------------------------------------------------------------------------------------------- terminals
 @dataclass(slots=True)
 class Terminal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import iso8583
+from switch.dialects.shown import card_message
 from switch.errors import BadRequestError
 from switch.machines.payment import Payment
 from switch.model.payment import Card
@@ -116,6 +117,10 @@ class UnionPayDialect:
         return frame, self._encode(safe)
 
     # -------------------------------------------------------------------------------------------- answers
+    def shown(self, frame: bytes) -> dict[str, str]:
+        """What a trace may show of a message in either direction."""
+        return card_message(self._spec, frame)
+
     def read(self, frame: bytes) -> CardAnswer:
         """Raises: BadRequestError ``unreadable``: not a response that we know; the text has no card data."""
         try:

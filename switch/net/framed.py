@@ -19,6 +19,8 @@ from switch import limits
 from switch.net import tcp
 from switch.ports import Observer, WireHandler
 
+Tap = Callable[[str, str, bytes], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Framing:
@@ -108,6 +110,7 @@ class FramedProtocol(asyncio.Protocol):
         opened: Called with this wire when it is connected; False refuses it, and the handler never hears of it.
         closed: Called with this wire when it is lost, before the handler is.
         held: Nobody hears of this wire until ``release``; if it is lost before, nobody ever does.
+        tap: Called with "in" or "out", the peer and each frame, for a trace.
         may_write: Asked right before each write. False: nothing that waits is written, and the wire is lost.
 
     A length of zero is a line test on some lines: it counts as a sign of life and is not passed on.
@@ -139,6 +142,7 @@ class FramedProtocol(asyncio.Protocol):
         "_size_max",
         "_splitter",
         "_stuck_bytes",
+        "_tap",
         "_tokens",
         "_transport",
         "frames_in",
@@ -158,8 +162,10 @@ class FramedProtocol(asyncio.Protocol):
         closed: Callable[[FramedProtocol], None] | None = None,
         held: bool = False,
         may_write: Callable[[], bool] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._may_write = may_write
+        self._tap = tap
         self._handler = handler
         self._observer = observer
         self._label = label
@@ -218,6 +224,8 @@ class FramedProtocol(asyncio.Protocol):
         if self._queued_bytes + self._stuck_bytes + size > limits.WRITE_BUFFER_MAX:
             self.abort(f"reads too slowly: more than {limits.WRITE_BUFFER_MAX} bytes wait for it")
             return False
+        if self._tap is not None:
+            self._tap("out", self._peer, frame)
         self._queue.append(size.to_bytes(self._prefix_bytes, "big"))
         self._queue.append(frame)
         self._queued_bytes += size + self._prefix_bytes
@@ -290,6 +298,8 @@ class FramedProtocol(asyncio.Protocol):
             handler = self._handler
             for frame in frames:
                 if frame:
+                    if self._tap is not None:
+                        self._tap("in", self._peer, frame)
                     try:
                         handler.frame_received(self, frame)
                     except Exception as error:

@@ -14,7 +14,7 @@ from switch import limits
 from switch.config import ListenConfig
 from switch.errors import StartError
 from switch.net import tcp
-from switch.net.framed import LEN2, FramedProtocol
+from switch.net.framed import LEN2, FramedProtocol, Tap
 from switch.ports import Clock, Observer, WireHandler
 
 LABEL: Final = "kiosk"
@@ -39,6 +39,7 @@ class KioskListener:
         *,
         reuse_port: bool = False,
         bind: Callable[..., Any] = tcp.bind,
+        tap: Tap | None = None,
     ) -> None:
         self._config = config
         self._handler = handler
@@ -46,6 +47,7 @@ class KioskListener:
         self._clock = clock
         self._reuse_port = reuse_port
         self._bind = bind
+        self._tap = tap
         self._wires: set[FramedProtocol] = set()
         self._server: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -134,6 +136,7 @@ class KioskListener:
             now=self._clock.now,
             opened=self._opened,
             closed=self._lost,
+            tap=self._tap,
         )
 
     def _opened(self, wire: FramedProtocol) -> bool:

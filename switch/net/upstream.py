@@ -12,7 +12,7 @@ from typing import Protocol
 
 from switch import limits
 from switch.net import tcp
-from switch.net.framed import FramedProtocol, Framing
+from switch.net.framed import FramedProtocol, Framing, Tap
 from switch.ports import Dice, Observer, Wire, WireHandler
 
 
@@ -39,7 +39,7 @@ class Dialer:
 
     Args:
         name: The link's name in logs and metrics.
-        may_write: As of ``FramedProtocol``.
+        may_write, tap: As of ``FramedProtocol``.
     """
 
     def __init__(
@@ -53,8 +53,10 @@ class Dialer:
         *,
         name: str,
         may_write: Callable[[], bool] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._may_write = may_write
+        self._tap = tap
         self._host = host
         self._port = port
         self._framing = framing
@@ -151,6 +153,7 @@ class Dialer:
             closed=self._closed,
             held=True,
             may_write=self._may_write,
+            tap=self._tap,
         )
 
     def _closed(self, wire: FramedProtocol) -> None:

@@ -79,6 +79,7 @@ METRICS: Final = (
     _counter("switch_strays_dropped_total", "Strays that could not be recorded; must stay 0."),
     _counter("switch_strays_total", "Responses that no payment in memory waited for."),
     # links
+    _gauge("switch_breaker_open", "1 while a peer is left alone because it answers echoes but not its work.", "peer"),
     _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),
     _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS, "peer"),
     _counter("switch_mac_failures_total", "Messages whose MAC was wrong.", "peer"),

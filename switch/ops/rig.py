@@ -272,6 +272,9 @@ time_profile = "{SHORT.name}"
 [worker]
 instance = "{instance}"
 
+[control]
+path = {quote(self.folder / f"{instance}.control")}
+
 [listen]
 port = {self.ports[instance]}
 

@@ -8,23 +8,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from switch.config import Config
 from switch.dialects.codes import CardCodes
 from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
+from switch.dialects.shown import record
 from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import UnavailableError
 from switch.limits import RECOVERY_PAGE
 from switch.machines import days
 from switch.machines.payment import HostProfile, Payment
+from switch.machines.payment_table import Input
 from switch.model.payment import DRIVEN, StoredPayment
 from switch.net import tcp
 from switch.net.framed import LEN2, LEN4
-from switch.net.listener import KioskListener
+from switch.net.listener import LABEL, KioskListener
 from switch.net.upstream import Dialer
-from switch.ports import Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
+from switch.observe.trace import Trace
+from switch.ports import Cases, Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
@@ -39,6 +43,7 @@ class Switch:
         journal, terminals: started already.
         bind: gives the kiosks' listening socket (``net.tcp.bind``).
         machine: the payment's machine.
+        cases: what people decide; None: nobody does.
     """
 
     def __init__(
@@ -53,11 +58,13 @@ class Switch:
         observer: Observer,
         bind: Callable[..., Any] = tcp.bind,
         machine: type[Payment] = Payment,
+        cases: Cases | None = None,
     ) -> None:
         self._clock = clock
         self._observer = observer
         self._journal = journal
         self._times = config.times
+        self._cases = cases
         self._heir: asyncio.Task[None] | None = None
         self._cut_over_minute = _minutes(config.unionpay.profile.cut_over)
         day_close = config.marketing.profile.day_close
@@ -71,13 +78,28 @@ class Switch:
         service = (unionpay.service_terminal, unionpay.service_merchant)
         self.card_link = CardLink(unionpay.name, card_dialect, service, times, timers, clock, observer, journal)
         self.marketing_link = MarketingLink(marketing.name, marketing_dialect, times, timers, clock, observer, journal)
+        kiosk_dialect = KioskDialect(codes)
+        describe = {
+            LABEL: kiosk_dialect.shown,
+            unionpay.name: card_dialect.shown,
+            marketing.name: record,
+        }
+        self.trace = Trace(describe, clock.wall_us)
         self._dialers: list[Dialer] = []
         for link, host, port, framing in (
             (self.card_link, unionpay.host, unionpay.port, LEN2),
             (self.marketing_link, marketing.host, marketing.port, LEN4),
         ):
             dialer = Dialer(
-                host, port, framing, link, observer, dice, name=link.name, may_write=lambda: journal.may_send
+                host,
+                port,
+                framing,
+                link,
+                observer,
+                dice,
+                name=link.name,
+                may_write=lambda: journal.may_send,
+                tap=partial(self.trace.note, link.name),
             )
             link.dialer = dialer
             self._dialers.append(dialer)
@@ -108,7 +130,7 @@ class Switch:
             machine=machine,
         )
         self.dispatcher = Dispatcher(
-            dialect=KioskDialect(codes),
+            dialect=kiosk_dialect,
             marketing_dialect=marketing_dialect,
             sessions=sessions,
             payments=self.payments,
@@ -127,7 +149,9 @@ class Switch:
             timers=timers,
             observer=observer,
         )
-        self.listener = KioskListener(config.listen, self.dispatcher, observer, clock, bind=bind)
+        self.listener = KioskListener(
+            config.listen, self.dispatcher, observer, clock, bind=bind, tap=partial(self.trace.note, LABEL)
+        )
 
     async def start(self) -> int:
         """Recover, dial, listen. Returns how many payments were taken over."""
@@ -187,6 +211,25 @@ class Switch:
             await asyncio.sleep(self._times.lease_heartbeat_s)
             with contextlib.suppress(UnavailableError):  # the journal says it, and the next look takes them
                 await self.recover()
+                await self._carry_out_verdicts()
+
+    async def _carry_out_verdicts(self) -> None:
+        """What two people decided about payments of ours."""
+        if self._cases is None:
+            return
+        for verdict in await self._cases.verdicts(self._journal.epoch):
+            answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self.payments.settle(
+                verdict.payment_id, SETTLED[verdict.decision], verdict.facts, partial(_answer, answered)
+            )
+            try:
+                async with asyncio.timeout(self._times.lease_ttl_s):
+                    outcome = await answered
+            except TimeoutError:
+                continue  # the commit takes long; the next look finds it done
+            if outcome:
+                self._observer.event("case.settled", payment=verdict.payment_id, outcome=outcome, **verdict.facts)
+                await self._cases.settle(verdict, outcome)
 
     # -------------------------------------------------------------------------------------------- health
     def not_ready(self) -> list[str]:
@@ -207,8 +250,51 @@ class Switch:
         links = (self.card_link, self.marketing_link)
         return reasons + [f"link {link.name} is down" for link in links if not link.is_up]
 
+    def status(self) -> dict[str, Any]:
+        """What is true now, for people and for the admin service; nothing in it is secret."""
+        journal, payments, now = self._journal, self.payments, self._clock.now()
+        oldest = payments.lanes.oldest_of_all()
+        reasons = self.not_ready()
+        return {
+            "epoch": journal.epoch,
+            "time_profile": self._times.name,
+            "ready": not reasons,
+            "not_ready": reasons,
+            "draining": self.dispatcher.draining,
+            "lease_held": journal.may_send,
+            "journal": {"accepting": journal.accepting, "pending": journal.pending},
+            "links": {
+                link.name: {
+                    "up": link.is_up,
+                    "breaker_open": link.breaker.is_open,
+                    "echo_rtt_ms": round(1000 * link.echo_rtt_s, 2),
+                }
+                for link in (self.card_link, self.marketing_link)
+            },
+            "kiosks": {"connections": self.listener.wires, "port": self.listener.port},
+            "payments": {"open": payments.open_count, "states": dict(payments.states())},
+            "reversals": {
+                "waiting": payments.lanes.depth,
+                "oldest_s": 0.0 if oldest is None else round(now - oldest, 1),
+            },
+        }
+
     def drained(self) -> bool:
         return self.dispatcher.draining and self.payments.open_count == 0
+
+
+# What people say, as the machine hears it.
+SETTLED: Final = {
+    "paid": Input.SETTLED_PAID,
+    "nothing": Input.SETTLED_NOTHING,
+    "refunded": Input.SETTLED_REFUNDED,
+    "charged": Input.SETTLED_CHARGED,
+}
+
+
+def _answer(answered: asyncio.Future[str], outcome: str) -> None:
+    if not answered.done():
+        answered.set_result(outcome)
 
 
 def _minutes(time_of_day: str) -> int:

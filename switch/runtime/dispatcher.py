@@ -209,10 +209,13 @@ class Dispatcher:
         def answered(answer: MarketingAnswer | None) -> None:
             self._inquiries -= 1
             timer.cancel()
+            if answer is not None:
+                link.heard_of(silent=False)
             self._observer.observe("switch_leg_seconds", self._clock.now() - asked_at, ("inquiry",))
             done("bill_unavailable" if answer is None else self._read_quote(account, answer))
 
         def silent() -> None:
+            link.heard_of(silent=True)
             link.forget(request_id)
             answered(None)
 
@@ -317,9 +320,9 @@ class Dispatcher:
         """Why no new payment may begin now; None: it may. Nothing starts that is known to end badly."""
         if self.draining or not self._journal.accepting or self._payments.open_count >= limits.PAYMENTS_OPEN_MAX:
             reason = "busy"
-        elif not self._marketing_link.is_up:
+        elif not self._marketing_link.is_usable:
             reason = "bill_unavailable"
-        elif not self._card_link.is_up or self._before_cut_over() or self._reversal_first(terminal_id):
+        elif not self._card_link.is_usable or self._before_cut_over() or self._reversal_first(terminal_id):
             reason = "card_unavailable"
         else:
             return None

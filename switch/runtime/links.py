@@ -11,6 +11,7 @@ from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import BadRequestError
 from switch.limits import INFLIGHT_PER_LINK_MAX, STAN_MAX, TimeProfile
+from switch.machines.breaker import Breaker
 from switch.machines.link import Link, LinkEffect
 from switch.model.request import CardAnswer
 from switch.ports import Clock, Journal, Observer, Stray, Wire
@@ -31,8 +32,11 @@ class UpstreamLink:
         self.name = name
         self.dialer: Resettable | None = None  # set by the supervisor: the dialer needs this handler first
         self.on_up: Callable[[], None] = lambda: None
+        self.breaker = Breaker()
+        self.echo_rtt_s = 0.0  # of the latest echo
         self.on_lost: Callable[[Wire], None] = lambda wire: None
         self._machine = Link(times)
+        self._times = times
         self._timers = timers
         self._clock = clock
         self._observer = observer
@@ -45,6 +49,30 @@ class UpstreamLink:
     @property
     def is_up(self) -> bool:
         return self._machine.is_up
+
+    @property
+    def is_usable(self) -> bool:
+        """New work may be begun with this peer."""
+        return self._machine.is_up and not self.breaker.is_open
+
+    def heard_of(self, *, silent: bool) -> None:
+        """A request was answered, or had no answer in its time: what the breaker goes by."""
+        now = self._clock.now()
+        if not silent:
+            self.breaker.answered(now)
+        elif self.breaker.silent(now):
+            self._observer.gauge("switch_breaker_open", 1, (self.name,))
+            self._observer.event("breaker.opened", level="warning", link=self.name)
+            self._probe_again()
+
+    def _probe_again(self) -> None:
+        """While the breaker is open only an echo may find out that the peer is well."""
+        if not self.breaker.is_open:
+            return
+        if self._machine.is_up:
+            self._probed_at = self._clock.now()
+            self._probe()
+        self._timers.after(self._times.echo_timeout_s, self._probe_again)
 
     def send(self, frame: bytes, token: object = None) -> bool:
         """False: proved not to have left."""
@@ -111,7 +139,11 @@ class UpstreamLink:
         self._carry_out(self._machine.due(self._clock.now()))
 
     def _answered(self) -> None:
-        self._observer.observe("switch_echo_rtt_seconds", self._clock.now() - self._probed_at, (self.name,))
+        self.echo_rtt_s = self._clock.now() - self._probed_at
+        self._observer.observe("switch_echo_rtt_seconds", self.echo_rtt_s, (self.name,))
+        if self.breaker.alive(self._clock.now()):
+            self._observer.gauge("switch_breaker_open", 0, (self.name,))
+            self._observer.event("breaker.closed", link=self.name)
         self._carry_out(self._machine.answered(self._clock.now()))
 
     def _probe_send(self, frame: bytes) -> None:
@@ -147,7 +179,6 @@ class CardLink(UpstreamLink):
         self.on_answer: Callable[[CardAnswer], None] = lambda answer: None
         self._dialect = dialect
         self._service = service
-        self._times = times
         self._echo_stan = count(1)
         self._sign_ons: dict[tuple[str, str], tuple[Callable[[CardAnswer | None], None], Timer]] = {}
 

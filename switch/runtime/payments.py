@@ -43,6 +43,7 @@ from switch.ports import (
     Claim,
     ClaimKind,
     Clock,
+    Found,
     Journal,
     JournalEntry,
     Observer,
@@ -98,6 +99,7 @@ class Slot:
     timer_at: float = NEVER
     refused: Callable[[Claim | str], None] | None = None  # who hears that it never began, and why
     leg_started_at: float = 0.0
+    settled: Callable[[], None] | None = None  # who hears that a decision is recorded
 
 
 class Payments:
@@ -218,6 +220,38 @@ class Payments:
             then()
 
         self._sessions.get(slot.payment.terminal_id, got)
+
+    def settle(self, payment_id: int, given: Input, decision: dict[str, Any], done: Callable[[str], None]) -> None:
+        """Carry out what people decided. ``done`` hears "done" after the commit, or why it cannot be."""
+        slot = self._parked.get(payment_id)
+        if slot is None:
+            # Driven, or so long ago that it is no longer remembered.
+            if payment_id in self._open:
+                done("the payment is being driven on; it does not wait for a person")
+                return
+
+            def found(stored: Found) -> None:
+                if isinstance(stored, StoredPayment):
+                    self.adopt(stored, cut_over_at=NEVER)
+                    done("")  # the next look finds it here
+                else:
+                    done("the payment is not open any more")
+
+            self._journal.find(Claim(ClaimKind.OPEN, str(payment_id)), found)
+            return
+        if slot.busy:
+            done("")
+            return
+        payment = slot.payment
+        if (payment.state, given) not in payment.table:
+            done(f"a payment in {payment.state} cannot be settled so")
+            return
+        ver = payment.ver
+        self._step(slot, given, Facts(reason="decided", decision=decision))
+        slot.settled = lambda: done("done" if payment.ver > ver else "")
+        if not slot.busy:
+            slot.settled()
+            slot.settled = None
 
     def stored(self, stored: StoredPayment) -> Payment:
         """A payment as the journal has it, for a repeat or a result inquiry: finished, or another worker's."""
@@ -353,6 +387,9 @@ class Payments:
         if appended.result is Append.COMMITTED:
             payment = slot.payment
             payment.durable_answer = ""
+            settled, slot.settled = slot.settled, None
+            if settled is not None:
+                settled()
             if payment.ver == 1:
                 # Its claims are taken: now answers with this STAN are its own. The request is needed no more, and
                 # holds the card's track.
@@ -569,6 +606,9 @@ class Payments:
             self._schedule(slot)
             return
         if given in (Input.CARD_SILENT, Input.REVERSAL_UNCLEAR, Input.BILL_UNCLEAR, Input.CANCEL_UNCLEAR):
+            if slot.outstanding is not None:
+                to_card = isinstance(slot.outstanding, SendPurchase | SendReversal)
+                (self._card_link if to_card else self._marketing_link).heard_of(silent=True)
             self._marketing_link.forget(slot.request_id)
             slot.request_id = 0
             slot.outstanding = None
@@ -622,6 +662,7 @@ class Payments:
             settlement_date=answer.settlement_date,
             authorization_code=answer.authorization_code,
         )
+        self._card_link.heard_of(silent=False)
         if isinstance(slot.outstanding, SendPurchase if answer.kind == "purchase" else SendReversal):
             slot.outstanding = None
             self._free_lane(slot)
@@ -677,6 +718,7 @@ class Payments:
         facts = Facts(reason="" if answer is not None else "link_lost")
         given = _SILENT[type(effect)]
         if answer is not None:
+            self._marketing_link.heard_of(silent=False)
             self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("bill",))
             facts.response_code = answer.code
             try:

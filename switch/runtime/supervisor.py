@@ -6,19 +6,23 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+from switch import __version__
 from switch.config import Config
-from switch.errors import SecurityError, StartError, UnavailableError
-from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S
+from switch.errors import BadRequestError, SecurityError, StartError, UnavailableError
+from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, TRACE_RING_MAX
 from switch.observe.health import Health, Heartbeat
 from switch.observe.log import Log, Observation
 from switch.observe.metrics import Metrics
 from switch.ports import SecurityModule
 from switch.runtime.assembly import Switch
 from switch.runtime.clock import SystemClock, SystemDice
+from switch.runtime.control import Ask, ControlSocket, Handler
 from switch.runtime.instance import InstanceLock
 from switch.security.lmk import load_lmk, load_or_create_lmk
 from switch.security.software import SoftwareSecurityModule
+from switch.store.cases import PostgresCases
 from switch.store.journal import PostgresJournal
 from switch.store.migrate import pending
 from switch.store.terminals import PostgresTerminals
@@ -77,10 +81,13 @@ class Worker:
         self.journal.on_lost = self.lost.set
         await self.journal.start()
         self._closing.append(self._stop_journal)
-        terminals = PostgresTerminals(self._dsn, clock=clock, observer=observer)
+        self._started_at = clock.now()
+        terminals = self._terminals = PostgresTerminals(self._dsn, clock=clock, observer=observer)
         await terminals.start()
         self._closing.append(terminals.stop)
 
+        cases = PostgresCases(self._dsn)
+        self._closing.append(cases.stop)
         self.switch = Switch(
             config,
             journal=self.journal,
@@ -89,6 +96,7 @@ class Worker:
             clock=clock,
             dice=SystemDice(),
             observer=observer,
+            cases=cases,
         )
         heartbeat = Heartbeat(observer, not_ready=self.switch.not_ready, drained=self.switch.drained)
         health = Health(config.observe, heartbeat, self.metrics.text, version={"epoch": str(self.journal.epoch)})
@@ -96,6 +104,11 @@ class Worker:
         self._closing.append(_as_async(health.stop))
         heartbeat.start()
         self._closing.append(_as_async(heartbeat.stop))
+        control = ControlSocket(
+            Path(config.control.path), self._orders(), observer, changing=frozenset({"drain", "service"})
+        )
+        await control.start()
+        self._closing.append(control.stop)
         self._closing.append(self.switch.stop)
         adopted = await self.switch.start()
         observer.event(
@@ -106,6 +119,39 @@ class Worker:
             time_profile=self._times.name,
             environment=config.environment,
         )
+
+    def _orders(self) -> dict[str, Handler]:
+        """What the control socket understands."""
+
+        async def status(ask: Ask) -> Any:
+            config = self._config
+            return {
+                "version": __version__,
+                "instance": config.worker.instance,
+                "environment": config.environment,
+                "up_s": round(self.clock.now() - self._started_at, 1),
+                "security": "software",
+                **self.switch.status(),
+            }
+
+        async def trace(ask: Ask) -> Any:
+            known = self.switch.trace.links
+            if ask.link and ask.link not in known:
+                raise BadRequestError("control", f"no link {ask.link!r}; known: {', '.join(known)}")
+            limit = max(1, min(ask.limit, TRACE_RING_MAX))
+            last = self.switch.trace.last(link=ask.link, terminal=ask.terminal, after=ask.after, limit=limit)
+            return [each.to_dict() for each in last]
+
+        async def drain(ask: Ask) -> Any:
+            self.switch.dispatcher.draining = ask.on
+            return {"draining": ask.on, "open": self.switch.payments.open_count}
+
+        async def service(ask: Ask) -> Any:
+            reason = "" if ask.on else ask.reason or "taken out of service by hand"
+            terminal = await self._terminals.set_service(ask.terminal, ask.on, reason)
+            return {"terminal": terminal.terminal_id, "in_service": terminal.in_service}
+
+        return {"status": status, "trace": trace, "drain": drain, "service": service}
 
     def _local_master_key(self) -> bytes:
         """Only development may begin with a key of its own making: a lost one must not be replaced in silence."""

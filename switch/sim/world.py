@@ -30,7 +30,7 @@ from switch.limits import STANDARD
 from switch.machines.days import CHINA
 from switch.machines.payment import Payment
 from switch.model.payment import FINAL, State
-from switch.ports import KeyUsage, Terminal
+from switch.ports import KeyUsage, Terminal, Verdict
 from switch.runtime.assembly import Switch
 from switch.security.software import SoftwareSecurityModule
 from switch.sim import checkers, customers, testkeys
@@ -42,11 +42,11 @@ from switch.sim.loop import Node, SimDeadlockError, SimLoop
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.network import USER_TIMEOUT_S, Box, SimSocket, SimTransport
 from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SECOND, SWITCH, Fault, Plan, calm
-from switch.sim.truth import MemoryTruthLedger
+from switch.sim.truth import MemoryTruthLedger, Posted, read_charges, read_postings
 from switch.sim.unionpay_host import UnionPayHost
 from switch.sim.wire import Turn
 from switch.store import memory
-from switch.store.memory import MemoryDatabase, MemoryJournal, MemoryTerminals
+from switch.store.memory import MemoryCases, MemoryDatabase, MemoryJournal, MemoryTerminals
 
 HOST: Final = "127.0.0.1"
 PORTS: Final = {SWITCH: 7000, CARD: 7001, BILL: 7002, SECOND: 7003}
@@ -59,6 +59,7 @@ ALL_DAY_S: Final = 12 * 3_600.0
 LOOK_S: Final = 1.0
 ANSWER_HOLD_MAX_S: Final = STANDARD.late_s - USER_TIMEOUT_S - 2.0
 SERVICE_TERMINAL: Final = 9_999
+HANDS_OFF_S: Final = STANDARD.quiet_s + STANDARD.late_s  # after the last fault, before people look at the books
 # Within it an heir has found that a lease is over; twice as long, for looks are seconds apart.
 HEIR_S: Final = STANDARD.lease_ttl_s + STANDARD.lease_margin_s + 10 * STANDARD.lease_heartbeat_s
 LMK: Final = bytes(range(32))  # of a world that exists for seconds
@@ -151,6 +152,7 @@ class World:
         self._texts: list[str] = []
         self._cards: set[str] = set()
         self._healed = False
+        self._people_decide = self.loop.stream("people").random() < 0.5
         self.loop.network.taps.append(self._tapped)
         self._add_terminals()
         if crash_at:
@@ -194,15 +196,54 @@ class World:
                 break
             await asyncio.sleep(LOOK_S)
             self._look()
+            if self._people_decide and self.loop.time() > self.plan.safety_s + HANDS_OFF_S:
+                self._decide()
         for task in kiosks:
             if task.done() and task.exception() is not None:
                 self.add("fault", f"a kiosk failed: {task.exception()!r}")
 
     def _at_rest(self) -> bool:
-        return all(
-            events[max(events)][0].state in FINAL or events[max(events)][0].state in (State.SUSPENSE, State.UNPROVEN)
-            for events in self.database.events.values()
-        )
+        resting = FINAL if self._people_decide else FINAL | {State.SUSPENSE, State.UNPROVEN}
+        return all(events[max(events)][0].state in resting for events in self.database.events.values())
+
+    def _decide(self) -> None:
+        """Two people close what waits for them, as the hosts' books have it by now; money that is still out is given
+        back first. Their decision goes the way of every other one: through the worker that owns the payment."""
+        for host in self._hosts.values():
+            host.ledger.flush()
+        charges, postings = read_charges(self.ledgers[CARD]), read_postings(self.ledgers[BILL])
+        for row in self.database.payment_rows():
+            payment, body = row.payment, row.payment.body
+            if payment.state not in (State.SUSPENSE, State.UNPROVEN):
+                continue
+            number = payment.payment_id << 8 | payment.ver  # one decision for each time that it waits
+            if number in self.database.verdicts:
+                continue
+            key = (body["terminal"], body["batch"], body["stan"])
+            charged = charges[key].net if key in charges else 0
+            posted = [one for posting in body["postings"] if (one := postings.get(posting[5])) and one.posted]
+            if payment.state is State.UNPROVEN:
+                decision = "charged" if charged else "nothing"
+            elif charged == row.amount and len(posted) == len(body["postings"]):
+                decision = "paid"
+            else:
+                decision = "refunded" if charged or posted else "nothing"
+                self._give_back(key, charged, body["postings"], postings)
+            self.note(f"*** two people decide: payment {payment.payment_id} is {decision}")
+            facts = {"evidence": "both books", "proposed_by": "one", "confirmed_by": "two"}
+            self.database.verdicts[number] = Verdict(number, payment.payment_id, decision, facts), ""
+
+    def _give_back(self, key: tuple[str, str, str], charged: int, rows: list[Any], postings: dict[str, Posted]) -> None:
+        """By hand, at the hosts."""
+        if charged:
+            terminal, batch, stan = key
+            self._hosts[CARD].ledger.write("reversal", terminal=terminal, batch=batch, stan=stan, fen=charged)
+        for posting in rows:
+            one = postings.get(posting[5])
+            if one is not None and one.posted:
+                self._hosts[BILL].ledger.write("undo", serial=posting[5], fen=one.posted)
+        for host in self._hosts.values():
+            host.ledger.flush()
 
     def _look(self) -> None:
         """I7 while it runs: whatever is open is in the hands of a worker that lives, or soon will be."""
@@ -370,6 +411,7 @@ class World:
             observer=watcher,
             bind=lambda host, port, reuse_port: SimSocket(self.loop.network, host, port),
             machine=self.parts.machine,
+            cases=MemoryCases(self.database),
         )
         if not self.parts.recovers:
             switch.recover = _nothing  # type: ignore[method-assign]

@@ -28,6 +28,7 @@ from switch.ports import (
     Observer,
     Stray,
     Terminal,
+    Verdict,
 )
 from switch.store.fold import PaymentRow, fold
 
@@ -69,6 +70,7 @@ class MemoryDatabase:
     claims: dict[tuple[ClaimKind, str], _Held] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)  # payment id to the key of its claim OPEN
     strays: list[Stray] = field(default_factory=list)
+    verdicts: dict[int, tuple[Verdict, str]] = field(default_factory=dict)  # by id, with the outcome; "": none yet
     terminals: dict[str, Terminal] = field(default_factory=dict)
     stan_next: dict[str, int] = field(default_factory=dict)
     workers: dict[int, _Worker] = field(default_factory=dict)  # by epoch
@@ -412,6 +414,26 @@ class MemoryJournal:
             done(answer)
         except Exception as error:
             self._observer.event("journal.callback_failed", error=repr(error))
+
+
+class MemoryCases:
+    """``ports.Cases`` in memory."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def verdicts(self, epoch: int) -> list[Verdict]:
+        found = []
+        for verdict, outcome in self._database.verdicts.values():
+            held = self._database.claims.get((ClaimKind.OPEN, str(verdict.payment_id)))
+            if held is None and not outcome:
+                self._database.verdicts[verdict.id] = verdict, "done"  # by a worker that died before it could say so
+            elif held is not None and held.owner == epoch and not outcome:
+                found.append(verdict)
+        return found
+
+    async def settle(self, verdict: Verdict, outcome: str) -> None:
+        self._database.verdicts[verdict.id] = verdict, outcome
 
 
 class MemoryTerminals:

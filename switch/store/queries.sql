@@ -240,3 +240,71 @@ SELECT line ->> 0 AS account, sum((line ->> 1)::bigint - (line ->> 2)::bigint)::
  WHERE ledger IS NOT NULL
  GROUP BY 1
  ORDER BY 1;
+
+-- ======================================================================== cases
+
+-- case_open --
+-- Payments that wait for a person or a file, every event in order. $1 only this payment id, or NULL; $2 most payments.
+WITH page AS (
+    SELECT claim.payment_id, claim.opened_on
+      FROM switch.claim
+     CROSS JOIN LATERAL (
+           SELECT state FROM switch.payment_event AS event
+            WHERE event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id
+            ORDER BY ver DESC LIMIT 1) AS latest
+     WHERE claim.kind = 'open' AND latest.state IN ('SUSPENSE', 'UNPROVEN')
+       AND ($1::bigint IS NULL OR claim.payment_id = $1)
+     ORDER BY claim.payment_id
+     LIMIT $2
+)
+SELECT event.payment_id, event.opened_on, event.ver, event.state::text AS state, event."row", event.wall_us, event.body,
+       event.link, event.amount
+  FROM page
+  JOIN switch.payment_event AS event ON event.opened_on = page.opened_on AND event.payment_id = page.payment_id
+ ORDER BY event.payment_id, event.ver;
+
+-- case_decisions --
+-- Every decision about these payments, oldest first. $1 payment ids.
+SELECT id, payment_id, decision, evidence, proposed_by, proposed_at, confirmed_by, confirmed_at, settled_at, outcome
+  FROM switch.case_decision
+ WHERE payment_id = ANY ($1::bigint[])
+ ORDER BY id;
+
+-- case_propose --
+-- $1 payment id, $2 decision, $3 evidence, $4 who.
+INSERT INTO switch.case_decision (payment_id, decision, evidence, proposed_by) VALUES ($1, $2, $3, $4) RETURNING id;
+
+-- case_confirm --
+-- $1 id, $2 who. The table itself refuses the one who proposed it.
+UPDATE switch.case_decision SET confirmed_by = $2, confirmed_at = now()
+ WHERE id = $1 AND confirmed_at IS NULL AND settled_at IS NULL
+RETURNING id;
+
+-- case_withdraw --
+-- $1 id. Not any more once it is confirmed.
+UPDATE switch.case_decision SET settled_at = now(), outcome = 'withdrawn'
+ WHERE id = $1 AND confirmed_at IS NULL AND settled_at IS NULL
+RETURNING id;
+
+-- case_outcome --
+-- $1 id.
+SELECT outcome FROM switch.case_decision WHERE id = $1;
+
+-- case_verdicts --
+-- Confirmed and not carried out, about payments of ours. $1 our epoch, $2 most.
+SELECT decision.id, decision.payment_id, decision.decision, decision.evidence, decision.proposed_by, decision.confirmed_by
+  FROM switch.case_decision AS decision
+  JOIN switch.claim ON claim.kind = 'open' AND claim.key = decision.payment_id::text
+ WHERE claim.owner = $1 AND decision.confirmed_at IS NOT NULL AND decision.settled_at IS NULL
+ ORDER BY decision.id
+ LIMIT $2;
+
+-- case_settle --
+-- $1 id, $2 outcome.
+UPDATE switch.case_decision SET settled_at = now(), outcome = $2 WHERE id = $1 AND settled_at IS NULL;
+
+-- case_settle_final --
+-- Carried out by a worker that died before it could say so: the payment is final by now.
+UPDATE switch.case_decision AS decision SET settled_at = now(), outcome = 'done'
+ WHERE confirmed_at IS NOT NULL AND settled_at IS NULL
+   AND NOT EXISTS (SELECT FROM switch.claim WHERE kind = 'open' AND key = decision.payment_id::text);

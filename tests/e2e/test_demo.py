@@ -115,6 +115,7 @@ def config(folder: Path, **changed: str) -> Path:
         "listen": "port = 0",
         "observe": "port = 0",
         "security": f'lmk_file = "{folder}/lmk.key"\nvault_dir = "{folder}/vault"',
+        "control": f'path = "{folder}/control.sock"',
         "unionpay": 'host = "127.0.0.1"\nport = 9\nservice_terminal = "GS009999"\nservice_merchant = "898110049009999"',
         "marketing": 'host = "127.0.0.1"\nport = 10\nchannel = "SELF01"',
         "marketing.profile": 'fence = "tombstone"\ninquiry = "serial"\ndedupe = "serial"',
@@ -158,7 +159,7 @@ def test_two_switches_share_a_database_but_not_a_name(short_dir: Path, database:
             assert first.poll() is None
         second = run("run", "--config", path)
         assert second.returncode == 2 and "named switch runs already" in second.stderr.splitlines()[-1]
-        path.write_text(path.read_text() + '\n[worker]\ninstance = "b"\n')
+        path.write_text(path.read_text().replace("control.sock", "b.sock") + '\n[worker]\ninstance = "b"\n')
         other = subprocess.Popen([*RUN, "run", "--config", str(path)], stderr=subprocess.PIPE, text=True)
         assert other.stderr is not None
         while "switch.started" not in other.stderr.readline():

@@ -17,6 +17,7 @@ import uvloop
 
 from switch.config import (
     Config,
+    ControlConfig,
     ListenConfig,
     MarketingConfig,
     MarketingProfile,
@@ -72,6 +73,7 @@ class World:
             listen=ListenConfig(port=0),
             observe=ObserveConfig(port=0, log_level="error"),
             security=SecurityConfig(lmk_file=str(self.folder / "lmk.key"), vault_dir=str(self.folder / "vault")),
+            control=ControlConfig(path=str(self.folder / "control.sock")),
             unionpay=UnionpayConfig(
                 host="127.0.0.1",
                 port=self.unionpay.port,

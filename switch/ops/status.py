@@ -1,0 +1,132 @@
+"""``gridswitch status``, ``trace``, ``drain``: a running switch, asked through its control socket."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from switch.config import Config, load
+from switch.errors import StartError
+from switch.machines.days import local
+
+_ANSWER_S: Final = 5.0
+_FOLLOW_S: Final = 0.5
+
+
+def ask(config: Config, **request: Any) -> Any:
+    """One order to the switch of this configuration, and its answer. Raises StartError."""
+    path = config.control.path
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(_ANSWER_S)
+            line.connect(path)
+            line.sendall(orjson.dumps(request) + b"\n")
+            with line.makefile("rb") as answers:
+                answer = orjson.loads(answers.readline())
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise StartError("control", f"{path}: no switch runs here; start it with: gridswitch run") from error
+    except PermissionError as error:
+        raise StartError("control", f"{path}: only the user who runs the switch may look into it") from error
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise StartError("control", f"{path}: the switch does not answer: {error or type(error).__name__}") from error
+    if "error" in answer:
+        raise StartError("control", answer["error"])
+    return answer["ok"]
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    told = ask(load(arguments.config), do="status")
+    if arguments.json:
+        print(orjson.dumps(told).decode())
+        return 0 if told["ready"] else 1
+    console = Console(highlight=False, soft_wrap=True)
+    state = "[green]ready[/green]" if told["ready"] else "[red]not ready[/red]"
+    console.print(
+        f"[bold]{told['instance']}[/bold]  {state}  version {told['version']}, {told['environment']}, "
+        f"epoch {told['epoch']}, up {_span(told['up_s'])}, time profile {told['time_profile']}"
+    )
+    for reason in told["not_ready"]:
+        console.print(f"  [red]{escape(reason)}[/red]")
+    table = Table(show_header=False, show_edge=False, box=None, pad_edge=False, padding=(0, 2))
+    journal, payments, reversals = told["journal"], told["payments"], told["reversals"]
+    states = ", ".join(f"{count} {state}" for state, count in payments["states"].items())
+    table.add_row("lease", "held" if told["lease_held"] else "[red]not held: nothing is sent[/red]")
+    table.add_row(
+        "journal",
+        f"{'accepting' if journal['accepting'] else '[red]closed[/red]'}, {journal['pending']} wait for a commit",
+    )
+    for name, link in told["links"].items():
+        up = "up" if link["up"] else "[red]down[/red]"
+        breaker = ", [red]breaker open[/red]" if link["breaker_open"] else ""
+        table.add_row(name, f"{up}, echo {link['echo_rtt_ms']:.1f} ms{breaker}")
+    table.add_row("kiosks", f"{told['kiosks']['connections']} connected on port {told['kiosks']['port']}")
+    table.add_row("payments", f"{payments['open']} open{f': {states}' if states else ''}")
+    waiting = (
+        f"{reversals['waiting']} wait, the oldest for {_span(reversals['oldest_s'])}"
+        if reversals["waiting"]
+        else "none"
+    )
+    table.add_row("reversals", waiting)
+    console.print(table)
+    return 0 if told["ready"] else 1
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    config, after = load(arguments.config), 0
+    while True:
+        rows = ask(
+            config, do="trace", link=arguments.link, terminal=arguments.terminal, after=after, limit=arguments.limit
+        )
+        for row in rows:
+            after = row["number"]
+            if arguments.json:
+                print(orjson.dumps(row).decode())
+            else:
+                arrow = "<-" if row["direction"] == "in" else "->"
+                facts = "  ".join(f"{name}={value}" for name, value in row["facts"].items())
+                at = local(row["wall_us"]).strftime("%H:%M:%S.%f")[:-3]
+                print(f"{at}  {row['link']:<10} {arrow} {row['peer']:<21} {row['size']:>5} B  {facts}")
+        if not arguments.follow:
+            return 0
+        time.sleep(_FOLLOW_S)
+
+
+def _drain(arguments: argparse.Namespace) -> int:
+    told = ask(load(arguments.config), do="drain", on=not arguments.undo)
+    print(f"draining: {told['open']} payments are still open" if told["draining"] else "new payments are taken again")
+    return 0
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def add_status_parsers(commands: Any) -> None:
+    def command(name: str, help_text: str, run: Any) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=help_text)
+        parser.add_argument(
+            "--config", type=Path, default=Path("switch.toml"), metavar="FILE", help="default switch.toml"
+        )
+        parser.set_defaults(run=run)
+        return parser
+
+    status = command("status", "what a running switch is doing; exit status 1 when it is not ready", _status)
+    status.add_argument("--json", action="store_true", help="one JSON object instead of the text")
+    trace = command("trace", "the last messages of each link, without card data", _trace)
+    trace.add_argument("--link", default="", metavar="NAME", help="only this one: kiosk, unionpay, marketing")
+    trace.add_argument("--terminal", default="", metavar="ID", help="only messages of this terminal")
+    trace.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50)")
+    trace.add_argument("--follow", action="store_true", help="go on with what comes")
+    trace.add_argument("--json", action="store_true", help="one JSON object a line")
+    drain = command("drain", "take no new payments; those that run are brought to an end", _drain)
+    drain.add_argument("--undo", action="store_true", help="take new payments again")

@@ -1,0 +1,90 @@
+"""A running switch, asked: status, trace, drain; and what a stranger or a wrong line gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from switch.cli import main
+from switch.errors import StartError
+from switch.ops.status import ask
+from switch.sim import testkeys
+
+
+async def _ask(world: Any, **request: Any) -> Any:
+    return await asyncio.to_thread(ask, world.config, **request)
+
+
+def test_status_and_trace_tell_what_happened_and_no_card(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        told = await _ask(world, do="status")
+        assert told["ready"] and told["lease_held"] and told["instance"] == "switch"
+        assert told["links"]["unionpay"]["up"] and not told["links"]["marketing"]["breaker_open"]
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk)
+        assert payment.final == "00"
+        rows = await _ask(world, do="trace", limit=500)
+        assert [row["number"] for row in rows] == sorted(row["number"] for row in rows)
+        seen = {(row["link"], row["direction"], row["facts"].get("mti") or row["facts"].get("op")) for row in rows}
+        assert {("kiosk", "in", "0200"), ("kiosk", "out", "0210"), ("unionpay", "out", "0200")} <= seen
+        assert ("unionpay", "in", "0210") in seen and ("marketing", "out", "post") in seen
+        text = json.dumps(rows)
+        assert testkeys.test_pan(1) not in text and testkeys.test_pan(1)[:12] not in text
+        mine = await _ask(world, do="trace", link="unionpay", terminal=kiosk.terminal_id, limit=500)
+        assert mine and {row["facts"]["terminal"] for row in mine} == {kiosk.terminal_id}
+        assert await _ask(world, do="trace", after=rows[-1]["number"] + 50) == []
+
+    play(story)
+
+
+def test_a_drain_by_hand_closes_the_door_and_opens_it_again(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        bills = await world.bills(kiosk)
+        assert await _ask(world, do="drain") == {"draining": True, "open": 0}
+        assert not (await _ask(world, do="status"))["ready"]
+        assert (await kiosk.inquire(bills.account)).code != "00"
+        await _ask(world, do="drain", on=False)
+        assert (await kiosk.inquire(bills.account)).code == "00"
+        told = await _ask(world, do="service", terminal=kiosk.terminal_id, on=False, reason="stolen")
+        assert told == {"terminal": kiosk.terminal_id, "in_service": False}
+        assert (await kiosk.inquire(bills.account)).code != "00"
+
+    play(story)
+
+
+def test_wrong_orders_are_told_what_is_wrong(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        path = Path(world.config.control.path)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116
+        for request, why in (
+            ({"do": "dance"}, "known: drain, service, status, trace"),
+            ({"do": "trace", "link": "moon"}, "no link 'moon'"),
+            ({"do": "status", "and": 1}, "expected a JSON object"),
+            ({"do": "service", "terminal": "NOBODY00"}, "no terminal NOBODY00"),
+        ):
+            with pytest.raises(StartError, match=why):
+                await _ask(world, **request)
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(b"x" * 200_000)
+        assert await reader.read() == b"", "a line without end is not waited for"
+        writer.close()
+        assert (await _ask(world, do="status"))["ready"], "and nobody else is hurt by it"
+
+    play(story)
+
+
+def test_no_switch_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = main(["example-config"]) == 0 and capsys.readouterr().out
+    path = tmp_path / "switch.toml"
+    path.write_text(str(text))
+    for command in ("status", "trace", "drain"):
+        assert main([command, "--config", str(path)]) == 2
+        assert "no switch runs here" in capsys.readouterr().err
