@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from switch.ops.books import add_books_parsers
     from switch.ops.cases import add_case_parser
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
@@ -141,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add_status_parsers(commands)
     add_drill_parser(commands)
     add_case_parser(commands, _on_database)
+    add_books_parsers(commands, _on_database)
     add_faultproxy_parser(commands)
     return parser
 

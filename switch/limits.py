@@ -87,6 +87,8 @@ LOG_TEXT_SIZE_MAX: Final = 8_192  # characters of one fact: a traceback of the d
 VAULT_HOURS_KEPT: Final = 2  # the current hour's key and the one before: a payment may have begun a minute ago
 VAULT_KEYS_CACHED_MAX: Final = 48  # hours of open payments that one process holds ready
 
+PROJECTION_BATCH_MAX: Final = 2_000  # events of one transaction of the projector: a tenth of a second
+PROJECTION_EVERY_S: Final = 1.0  # books are this far behind when nothing else happens
 CASES_SHOWN_MAX: Final = 1_000  # waiting payments on one list; more are an incident, not a list
 
 # ---- fault proxy

@@ -24,6 +24,7 @@ from switch.errors import BadRequestError, SecurityError, SwitchError
 from switch.limits import TimeProfile
 from switch.machines.payment import IN_PROGRESS, NEVER, Facts, HostProfile, Payment
 from switch.machines.payment_table import Input
+from switch.model.chain import event_link
 from switch.model.effect import (
     Effect,
     Note,
@@ -737,14 +738,6 @@ class Payments:
         if given is Input.CANCEL_POSTED and isinstance(effect, SendCancel) and effect.undo:
             return Input.CANCEL_FINAL  # we know that it is posted; an undo that leaves it so was refused
         return given
-
-
-def event_link(
-    previous: bytes, payment_id: int, ver: int, state: str, row: str, body: bytes, ledger: bytes | None
-) -> bytes:
-    """The hash that ties an event to the one before it: whoever changes an old event breaks all later ones."""
-    head = f"{payment_id}|{ver}|{state}|{row}|".encode()
-    return hashlib.sha256(b"".join((previous, head, body, b"|", ledger or b""))).digest()
 
 
 def request_digest(account: str, receivables: tuple[str, ...], amount: int, card_token: str) -> str:

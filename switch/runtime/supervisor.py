@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from switch import __version__
+from switch import __version__, contract
 from switch.config import Config
 from switch.errors import BadRequestError, SecurityError, StartError, UnavailableError
 from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, TRACE_RING_MAX
@@ -25,6 +25,7 @@ from switch.security.software import SoftwareSecurityModule
 from switch.store.cases import PostgresCases
 from switch.store.journal import PostgresJournal
 from switch.store.migrate import pending
+from switch.store.projector import Projector
 from switch.store.terminals import PostgresTerminals
 
 
@@ -86,6 +87,9 @@ class Worker:
         await terminals.start()
         self._closing.append(terminals.stop)
 
+        projector = Projector(self._dsn, clock=clock, observer=observer)
+        await projector.start()
+        self._closing.append(projector.stop)
         cases = PostgresCases(self._dsn)
         self._closing.append(cases.stop)
         self.switch = Switch(
@@ -104,9 +108,7 @@ class Worker:
         self._closing.append(_as_async(health.stop))
         heartbeat.start()
         self._closing.append(_as_async(heartbeat.stop))
-        control = ControlSocket(
-            Path(config.control.path), self._orders(), observer, changing=frozenset({"drain", "service"})
-        )
+        control = ControlSocket(Path(config.control.path), self._orders(), observer, changing=contract.CONTROL_CHANGING)
         await control.start()
         self._closing.append(control.stop)
         self._closing.append(self.switch.stop)

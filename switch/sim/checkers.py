@@ -12,9 +12,9 @@ from typing import Any, Final
 import orjson
 
 import iso8583
+from switch.model.chain import event_link
 from switch.model.payment import FINAL, State
 from switch.ports import ClaimKind, JournalEntry
-from switch.runtime.payments import event_link
 from switch.sim.fleet import BookEntry
 from switch.sim.threeway import ThreeWay
 from switch.sim.truth import MemoryTruthLedger, read_charges, read_postings

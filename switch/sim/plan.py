@@ -115,7 +115,7 @@ def draw(seed: int) -> Plan:
     dice = random.Random(f"{seed}|plan")
     found_only = dice.random() < 0.6
     fences: tuple[Literal["tombstone", "cancel_if_posted", "none"], ...] = ("tombstone", "cancel_if_posted", "none")
-    fence = dice.choices(fences, (6, 2, 1))[0]
+    fence = dice.choices(fences, (5, 4, 1))[0]
     plan = Plan(
         seed=seed,
         kiosks=dice.choice((1, 2, 3)),
@@ -133,7 +133,7 @@ def draw(seed: int) -> Plan:
         plan = _overtaking(dice, plan)
     elif kind < 0.3:
         plan = _cut_over(dice, plan)
-    return _two_workers(dice, plan) if dice.random() < 0.35 else plan
+    return _two_workers(dice, plan) if dice.random() < 0.25 else plan
 
 
 def _mixture(dice: random.Random) -> tuple[Fault, ...]:

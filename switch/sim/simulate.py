@@ -12,9 +12,9 @@ import json
 import os
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -258,14 +258,33 @@ def _one(arguments: argparse.Namespace, parts: Parts) -> int:
     return 1 if outcome.violations else 0
 
 
+def run_broken(name: str, seed: int) -> Outcome:
+    return play(draw(seed), breaks()[name][1])
+
+
+def _broken_runs(name: str, seeds: Iterable[int], processes: int, until: float) -> Iterator[Outcome]:
+    """In the order of the seeds, as long as there is time."""
+    with ProcessPoolExecutor(processes) as pool:
+        waiting: deque[Future[Outcome]] = deque()
+        for seed in seeds:
+            waiting.append(pool.submit(run_broken, name, seed))
+            if len(waiting) >= 4 * processes:
+                yield waiting.popleft().result()
+            if time.perf_counter() > until:
+                break
+        while waiting and time.perf_counter() < until:
+            yield waiting.popleft().result()
+        pool.shutdown(cancel_futures=True)
+
+
 def _break(arguments: argparse.Namespace, says: str, parts: Parts) -> int:
     """Until it is missed, or the time is over."""
     started = time.perf_counter()
     seeds: Iterable[int] = arguments.seeds or range(1, 1_000_000)
     runs = 0
-    for seed in seeds:
-        outcome = play(draw(seed), parts)
+    for outcome in _broken_runs(arguments.broken, seeds, arguments.processes, started + BREAK_SECONDS):
         runs += 1
+        seed = outcome.plan.seed
         if outcome.violations:
             seconds = time.perf_counter() - started
             print(f"{arguments.broken}: {says}")
@@ -273,8 +292,6 @@ def _break(arguments: argparse.Namespace, says: str, parts: Parts) -> int:
             small = shrink(outcome.plan, parts, print)
             _explain(small, parts, f"{command_for(small)} --break {arguments.broken}")
             return 0
-        if time.perf_counter() - started > BREAK_SECONDS:
-            break
     print(f"{arguments.broken}: {says}: NOT MISSED in {runs} runs, {time.perf_counter() - started:.0f} s")
     return 1
 

@@ -308,3 +308,93 @@ UPDATE switch.case_decision SET settled_at = now(), outcome = $2 WHERE id = $1 A
 UPDATE switch.case_decision AS decision SET settled_at = now(), outcome = 'done'
  WHERE confirmed_at IS NOT NULL AND settled_at IS NULL
    AND NOT EXISTS (SELECT FROM switch.claim WHERE kind = 'open' AND key = decision.payment_id::text);
+
+-- ======================================================================== books
+
+-- projector_lock --
+-- One projector at a time, of all workers; until the transaction ends. $1 class, $2 number.
+SELECT pg_try_advisory_xact_lock($1, $2);
+
+-- projection_get --
+SELECT committed_by, opened_on, payment_id, ver, events FROM switch.projection;
+
+-- projection_set --
+-- $1 committed_by, $2 opened_on, $3 payment id, $4 ver, $5 so many more events.
+UPDATE switch.projection SET committed_by = $1, opened_on = $2, payment_id = $3, ver = $4, events = events + $5;
+
+-- projection_next --
+-- Events after a position that no open transaction can still write before. $1..$4 the position, $5 most events.
+SELECT committed_by, opened_on, payment_id, ver, state::text AS state, "row", wall_us, amount, body, link, ledger
+  FROM switch.payment_event
+ WHERE committed_by >= $1 AND committed_by < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+   AND (committed_by, opened_on, payment_id, ver) > ($1, $2, $3, $4)
+ ORDER BY committed_by, opened_on, payment_id, ver
+ LIMIT $5;
+
+-- projection_known --
+-- $1 opened_on, $2 payment ids.
+SELECT payment.payment_id, payment.ver, payment.body::text AS body, payment.opened_at
+  FROM switch.payment
+  JOIN unnest($1::integer[], $2::bigint[]) AS asked (opened_on, payment_id) USING (opened_on, payment_id);
+
+-- projection_payment --
+-- $1 opened_on, $2 ids, $3 vers, $4 states, $5 amounts, $6 opened, $7 changed (microseconds), $8 terminals, $9 accounts,
+-- $10 kiosk keys, $11 rrns, $12 bodies.
+INSERT INTO switch.payment (opened_on, payment_id, ver, state, amount, opened_at, changed_at, terminal_id, account,
+                            kiosk_key, rrn, body)
+SELECT opened_on, id, ver, state::switch.payment_state, amount, to_timestamp(opened / 1e6), to_timestamp(changed / 1e6),
+       terminal, account, kiosk_key, rrn, body::jsonb
+  FROM unnest($1::integer[], $2::bigint[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+              $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+    AS new (opened_on, id, ver, state, amount, opened, changed, terminal, account, kiosk_key, rrn, body)
+ON CONFLICT (opened_on, payment_id) DO UPDATE
+   SET ver = EXCLUDED.ver, state = EXCLUDED.state, amount = EXCLUDED.amount, changed_at = EXCLUDED.changed_at,
+       rrn = EXCLUDED.rrn, body = EXCLUDED.body;
+
+-- projection_ledger --
+-- $1 opened_on, $2 payment ids, $3 vers, $4 lines, $5 accounts, $6 debits, $7 credits.
+INSERT INTO switch.ledger_entry (opened_on, payment_id, ver, line, account, debit, credit)
+SELECT * FROM unnest($1::integer[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[]);
+
+-- projection_forget --
+-- The books only; the next projection makes them again.
+WITH payments AS (DELETE FROM switch.payment), entries AS (DELETE FROM switch.ledger_entry)
+UPDATE switch.projection SET committed_by = 0, opened_on = 0, payment_id = 0, ver = 0, events = 0;
+
+-- seal_last --
+SELECT number, day, committed_by, opened_on, payment_id, ver, events, digest
+  FROM switch.chain_seal ORDER BY number DESC LIMIT 1;
+
+-- seal_all --
+SELECT number, day, committed_by, opened_on, payment_id, ver, events, digest, sealed_at
+  FROM switch.chain_seal ORDER BY number;
+
+-- seal_add --
+-- $1 number, $2 day, $3 committed_by, $4 opened_on, $5 payment id, $6 ver, $7 events, $8 digest.
+INSERT INTO switch.chain_seal (number, day, committed_by, opened_on, payment_id, ver, events, digest)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- chain_range --
+-- The links between two positions, in the order of projection. $1..$4 after this one, $5..$8 up to that one.
+SELECT committed_by, opened_on, payment_id, ver, link
+  FROM switch.payment_event
+ WHERE committed_by BETWEEN $1 AND $5
+   AND (committed_by, opened_on, payment_id, ver) > ($1, $2, $3, $4)
+   AND (committed_by, opened_on, payment_id, ver) <= ($5, $6, $7, $8)
+ ORDER BY committed_by, opened_on, payment_id, ver;
+
+-- chain_every --
+-- Every event of every payment with what its link is made of.
+SELECT opened_on, payment_id, ver, state::text AS state, "row", body, ledger, link
+  FROM switch.payment_event
+ ORDER BY opened_on, payment_id, ver;
+
+-- books_ledger --
+SELECT account, debit, credit, balance FROM switch.contract_v1_ledger_balance ORDER BY account;
+
+-- books_suspense --
+-- What the account customer_suspense must hold: approved, not final, not yet posted.
+SELECT coalesce(sum(amount - (SELECT coalesce(sum((one ->> 4)::bigint) FILTER (WHERE one ->> 6 = 'posted'), 0)
+                               FROM jsonb_array_elements(body -> 'postings') AS one)), 0)::bigint
+  FROM switch.payment
+ WHERE state NOT IN ('COMPLETED', 'DECLINED', 'REVERSED', 'REFUNDED') AND (body ->> 'approved_seen')::boolean;

@@ -22,7 +22,7 @@ ADAPTERS_ONLY = {
     "asyncpg": ("switch/store",),
     "socket": ("switch/net", "switch/observe", "switch/ops", "switch/sim"),
     "time": ("switch/runtime/clock.py", "switch/observe", "switch/ops", "switch/sim", "switch/security/vault.py"),
-    "random": ("switch/runtime/clock.py", "switch/sim"),
+    "random": ("switch/runtime/clock.py", "switch/sim", "switch/ops/faultproxy.py"),
 }
 SQL = re.compile(r"\b(SELECT .+ FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE)\b")
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from switch import contract
 from switch.cli import main
 from switch.errors import StartError
 from switch.ops.status import ask
+from switch.runtime.control import VERSION
 from switch.sim import testkeys
 
 
@@ -88,3 +90,11 @@ def test_no_switch_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for command in ("status", "trace", "drain"):
         assert main([command, "--config", str(path)]) == 2
         assert "no switch runs here" in capsys.readouterr().err
+
+
+def test_the_contract_names_every_order_of_the_socket(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        orders = world.worker._orders()
+        assert tuple(sorted(orders)) == contract.CONTROL_ORDERS and contract.CONTROL_VERSION == VERSION
+
+    play(story)

@@ -1,0 +1,51 @@
+"""What the switch promises to others, by name and version; the admin service reads this and nothing else of us.
+
+A name never changes its meaning. What must change gets a new version beside the old one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+VERSION: Final = 1
+ROLE: Final = "gridswitch_admin"  # may read the views and call the feed; no login of its own
+
+# Views in schema "switch" with their columns, in this order.
+VIEWS: Final[dict[str, tuple[str, ...]]] = {
+    "contract_v1_payments": (
+        *("payment_id", "opened_on", "ver", "state", "amount", "opened_at", "changed_at", "terminal_id", "account"),
+        *("kiosk_key", "rrn", "card_masked", "response_code", "case_number", "batch", "stan", "settlement_day"),
+    ),
+    "contract_v1_payment_story": ("payment_id", "opened_on", "ver", "state", "row", "at", "amount", "changes"),
+    "contract_v1_attempts": ("payment_id", "opened_on", "ver", "row", "recorded_at", "link", "size"),
+    "contract_v1_postings": (
+        *("opened_on", "payment_id", "serial", "account", "receivable", "period", "amount", "state"),
+    ),
+    "contract_v1_outbox": ("payment_id", "opened_on", "state", "since", "owner", "due"),
+    "contract_v1_ledger_balance": ("account", "debit", "credit", "balance"),
+    "contract_v1_open_cases": (
+        *("payment_id", "opened_on", "state", "amount", "account", "since", "case_number", "decision"),
+        *("proposed_by", "confirmed_by"),
+    ),
+    "contract_v1_terminals": (
+        *("terminal_id", "merchant_id", "key_mode", "in_service", "out_of_service_reason", "batch_number"),
+        *("key_epoch", "signed_on_at"),
+    ),
+    "contract_v1_workers": ("epoch", "instance", "started_at", "renewed_at", "ended_at", "ended_by"),
+}
+
+# switch.contract_v1_feed(cursor text, most integer): events in an order in which none can come late.
+FEED: Final = "contract_v1_feed"
+FEED_COLUMNS: Final = (*("cursor", "payment_id", "opened_on", "ver", "state", "row", "wall_us", "amount", "changes"),)
+
+# Orders of the control socket (one JSON object a line, key "do"), and what changes something.
+CONTROL_VERSION: Final = 1
+CONTROL_ORDERS: Final = ("drain", "service", "status", "trace")
+CONTROL_CHANGING: Final = frozenset({"drain", "service"})
+
+# Where a payment can stand; the first four are driven by the switch, the next two wait for a file or a person.
+STATES: Final = (
+    *("CARD_PENDING", "BILL_PENDING", "BILL_CANCELLING", "REVERSAL_PENDING"),
+    *("UNPROVEN", "SUSPENSE"),
+    *("COMPLETED", "DECLINED", "REVERSED", "REFUNDED"),
+)

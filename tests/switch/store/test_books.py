@@ -1,0 +1,253 @@
+"""Books off the path: nothing missed however transactions end, nothing twice, and whoever tampers is found."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from switch import contract
+from switch.model.chain import event_link
+from switch.model.payment import State
+from switch.ports import Claim, ClaimKind, JournalEntry
+from switch.store import projector
+from switch.store.projector import project, read_books, rebuild, seal, verify_chain
+
+from .conftest import PostgresStore
+from .support import DAY, outcome
+
+OPENING = {
+    "terminal": "GS000001",
+    "kiosk_date": "1124",
+    "account": "0500000017",
+    "batch": "000001",
+    "stan": "000001",
+    "settlement_day": 20261124,
+    "card_masked": "622202*********0128",
+    "card_token": "token",
+    "digest": "digest",
+    "postings": [["R1", "202610", 900, 100, 1000, "1001", "waiting"]],
+}
+
+
+class Story:
+    """Payments whose events are linked and whose ledger balances, as the runtime writes them."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.payments: dict[int, tuple[int, bytes]] = {}  # id: ver, link
+
+    def next(self) -> JournalEntry:
+        number = self.dice.randint(1, 12)
+        ver, link = self.payments.get(number, (0, b""))
+        ver += 1
+        body: dict[str, Any] = {"reason": f"step {ver}", "rrn": f"{ver:012d}"}
+        claims: tuple[Claim, ...] = ()
+        if ver == 1:
+            body = OPENING | {"kiosk_serial": f"{number:06d}", "amount": 1000}
+            claims = (Claim(ClaimKind.OPEN, str(number), b"sealed"),)
+        state = (State.CARD_PENDING, State.BILL_PENDING, State.REVERSAL_PENDING)[min(ver, 3) - 1]
+        lines = [["u_receivable", 1000, 0], ["customer_suspense", 0, 1000]] if ver == 2 else []
+        text, ledger = orjson.dumps(body), orjson.dumps(lines) if lines else None
+        link = event_link(link, number, ver, state, "x", text, ledger)
+        self.payments[number] = ver, link
+        return JournalEntry(DAY, number, ver, state, "x", 10**15 + ver, 1000, text, link, None, ledger, claims)
+
+
+async def _tell(postgres: PostgresStore, count: int, seed: int = 1) -> Story:
+    story = Story(seed)
+    async with postgres.journal() as journal:
+        for _ in range(count):
+            await outcome(journal, story.next())
+    return story
+
+
+async def _books(postgres: PostgresStore) -> list[Any]:
+    payments = await postgres.fetch("SELECT * FROM switch.payment ORDER BY payment_id")
+    entries = await postgres.fetch("SELECT * FROM switch.ledger_entry ORDER BY payment_id, ver, line")
+    at = await postgres.fetch("SELECT events FROM switch.projection")
+    return [[tuple(row) for row in rows] for rows in (payments, entries, at)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_books_made_in_any_portions_equal_books_made_again(postgres: PostgresStore, seed: int) -> None:
+    async def main() -> None:
+        dice = random.Random(seed)
+        story = Story(seed)
+        connection = await asyncpg.connect(postgres.dsn)
+        async with postgres.journal() as journal:
+            for _ in range(60):
+                await outcome(journal, story.next())
+                if dice.random() < 0.4:
+                    await project(connection, dice.randint(1, 7))
+                if dice.random() < 0.1:
+                    connection.terminate()  # a worker dies
+                    connection = await asyncpg.connect(postgres.dsn)
+        while await project(connection, dice.randint(1, 5)):
+            pass
+        await connection.close()
+        mine = await _books(postgres)
+        assert await rebuild(postgres.dsn) == 60
+        assert await _books(postgres) == mine
+        assert [(row[1], row[2]) for row in mine[0]] == sorted((n, ver) for n, (ver, _) in story.payments.items())
+        books = await read_books(postgres.dsn)
+        assert books.total == 0 and books.events == 60
+
+    asyncio.run(main())
+
+
+def test_what_commits_late_is_neither_missed_nor_read_too_early(postgres: PostgresStore) -> None:
+    """Three writers; the first to begin is the last to commit."""
+    insert = (
+        'INSERT INTO switch.payment_event (opened_on, payment_id, ver, state, "row", wall_us, amount, body, link, '
+        "writer_epoch, writer_seq) VALUES ($1, $2, 1, 'CARD_PENDING', '1', 1, 1000, $3, '', 1, $2)"
+    )
+
+    async def main() -> None:
+        await postgres.execute(f"SELECT switch.ensure_partition({DAY})")
+        writers = [await asyncpg.connect(postgres.dsn) for _ in range(3)]
+        reader = await asyncpg.connect(postgres.dsn)
+        transactions = [writer.transaction() for writer in writers]
+        for number, (writer, transaction) in enumerate(zip(writers, transactions, strict=True), 1):
+            await transaction.start()
+            body = orjson.dumps(OPENING | {"kiosk_serial": f"{number:06d}"}).decode()
+            await writer.execute(insert, DAY, number, body)
+        cursor, projected = "", 0
+
+        async def read() -> list[int]:
+            nonlocal cursor, projected
+            rows = await reader.fetch("SELECT * FROM switch.contract_v1_feed($1, 100)", cursor)
+            if rows:
+                assert tuple(rows[0].keys()) == contract.FEED_COLUMNS
+                cursor = rows[-1]["cursor"]
+            projected += await project(reader)
+            return [row["payment_id"] for row in rows]
+
+        assert await read() == []
+        for index in (2, 1):  # in the wrong order
+            await transactions[index].commit()
+            assert await read() == [], "the first writer is still open, and its event comes before these"
+        await transactions[0].commit()
+        assert await read() == [1, 2, 3]
+        assert await read() == [] and projected == 3
+        for each in (*writers, reader):
+            await each.close()
+
+    asyncio.run(main())
+
+
+TAMPERINGS: dict[str, tuple[str, str]] = {
+    "a changed body": (
+        "UPDATE {event} SET body = replace(body, 'step 2', 'step 9') WHERE payment_id = 3 AND ver = 2",
+        "payment 3: event 2 is not what was written",
+    ),
+    "a changed state": (
+        "UPDATE {event} SET state = 'COMPLETED' WHERE payment_id = 3 AND ver = 1",
+        "payment 3: event 1 is not what was written",
+    ),
+    "an event removed": ("DELETE FROM {event} WHERE payment_id = 3 AND ver = 1", "payment 3: event 1 is missing"),
+    "the last event removed": (
+        "DELETE FROM {event} WHERE payment_id = 3 AND ver = (SELECT max(ver) FROM {event} WHERE payment_id = 3)",
+        "events were sealed",
+    ),
+    "a whole payment removed": ("DELETE FROM {event} WHERE payment_id = 3", "events were sealed"),
+    "a payment added": (
+        'INSERT INTO {event} SELECT opened_on, 99, ver, state, "row", wall_us, amount, body, link, attempt, ledger, '
+        "writer_epoch, writer_seq, committed_by FROM {event} WHERE payment_id = 3 AND ver = 1",
+        "payment 99: event 1 is not what was written",
+    ),
+    "two swapped": (
+        "UPDATE {event} SET committed_by = (SELECT min(committed_by) + max(committed_by) FROM {event} "
+        "WHERE payment_id IN (3, 4) AND ver = 1) - committed_by WHERE payment_id IN (3, 4) AND ver = 1",
+        "was replaced",
+    ),
+    "a seal removed": ("DELETE FROM switch.chain_seal WHERE number = 1", "seal 1 is missing"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+def test_whoever_tampers_is_found_and_the_place_is_named(postgres: PostgresStore, what: str) -> None:
+    statement, said = TAMPERINGS[what]
+
+    async def main() -> None:
+        await _tell(postgres, 60)
+        connection = await asyncpg.connect(postgres.dsn)
+        await project(connection, 30)
+        assert await seal(connection, 20261124)
+        assert not await seal(connection, 20261124), "once a day"
+        while await project(connection):
+            pass
+        assert await seal(connection, 20261125)
+        good = await verify_chain(postgres.dsn)
+        assert (good.broken, good.seals, good.sealed, good.events) == ((), 2, 60, 60)
+        # As somebody who may do everything in the database: the triggers are switched off for this session.
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(statement.format(event=f"switch.payment_event_{DAY}"))
+        await connection.close()
+        report = await verify_chain(postgres.dsn)
+        assert any(said in fault for fault in report.broken), report.broken
+
+    asyncio.run(main())
+
+
+def test_an_unbalanced_ledger_is_refused_by_the_table_itself(postgres: PostgresStore) -> None:
+    async def main() -> None:
+        with pytest.raises(asyncpg.CheckViolationError, match="off by 5 fen"):
+            await postgres.execute(
+                "INSERT INTO switch.ledger_entry VALUES (1, 1, 1, 0, 'u_receivable', 105, 0), (1, 1, 1, 1, 'm', 0, 100)"
+            )
+
+    asyncio.run(main())
+
+
+def test_the_contract_says_what_the_database_shows_and_opens_nothing_else(postgres: PostgresStore) -> None:
+    async def main() -> None:
+        rows = await postgres.fetch(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'switch' "
+            "AND table_name LIKE 'contract%' ORDER BY table_name, ordinal_position"
+        )
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["table_name"], []).append(row["column_name"])
+        assert {name: tuple(columns) for name, columns in found.items()} == contract.VIEWS
+        states = await postgres.fetch("SELECT unnest(enum_range(NULL::switch.payment_state))::text AS state")
+        assert {row["state"] for row in states} - {"NEW"} == set(contract.STATES)
+        await _tell(postgres, 20)
+        await read_books(postgres.dsn)
+        admin = await asyncpg.connect(postgres.dsn)
+        await admin.execute(f"SET ROLE {contract.ROLE}")
+        for view in contract.VIEWS:
+            await admin.fetch(f"SELECT * FROM switch.{view}")
+        assert await admin.fetch("SELECT * FROM switch.contract_v1_feed('', 5)")
+        for table in ("payment", "payment_event", "claim", "terminal", "case_decision", "ledger_entry"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await admin.fetch(f"SELECT * FROM switch.{table}")
+        await admin.close()
+
+    asyncio.run(main())
+
+
+def test_the_projector_of_a_worker_keeps_up(postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("switch.limits.PROJECTION_EVERY_S", 0.05)
+
+    async def main() -> None:
+        from .support import RealClock
+
+        one = projector.Projector(postgres.dsn, clock=RealClock(), observer=postgres.seen)
+        two = projector.Projector(postgres.dsn, clock=RealClock(), observer=postgres.seen)
+        await one.start()
+        await two.start()
+        await _tell(postgres, 40)
+        while (await postgres.fetch("SELECT events FROM switch.projection"))[0]["events"] < 40:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        while not await postgres.fetch("SELECT FROM switch.chain_seal"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await one.stop()
+        await two.stop()
+        assert "projector.failed" not in postgres.seen.names()
+
+    asyncio.run(main())
