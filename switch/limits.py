@@ -91,6 +91,14 @@ PROJECTION_BATCH_MAX: Final = 2_000  # events of one transaction of the projecto
 PROJECTION_EVERY_S: Final = 1.0  # books are this far behind when nothing else happens
 CASES_SHOWN_MAX: Final = 1_000  # waiting payments on one list; more are an incident, not a list
 
+# ---- three-way check
+THREEWAY_EVERY_S: Final = 300.0  # between rounds
+THREEWAY_AFTER_S: Final = 900.0  # a payment is compared when nothing about it can still be under way
+THREEWAY_UNTIL_S: Final = 172_800.0  # two days: then both settlement files have been read
+THREEWAY_AGAIN_S: Final = 600.0  # a difference is looked at again after so long, until it is gone
+THREEWAY_AT_ONCE: Final = 200  # payments of one look, asked one after the other: no load that customers could feel
+THREEWAY_LOOKS_MAX: Final = 50  # of one round: a backlog must not keep it from ending
+
 # ---- fault proxy
 FAULT_QUEUE_BYTES_MAX: Final = 4_194_304  # bytes delayed in one direction of one connection; then it reads no more
 

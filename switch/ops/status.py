@@ -16,17 +16,19 @@ from rich.table import Table
 from switch.config import Config, load
 from switch.errors import StartError
 from switch.machines.days import local
+from switch.ops.proof import yuan
 
 _ANSWER_S: Final = 5.0
 _FOLLOW_S: Final = 0.5
+_CHECK_S: Final = 120.0  # a whole round of the three-way check
 
 
-def ask(config: Config, **request: Any) -> Any:
+def ask(config: Config, *, timeout_s: float = _ANSWER_S, **request: Any) -> Any:
     """One order to the switch of this configuration, and its answer. Raises StartError."""
     path = config.control.path
     try:
         with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(_ANSWER_S)
+            line.settimeout(timeout_s)
             line.connect(path)
             line.sendall(orjson.dumps(request) + b"\n")
             with line.makefile("rb") as answers:
@@ -105,6 +107,28 @@ def _drain(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_books(arguments: argparse.Namespace) -> int:
+    told = ask(load(arguments.config), timeout_s=_CHECK_S, do="check")
+    if arguments.json:
+        print(orjson.dumps(told).decode())
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        if not told["asked"]:
+            console.print("[yellow]the marketing system cannot be asked now; this is what is known already[/yellow]")
+        table = Table(show_edge=False, pad_edge=False)
+        for name in ("class", "payments", "at risk"):
+            table.add_column(name, justify="left" if name == "class" else "right")
+        for kind, each in told["classes"].items():
+            table.add_row(kind, f"{each['payments']:,}", yuan(each["fen"]))
+        console.print(table)
+        console.print(
+            f"{told['compared']:,} compared now, {told['not_answered']:,} without an answer; "
+            f"{told['undecided']:,} payments are undecided; money at risk {yuan(told['money_at_risk_fen'])}"
+        )
+        console.print("the card side is confirmed by the settlement file: there is no inquiry for it")
+    return 1 if told["money_at_risk_fen"] else 0
+
+
 def _span(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -128,5 +152,9 @@ def add_status_parsers(commands: Any) -> None:
     trace.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50)")
     trace.add_argument("--follow", action="store_true", help="go on with what comes")
     trace.add_argument("--json", action="store_true", help="one JSON object a line")
+    check = command(
+        "check-books", "compare finished payments with both hosts now; exit status 1 on a difference", _check_books
+    )
+    check.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     drain = command("drain", "take no new payments; those that run are brought to an end", _drain)
     drain.add_argument("--undo", action="store_true", help="take new payments again")

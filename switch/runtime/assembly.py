@@ -73,7 +73,7 @@ class Switch:
         self._timers = timers = Timers(asyncio.get_running_loop(), clock, observer)
         unionpay, marketing = config.unionpay, config.marketing
         card_dialect = UnionPayDialect(bytes.fromhex(unionpay.tpdu), bytes.fromhex(unionpay.header))
-        marketing_dialect = MarketingDialect(marketing.channel)
+        marketing_dialect = self.marketing_dialect = MarketingDialect(marketing.channel)
         codes = CardCodes()
         service = (unionpay.service_terminal, unionpay.service_merchant)
         self.card_link = CardLink(unionpay.name, card_dialect, service, times, timers, clock, observer, journal)
@@ -242,8 +242,8 @@ class Switch:
         self._observer.gauge("switch_journal_pending", self._journal.pending)
         lanes, now = self.payments.lanes, self._clock.now()
         oldest = lanes.oldest_of_all()
-        self._observer.gauge("switch_reversal_lane_depth", lanes.depth)
-        self._observer.gauge("switch_reversal_oldest_seconds", 0.0 if oldest is None else now - oldest)
+        self._observer.gauge("switch_saf_depth", lanes.depth)
+        self._observer.gauge("switch_saf_oldest_seconds", 0.0 if oldest is None else now - oldest)
         reasons = ["draining"] if self.dispatcher.draining else []
         if not self._journal.accepting:
             reasons.append("the journal cannot commit: PostgreSQL is away or slow")

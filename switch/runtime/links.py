@@ -61,7 +61,7 @@ class UpstreamLink:
         if not silent:
             self.breaker.answered(now)
         elif self.breaker.silent(now):
-            self._observer.gauge("switch_breaker_open", 1, (self.name,))
+            self._observer.gauge("switch_breaker_state", 1, (self.name,))
             self._observer.event("breaker.opened", level="warning", link=self.name)
             self._probe_again()
 
@@ -142,7 +142,7 @@ class UpstreamLink:
         self.echo_rtt_s = self._clock.now() - self._probed_at
         self._observer.observe("switch_echo_rtt_seconds", self.echo_rtt_s, (self.name,))
         if self.breaker.alive(self._clock.now()):
-            self._observer.gauge("switch_breaker_open", 0, (self.name,))
+            self._observer.gauge("switch_breaker_state", 0, (self.name,))
             self._observer.event("breaker.closed", link=self.name)
         self._carry_out(self._machine.answered(self._clock.now()))
 

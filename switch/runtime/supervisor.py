@@ -20,6 +20,7 @@ from switch.runtime.assembly import Switch
 from switch.runtime.clock import SystemClock, SystemDice
 from switch.runtime.control import Ask, ControlSocket, Handler
 from switch.runtime.instance import InstanceLock
+from switch.runtime.threeway import ThreeWayCheck
 from switch.security.lmk import load_lmk, load_or_create_lmk
 from switch.security.software import SoftwareSecurityModule
 from switch.store.cases import PostgresCases
@@ -27,6 +28,7 @@ from switch.store.journal import PostgresJournal
 from switch.store.migrate import pending
 from switch.store.projector import Projector
 from switch.store.terminals import PostgresTerminals
+from switch.store.threeway import PostgresThreeWay
 
 
 class Worker:
@@ -108,6 +110,18 @@ class Worker:
         self._closing.append(_as_async(health.stop))
         heartbeat.start()
         self._closing.append(_as_async(heartbeat.stop))
+        store = PostgresThreeWay(self._dsn)
+        self._closing.append(store.stop)
+        self.threeway = ThreeWayCheck(
+            store,
+            self.switch.marketing_link,
+            self.switch.marketing_dialect,
+            self._times,
+            observer,
+            can_ask=config.marketing.profile.inquiry == "serial",
+        )
+        self.threeway.start()
+        self._closing.append(self.threeway.stop)
         control = ControlSocket(Path(config.control.path), self._orders(), observer, changing=contract.CONTROL_CHANGING)
         await control.start()
         self._closing.append(control.stop)
@@ -153,7 +167,10 @@ class Worker:
             terminal = await self._terminals.set_service(ask.terminal, ask.on, reason)
             return {"terminal": terminal.terminal_id, "in_service": terminal.in_service}
 
-        return {"status": status, "trace": trace, "drain": drain, "service": service}
+        async def check(ask: Ask) -> Any:
+            return await self.threeway.check()
+
+        return {"check": check, "status": status, "trace": trace, "drain": drain, "service": service}
 
     def _local_master_key(self) -> bytes:
         """Only development may begin with a key of its own making: a lost one must not be replaced in silence."""

@@ -398,3 +398,37 @@ SELECT coalesce(sum(amount - (SELECT coalesce(sum((one ->> 4)::bigint) FILTER (W
                                FROM jsonb_array_elements(body -> 'postings') AS one)), 0)::bigint
   FROM switch.payment
  WHERE state NOT IN ('COMPLETED', 'DECLINED', 'REVERSED', 'REFUNDED') AND (body ->> 'approved_seen')::boolean;
+
+-- ======================================================================== three-way check
+
+-- threeway_due --
+-- Final payments that were never compared, or differed, or have moved since; oldest first.
+-- $1 and $2: begun so many seconds ago at least and at most, $3 looked at again after so many seconds, $4 most.
+SELECT payment.opened_on, payment.payment_id, payment.ver, payment.state::text AS state, payment.amount,
+       payment.body::text AS body
+  FROM switch.payment
+  LEFT JOIN switch.threeway_check AS checked
+         ON checked.opened_on = payment.opened_on AND checked.payment_id = payment.payment_id
+ WHERE payment.opened_at BETWEEN now() - make_interval(secs => $2) AND now() - make_interval(secs => $1)
+   AND payment.state IN ('COMPLETED', 'DECLINED', 'REVERSED', 'REFUNDED')
+   AND (checked.payment_id IS NULL OR checked.ver < payment.ver
+        OR (checked.at_risk > 0 AND checked.checked_at < now() - make_interval(secs => $3)))
+ ORDER BY payment.opened_at
+ LIMIT $4;
+
+-- threeway_set --
+-- $1 opened_on, $2 payment id, $3 ver, $4 class, $5 amount, $6 charged, $7 booked, $8 at risk.
+INSERT INTO switch.threeway_check (opened_on, payment_id, ver, class, amount, charged, booked, at_risk)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (opened_on, payment_id) DO UPDATE
+   SET ver = EXCLUDED.ver, class = EXCLUDED.class, amount = EXCLUDED.amount, charged = EXCLUDED.charged,
+       booked = EXCLUDED.booked, at_risk = EXCLUDED.at_risk, checked_at = now();
+
+-- threeway_summary --
+-- Payments and fen at risk of each class, and what is not decided yet.
+SELECT class, count(*) AS payments, sum(at_risk)::bigint AS at_risk FROM switch.threeway_check GROUP BY class;
+
+-- threeway_unknown --
+-- Payments whose outcome nobody knows yet: how many, and the age of the oldest in seconds.
+SELECT count(*) AS payments, coalesce(extract(epoch FROM now() - min(opened_at)), 0)::double precision AS oldest_s
+  FROM switch.payment WHERE state IN ('REVERSAL_PENDING', 'UNPROVEN', 'SUSPENSE');

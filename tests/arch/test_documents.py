@@ -61,6 +61,10 @@ def test_every_metric_has_a_help_and_a_unit() -> None:
         "_connections",
         "_pending",
         "_inflight",
+        "_depth",
+        "_breaks",
+        "_fen",
+        "_state",
     )
     for definition in METRICS:
         assert definition.help_text.strip().endswith("."), definition.name
