@@ -130,7 +130,8 @@ class FaultProxy:
         if self._server is not None:
             self._server.close()
         self.reset()
-        await asyncio.sleep(0)
+        while self._connections:  # noqa: ASYNC110 - each ends by itself now
+            await asyncio.sleep(0.001)
 
     def reset(self) -> None:
         for connection in tuple(self._connections):
@@ -192,7 +193,7 @@ class FaultProxy:
             connection.target = target
             lines = (Line("up", reader, target), Line("down", there, writer))
             connection.tasks = [asyncio.create_task(self._carry(connection, line)) for line in lines]
-            await asyncio.wait(connection.tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tuple(connection.tasks))
         finally:
             for task in connection.tasks:
                 task.cancel()
@@ -213,7 +214,7 @@ class FaultProxy:
         held: bytes | None = None  # a frame that lets the next one pass
         loop = asyncio.get_running_loop()
         last_due = 0.0
-        with contextlib.suppress(OSError):
+        try:
             while data := await line.reader.read(_CHUNK):
                 faults = self.faults[line.direction]
                 if faults.silent:
@@ -251,9 +252,14 @@ class FaultProxy:
                 if sum(len(piece) for _, piece in queue) > FAULT_QUEUE_BYTES_MAX:
                     room.clear()
                     await room.wait()
+        except OSError:
+            connection.reset()
+            return
         queue.append((0.0, b""))
         wake.set()
-        await sender
+        with contextlib.suppress(OSError):
+            await sender
+            line.writer.write_eof()  # a half-closed line stays half-closed
 
     async def _deliver(
         self,

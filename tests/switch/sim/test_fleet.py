@@ -19,7 +19,16 @@ from switch.sim.wire import Turn
 
 from .peers import FakeSwitch, run, scenario
 
-QUICK = dataclasses.replace(limits.SHORT, card_s=0.1, kiosk_s=0.3, quiet_s=0.2, drain_s=1.0)
+QUICK = dataclasses.replace(
+    limits.SHORT,
+    card_s=0.1,
+    kiosk_s=0.3,
+    quiet_s=0.2,
+    drain_s=1.0,
+    lease_ttl_s=0.1,
+    lease_heartbeat_s=0.01,
+    lease_margin_s=0.05,
+)
 CARD = CardChoice(4)
 
 
