@@ -14,7 +14,7 @@ KEEP ?=
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h)
 
-.PHONY: docs verify-model sim-long help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
+.PHONY: docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
@@ -94,6 +94,10 @@ MINUTES ?= 60
 sim-long: build ## the whole switch on a virtual clock with new seeds for MINUTES, then a crash at every step of golden runs
 	@$(BIN)/python -m switch sim --minutes $(MINUTES)
 	@$(BIN)/python -m switch sim --crash-everywhere
+
+drills: build ## every drill in full: ten minutes of real processes being killed, paused, cut off and filled up
+	@for d in "kill-switch --rounds 20" "kill-postgres --rounds 10" kill-both "pause --rounds 5" "cut --rounds 50" half-open slow-loris reconnect disk-full; do \
+	  $(BIN)/python -m switch drill $$d || exit 1; done
 
 fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer: make system)
 	@$(MAKE) --no-print-directory -s -C csrc fuzz SECONDS=$(SECONDS)
