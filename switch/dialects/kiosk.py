@@ -14,11 +14,11 @@ from switch.errors import BadRequestError
 from switch.limits import POSTINGS_PER_PAYMENT_MAX
 from switch.machines.payment import Payment
 from switch.model.payment import Card, Quote
-from switch.model.request import BillInquiry, EchoTest, PaymentRequest, Request, ResultInquiry, SignOn
+from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
 
 PRIVATE_MAX = 999  # bytes of field 48
 _ECHOED = (3, 4, 11, 13, 25, 41, 42, 49, 60)
-_RESPONSE_MTI = {"0200": "0210", "0800": "0810", "0820": "0830"}
+_RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0800": "0810", "0820": "0830"}
 
 
 @dataclass(slots=True)
@@ -98,6 +98,12 @@ class KioskDialect:
         date: str = _need(message, 13, "date MMDD")
         mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
         tags = _tags(message)
+        if mti == "0400":
+            if business != "72":
+                raise _FieldError(60, "60.1 of a reversal is 72")
+            asked = _text(tags, "DF0C", "serial of the payment", 6)
+            asked_date = _text(tags, "DF0D", "date of the payment", 4)
+            return KioskReversal(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
         if business == "71":
             account = _text(tags, "DF01", "account", 20)
             return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)

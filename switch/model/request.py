@@ -58,6 +58,11 @@ class ResultInquiry(Request):
 
 
 @dataclass(slots=True)
+class KioskReversal(ResultInquiry):
+    """The kiosk wants a payment taken back: it could not print, or the customer walked away."""
+
+
+@dataclass(slots=True)
 class CardAnswer:
     """A response of the card network, as far as the switch looks at it."""
 

@@ -20,7 +20,7 @@ from switch.limits import TimeProfile
 from switch.machines import days
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
 from switch.model.payment import Posting, Quote, Receivable, StoredPayment
-from switch.model.request import BillInquiry, EchoTest, PaymentRequest, Request, ResultInquiry, SignOn
+from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Wire
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
@@ -468,9 +468,13 @@ class Dispatcher:
                 outcome = "result_unknown"
             self._tell(wire, request.reply, session, request, outcome)
 
-        if self._payments.by_kiosk_key(key) is not None or key in self._intakes:
+        known = self._payments.by_kiosk_key(key)
+        if known is not None and isinstance(request, KioskReversal):
+            self._payments.take_back(known, partial(self._tell, wire, request.reply, session, request))
+        elif known is not None or (key in self._intakes and not isinstance(request, KioskReversal)):
             found(None)
         else:
+            # With a reversal a payment that has not begun never will.
             self._find(key, found, close="not_found")
 
     # -------------------------------------------------------------------------------------------- answers

@@ -222,6 +222,14 @@ class Payments:
 
         self._sessions.get(slot.payment.terminal_id, got)
 
+    def take_back(self, slot: Slot, tell: Waiter) -> None:
+        """The kiosk wants it taken back. Where that is too late, or done already, it hears how it stands."""
+        if slot.payment.is_driven and len(slot.waiters) < limits.INBOX_MAX:
+            slot.waiters.append(tell)
+            self._give(slot, Input.KIOSK_REVERSAL, Facts(reason="kiosk"))
+        else:
+            tell(slot.payment)
+
     def settle(self, payment_id: int, given: Input, decision: dict[str, Any], done: Callable[[str], None]) -> None:
         """Carry out what people decided. ``done`` hears "done" after the commit, or why it cannot be."""
         slot = self._parked.get(payment_id)

@@ -296,6 +296,22 @@ class Kiosk:
             self._told(payment, answer, "inquiry")
         return answer
 
+    async def take_back(self, payment: Payment) -> Answer:
+        """Ask for the payment to be reversed; the answer says how it stands."""
+        values = self._financial(
+            {
+                0: "0400",
+                3: "000000",
+                25: "00",
+                48: tlv.encode([("DF0C", payment.serial.encode()), ("DF0D", payment.date.encode())]),
+                60: f"72{self._batch}000",
+            }
+        )
+        answer = await self._ask(values, "0410", with_mac=True, wait_s=self._profile.kiosk_s)
+        if answer.code == "25" or (answer.code and answer.asked_serial == payment.serial):
+            self._told(payment, answer, "reversal")
+        return answer
+
     def skip_serials(self, count: int) -> None:
         """After "key conflict": somebody used these serials today."""
         self._serial = (self._serial + count) % _SERIAL_MAX
@@ -408,7 +424,7 @@ class Kiosk:
     def _read(self, message: iso8583.Message, frame: bytes) -> Answer | None:
         """The response, if its MAC is right or not due; else None, as if it had never come."""
         code = str(message[39])
-        if message.mti == "0210" and code not in _WITHOUT_MAC:
+        if message.mti in ("0210", "0410") and code not in _WITHOUT_MAC:
             covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
             keys = [key for key in (self._mac, self._mac_before) if key is not None]
             if 64 not in message or not any(key.verify(covered, found) for key in keys):

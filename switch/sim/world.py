@@ -469,6 +469,11 @@ class World:
         chosen = tuple(rows if not bills.partial_allowed or dice.random() < 0.7 else rows[: dice.randint(1, len(rows))])
         card = CardChoice(dice.randrange(50), entry=dice.choice(("track", "chip", "keyed")))
         self._cards.add(testkeys.test_pan(card.number))
+        regrets = None
+        if dice.random() < 0.12:
+            regrets = asyncio.create_task(
+                self._regret(kiosk, dice.choice((0.005, 0.05, 0.5, 2.0, 20.0)) * dice.random())
+            )
         await kiosk.pay(
             bills,
             chosen,
@@ -477,9 +482,18 @@ class World:
             repeat=dice.random() < 0.15,
             hang_up_after_s=dice.uniform(0.01, 3.0) if dice.random() < 0.15 else None,
         )
+        if regrets is not None:
+            await regrets
         if dice.random() < 0.3:
             return  # the next customer comes; what this one paid is asked for in between
         await self._clear_up(kiosk, dice)
+
+    async def _regret(self, kiosk: Kiosk, after_s: float) -> None:
+        """The customer walks away, or the printer is out of paper: take it back."""
+        await asyncio.sleep(after_s)
+        for payment in list(kiosk.unfinished.values())[-1:]:
+            self.note(f"kiosk {kiosk.terminal_id} wants serial {payment.serial} taken back")
+            await kiosk.take_back(payment)
 
     async def _clear_up(self, kiosk: Kiosk, dice: Any) -> None:
         while kiosk.unfinished:
