@@ -242,8 +242,8 @@ class Switch:
         self._observer.gauge("switch_journal_pending", self._journal.pending)
         lanes, now = self.payments.lanes, self._clock.now()
         oldest = lanes.oldest_of_all()
-        self._observer.gauge("switch_saf_depth", lanes.depth)
-        self._observer.gauge("switch_saf_oldest_seconds", 0.0 if oldest is None else now - oldest)
+        self._observer.gauge("switch_saf_depth", lanes.depth, ("reversal",))
+        self._observer.gauge("switch_saf_oldest_seconds", 0.0 if oldest is None else now - oldest, ("reversal",))
         reasons = ["draining"] if self.dispatcher.draining else []
         if not self._journal.accepting:
             reasons.append("the journal cannot commit: PostgreSQL is away or slow")

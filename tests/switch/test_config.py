@@ -35,6 +35,7 @@ reversal_00 = "found_only"
 reversal_not_found = "proves"
 unmacced_decline = "reverse"
 cut_over = "23:00"
+reversal_first_s = 15
 [marketing.profile]
 fence = "tombstone"
 inquiry = "serial"
@@ -318,7 +319,7 @@ def test_production_refuses_missing_profiles_and_the_private_database(at: Any) -
     assert [line.split(": ")[1] for line in problems] == [
         "database.dsn",
         *(f"unionpay.profile.{key}" for key in ("reversal_00", "reversal_not_found", "unmacced_decline")),
-        "unionpay.profile.cut_over",
+        *(f"unionpay.profile.{key}" for key in ("reversal_first_s", "cut_over")),
         *(f"marketing.profile.{key}" for key in ("fence", "inquiry", "dedupe", "day_close")),
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from switch.errors import OutOfOrderError
-from switch.limits import SHORT
+from switch.limits import RETRY_JITTER, SHORT
 from switch.machines.payment import Facts, HostProfile, Payment
 from switch.machines.payment_table import ROWS, SETTLEMENTS, TABLE, Input
 from switch.model.effect import (
@@ -205,7 +205,7 @@ def test_silence_of_the_marketing_system_asks_first_and_posts_again_with_the_sam
     machine = charged()
     assert machine.due(100.1 + SHORT.post_s) is Input.BILL_UNCLEAR
     give(machine, Input.BILL_UNCLEAR, 101.2)
-    assert machine.due(101.2 + SHORT.bill_backoff_s[0]) is Input.RETRY_DUE
+    assert machine.due(101.2 + (1 + RETRY_JITTER) * SHORT.bill_backoff_s[0]) is Input.RETRY_DUE
     asked = give(machine, Input.RETRY_DUE, 101.4)
     assert kinds(asked) == ["Record", "SendStatus"]
     again = give(machine, Input.BILL_ABSENT, 101.5)

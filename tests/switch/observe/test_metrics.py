@@ -21,6 +21,15 @@ switch_kiosk_connections switch_frames_total{peer,direction} switch_bad_frames_t
 switch_sign_ons_total{result} switch_loop_lag_seconds switch_strays_total switch_strays_dropped_total
 switch_journal_pending
 switch_build_info{version,python} switch_metric_faults_total
+switch_saf_depth{kind}
+switch_saf_oldest_seconds{kind}
+switch_threeway_breaks{class}
+switch_money_at_risk_fen
+switch_unknown_open
+switch_unknown_oldest_seconds
+switch_lease_margin_seconds
+switch_takeovers_total
+switch_breaker_state{peer}
 """
 
 
