@@ -166,7 +166,7 @@ class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     instance: Annotated[
         str,
-        _name("Name of this switch; two on one machine need two names."),
+        _name("Name of this switch. Several share one database.dsn; two on one machine need two names."),
     ] = "switch"
 
 

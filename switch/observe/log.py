@@ -44,6 +44,10 @@ LEVEL_OF: Final = {
     # Money or the means to move it: somebody has to look.
     "payment.late_after_final": "error",
     "payment.lost": "error",
+    "worker.ended": "warning",
+    "projector.failed": "warning",
+    "threeway.put_off": "warning",
+    "journal.lease_not_renewed": "warning",
     "timer.failed": "error",
     "journal.callback_failed": "error",
     "journal.entry_refused": "error",

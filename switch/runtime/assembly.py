@@ -209,9 +209,16 @@ class Switch:
         """What other workers leave behind; and the rest of our own start, if the database went away in the middle."""
         while True:
             await asyncio.sleep(self._times.lease_heartbeat_s)
-            with contextlib.suppress(UnavailableError):  # the journal says it, and the next look takes them
-                await self.recover()
+            try:
+                adopted = await self.recover()
+                if adopted:
+                    self._observer.event("payments.taken_over", payments=adopted, epoch=self._journal.epoch)
                 await self._carry_out_verdicts()
+            except UnavailableError:
+                pass  # the journal says it, and the next look takes them
+            except Exception as error:
+                # A fault of ours: said, and tried again. Without this task nobody would take anything over.
+                self._observer.event("payments.not_taken_over", level="error", error=repr(error))
 
     async def _carry_out_verdicts(self) -> None:
         """What two people decided about payments of ours."""

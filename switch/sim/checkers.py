@@ -67,6 +67,17 @@ class WireAuditor:
             if wanted is not None:
                 self._audit_serial(serial, wanted, operation)
 
+    def answers(self, wire: int, data: bytes, prefix: int) -> Iterator[str]:
+        """What a host wrote to a worker on one connection: "0210 00", "post 84" … of each answer that has a code."""
+        for frame in self._split(-wire, data, prefix):
+            if prefix == 4:
+                answer = orjson.loads(frame)
+                yield f"bill {answer.get('code', '')}"
+            else:
+                message = self._spec.decode(frame)
+                if message.mti in ("0210", "0410"):
+                    yield f"{message.mti} {message.get(39)}"
+
     def _split(self, wire: int, data: bytes, prefix: int) -> Iterator[bytes]:
         rest = self._unread.get(wire, b"") + data
         while len(rest) >= prefix and len(rest) >= (end := prefix + int.from_bytes(rest[:prefix], "big")):

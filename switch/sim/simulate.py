@@ -88,6 +88,8 @@ class Tally:
     states: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    triples: set[tuple[str, str, str]] = field(default_factory=set)  # row, fault and code in one run
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)  # row and fault in one run
     failed: list[Outcome] = field(default_factory=list)
 
@@ -98,6 +100,8 @@ class Tally:
         self.states.update(outcome.states)
         self.rows.update(outcome.rows)
         self.faults.update(outcome.faults)
+        self.codes.update(outcome.codes)
+        self.triples.update((r, f, c) for r in outcome.rows for f in outcome.faults for c in outcome.codes)
         self.pairs.update((row, fault) for row in outcome.rows for fault in outcome.faults)
         if outcome.violations:
             self.failed.append(outcome)
@@ -374,6 +378,10 @@ def _print_tally(tally: Tally, seconds: float) -> None:
     taken = [row for row in durable if row in tally.rows]
     reached = sum((row, kind) in tally.pairs for row in taken for kind in tally.faults)
     print(f"a row and a kind of fault in one run: {reached} of {len(taken) * len(tally.faults)} pairs")
+    print(f"answers of hosts: {', '.join(sorted(tally.codes))}")
+    most = len(taken) * len(tally.faults) * len(tally.codes)
+    found = sum(row in taken for row, _, _ in tally.triples)
+    print(f"a row, a kind of fault and an answer in one run: {found:,} of {most:,} triples")
 
 
 def _as_json(tally: Tally) -> dict[str, Any]:

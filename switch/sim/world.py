@@ -88,7 +88,7 @@ class Outcome:
     states: dict[str, int] = field(default_factory=dict)
     rows: set[str] = field(default_factory=set)
     faults: set[str] = field(default_factory=set)  # kinds that were carried out
-    codes: set[str] = field(default_factory=set)  # response codes that the switch heard
+    codes: set[str] = field(default_factory=set)  # what hosts answered: "0210 00", "bill 84" …
     restarts: int = 0
     story: list[str] = field(default_factory=list)
 
@@ -532,6 +532,8 @@ class World:
 
     # ------------------------------------------------------------------------------------------------ the wire
     def _tapped(self, end: SimTransport, data: bytes, what: str) -> None:
+        if what == "written" and end.peer_name in self.names and end.node_name in (CARD, BILL):
+            self.outcome.codes.update(self.auditor.answers(end.number, data, PREFIX[end.node_name]))
         if what != "written" or end.node_name not in self._journals:
             return
         epoch = self._journals[end.node_name].epoch
