@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run the switch until SIGTERM, which drains it")
     _config_option(run)
+    # One of worker.count, started by their supervisor.
+    run.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     run.set_defaults(run=_run)
 
     migrate = commands.add_parser("migrate", help="bring the database's schema up to this version")
@@ -189,13 +191,19 @@ async def _ready_schema(config: Any, dsn: str) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from switch.config import load
+    from switch.ops.supervise import of_worker, supervise
     from switch.runtime.supervisor import serve
     from switch.store.migrate import migrate
 
     config = load(arguments.config)
     with _database(config) as dsn:
+        if arguments.worker:
+            _uvloop(serve(of_worker(config, arguments.worker), dsn))
+            return EXIT_OK
         if not config.database.dsn:
             _uvloop(migrate(dsn))
+        if config.worker.count > 1:
+            return supervise(config, arguments.config)
         _uvloop(serve(config, dsn))  # waits for another's database that is just starting, and checks its schema
     return EXIT_OK
 

@@ -168,6 +168,16 @@ class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         str,
         _name("Name of this switch. Several share one database.dsn; two on one machine need two names."),
     ] = "switch"
+    count: Annotated[
+        int,
+        option(
+            "Processes of this switch, each with a loop and links of its own; the port after observe.port is the first "
+            "one's, and so on.",
+            unit="processes",
+            ge=1,
+            le=limits.WORKERS_MAX,
+        ),
+    ] = 1
 
 
 class UnionpayProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -402,6 +412,12 @@ def _cross_check(config: Config) -> Iterator[Problem]:
     listen, observe = config.listen, config.observe
     if listen.port == observe.port != 0 and (listen.host == observe.host or "0.0.0.0" in (listen.host, observe.host)):  # noqa: S104
         yield "observe.port", f"{observe.port} is also listen.port; give each its own port"
+    if config.worker.count > 1 and not observe.port:
+        yield "observe.port", "0 takes any free port; several workers need a fixed one, 1 to 65535"
+    if config.worker.count > 1 and observe.port + config.worker.count > 65_535:
+        yield "observe.port", f"{observe.port} leaves no room for {config.worker.count} workers behind it"
+    if config.worker.count > 1 and observe.port < config.listen.port <= observe.port + config.worker.count:
+        yield "listen.port", f"{config.listen.port} is one of the workers' health ports, which follow observe.port"
     for key, peer in (("unionpay", config.unionpay), ("marketing", config.marketing)):
         for own in ("listen", "observe"):
             mine = getattr(config, own)

@@ -103,6 +103,7 @@ THREEWAY_LOOKS_MAX: Final = 50  # of one round: a backlog must not keep it from 
 FAULT_QUEUE_BYTES_MAX: Final = 4_194_304  # bytes delayed in one direction of one connection; then it reads no more
 
 # ---- process
+WORKERS_MAX: Final = 64  # processes of one switch: more cores than the largest machine we know for it
 LOOP_LAG_MAX_S: Final = 2.0  # /live fails when the loop has not turned for so long
 DRAIN_LOOK_S: Final = 0.05  # between looks at what is still open while the switch drains
 RECOVERY_PAGE: Final = 200  # open payments loaded at once after a restart

@@ -110,21 +110,15 @@ class Heartbeat:
             self._seen = ((f"readiness check failed: {type(error).__name__}",), False)
 
 
-class Health:
-    """The HTTP server. ``start`` and ``stop`` from any thread."""
+Answer = Callable[[str], tuple[HTTPStatus, str, bytes]]
 
-    def __init__(
-        self,
-        config: ObserveConfig,
-        heartbeat: Heartbeat,
-        metrics: Callable[[], bytes],
-        *,
-        version: Mapping[str, str] | None = None,
-    ) -> None:
+
+class HealthServer:
+    """The HTTP server. ``start`` and ``stop`` from any thread; ``answer`` is called on threads of its own."""
+
+    def __init__(self, config: ObserveConfig, answer: Answer) -> None:
         self._config = config
-        self._heartbeat = heartbeat
-        self._metrics = metrics
-        self._version = {"version": __version__, **(version or {})}
+        self._answer_path = answer
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -138,7 +132,7 @@ class Health:
         assert self._server is None, "a server starts once"
         host, port = self._config.host, self._config.port
         try:
-            self._server = _Server(host, port, self._answer)
+            self._server = _Server(host, port, self._answer_path)
         except OSError as error:
             raise StartError(
                 "listen",
@@ -157,6 +151,23 @@ class Health:
         self._server.cut_off_all()
         self._server.server_close()  # joins the callers' threads
         self._thread = None
+
+
+class Health(HealthServer):
+    """Of one worker."""
+
+    def __init__(
+        self,
+        config: ObserveConfig,
+        heartbeat: Heartbeat,
+        metrics: Callable[[], bytes],
+        *,
+        version: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(config, self._answer)
+        self._heartbeat = heartbeat
+        self._metrics = metrics
+        self._version = {"version": __version__, **(version or {})}
 
     def _answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         heartbeat = self._heartbeat
@@ -189,7 +200,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False  # so that server_close joins them
     request_queue_size = 4 * limits.HEALTH_CALLERS_MAX  # waiting in the kernel; a full queue costs a caller a second
 
-    def __init__(self, host: str, port: int, answer: Callable[[str], tuple[HTTPStatus, str, bytes]]) -> None:
+    def __init__(self, host: str, port: int, answer: Answer) -> None:
         self.answer = answer
         self._callers: OrderedDict[int, socket.socket] = OrderedDict()
         self._lock = threading.Lock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -23,11 +24,13 @@ import orjson
 import uvloop
 from rich.console import Console
 
+from switch.config import load
 from switch.errors import StartError
 from switch.limits import SHORT
 from switch.ops.faultproxy import tell
 from switch.ops.report import proof_table
 from switch.ops.rig import LOCALHOST, SETTLE_S, Rig
+from switch.ops.status import ask, workers
 from switch.sim.fleet import FleetResult, run_fleet
 from switch.sim.scenario import Dice, load_scenario
 from switch.sim.threeway import Proof
@@ -141,6 +144,7 @@ class Kind:
     harm: Harm
     rounds: int
     instances: tuple[str, ...] = ("switch",)
+    workers: int = 1
     proxied: tuple[str, ...] = ()
     kiosks: int = 20
     small_disk: bool = False
@@ -162,7 +166,13 @@ class Drill:
         self.dice = Dice(1, f"drill {name}").random
         self.load = Load()
         self._disk = folder.absolute() / "disk" if self.kind.small_disk else None
-        self.rig = Rig(folder, say=self.say, instances=self.kind.instances, database_dir=self._database_dir())
+        self.rig = Rig(
+            folder,
+            say=self.say,
+            instances=self.kind.instances,
+            workers=self.kind.workers,
+            database_dir=self._database_dir(),
+        )
         self.restarts = 0
 
     def say(self, text: str) -> None:
@@ -254,6 +264,21 @@ class Drill:
 def _kill_switch(drill: Drill, number: int) -> None:
     drill.rig.kill("switch")
     drill.start_again("switch")
+
+
+def _kill_worker(drill: Drill, number: int) -> None:
+    """One of the two; its supervisor starts another one, and its neighbour takes its payments over."""
+    config = workers(load(drill.rig.config_file("switch")))[number % 2]
+    ends_at = time.monotonic() + drill.kind.back_s
+    while True:
+        try:
+            os.kill(ask(config, do="status")["pid"], signal.SIGKILL)
+            break
+        except StartError:
+            if time.monotonic() > ends_at:
+                raise
+            time.sleep(POLL_S)  # it has not come back from the last round yet
+    drill.restarts += 1
 
 
 def _kill_postgres(drill: Drill, number: int) -> None:
@@ -353,6 +378,12 @@ def _small_disk(place: Path | None) -> Iterator[None]:
 KINDS: Final = {
     "kill-switch": Kind(
         "kill -9 of the switch loses, doubles and strands nothing; its successor goes on", _kill_switch, 20
+    ),
+    "kill-worker": Kind(
+        "kill -9 of one of two workers behind one port: the other one goes on, and takes its payments over",
+        _kill_worker,
+        10,
+        workers=2,
     ),
     "kill-postgres": Kind(
         "kill -9 of PostgreSQL loses no commit that was answered, and none is made twice", _kill_postgres, 10

@@ -6,6 +6,7 @@ that the next run ends what a killed one left behind.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -48,6 +49,7 @@ class Rig:
     folder: Its own; emptied by ``prepare``.
     say: Where news goes.
     instances: Names of the switches that share the database.
+    workers: Processes of each switch.
     database_dir: Where PostgreSQL keeps its data; default inside ``folder``.
     """
 
@@ -57,11 +59,13 @@ class Rig:
         *,
         say: Callable[[str], None],
         instances: Sequence[str] = ("switch",),
+        workers: int = 1,
         database_dir: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.server = EmbeddedPostgres(database_dir or self.folder / "postgres")
         self.instances = tuple(instances)
+        self._workers = workers
         self.books: list[Path] = []  # of the kiosks
         self.ports: dict[str, int] = {}
         self.dsn = ""
@@ -137,6 +141,8 @@ class Rig:
             names += [instance, f"{instance} observe"]
         names += [f"{name} proxy" for name in proxied]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        for instance in self.instances:
+            self.ports[f"{instance} observe"] = free_row(1 + self._workers)
         self.dsn = self.server.start()
         uvloop.run(migrate(self.dsn))
         for instance in self.instances:
@@ -271,6 +277,7 @@ time_profile = "{SHORT.name}"
 
 [worker]
 instance = "{instance}"
+count = {self._workers}
 
 [control]
 path = {quote(self.folder / f"{instance}.control")}
@@ -317,6 +324,19 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def free_row(count: int) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        (first,) = free_ports(1)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.socket()).bind((LOCALHOST, port))
+            except (OSError, OverflowError):
+                continue
+            return first
 
 
 def end_process(pid: int) -> None:

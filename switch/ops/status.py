@@ -17,6 +17,7 @@ from switch.config import Config, load
 from switch.errors import StartError
 from switch.machines.days import local
 from switch.ops.proof import yuan
+from switch.ops.supervise import of_worker
 
 _ANSWER_S: Final = 5.0
 _FOLLOW_S: Final = 0.5
@@ -44,12 +45,34 @@ def ask(config: Config, *, timeout_s: float = _ANSWER_S, **request: Any) -> Any:
     return answer["ok"]
 
 
+def workers(config: Config) -> list[Config]:
+    """A configuration for each worker of this switch."""
+    count = config.worker.count
+    return [config] if count == 1 else [of_worker(config, number) for number in range(1, count + 1)]
+
+
 def _status(arguments: argparse.Namespace) -> int:
-    told = ask(load(arguments.config), do="status")
-    if arguments.json:
-        print(orjson.dumps(told).decode())
-        return 0 if told["ready"] else 1
+    found: list[Any] = []
+    for config in workers(load(arguments.config)):
+        try:
+            found.append(ask(config, do="status"))
+        except StartError as error:
+            if config.worker.count == 1:
+                raise
+            found.append({"instance": config.worker.instance, "ready": False, "error": error.detail})
+    for told in found:
+        if arguments.json:
+            print(orjson.dumps(told).decode())
+        else:
+            _print_status(told)
+    return 0 if any(told["ready"] for told in found) else 1
+
+
+def _print_status(told: Any) -> None:
     console = Console(highlight=False, soft_wrap=True)
+    if "error" in told:
+        console.print(f"[bold]{told['instance']}[/bold]  [red]{escape(told['error'])}[/red]")
+        return
     state = "[green]ready[/green]" if told["ready"] else "[red]not ready[/red]"
     console.print(
         f"[bold]{told['instance']}[/bold]  {state}  version {told['version']}, {told['environment']}, "
@@ -78,17 +101,18 @@ def _status(arguments: argparse.Namespace) -> int:
     )
     table.add_row("reversals", waiting)
     console.print(table)
-    return 0 if told["ready"] else 1
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    config, after = load(arguments.config), 0
+    after = {config.control.path: (config, 0) for config in workers(load(arguments.config))}
+    wanted = {"link": arguments.link, "terminal": arguments.terminal, "limit": arguments.limit}
     while True:
-        rows = ask(
-            config, do="trace", link=arguments.link, terminal=arguments.terminal, after=after, limit=arguments.limit
-        )
-        for row in rows:
-            after = row["number"]
+        rows: list[Any] = []
+        for path, (config, number) in after.items():
+            told = ask(config, do="trace", after=number, **wanted)
+            rows += told
+            after[path] = config, told[-1]["number"] if told else number
+        for row in sorted(rows, key=lambda row: (row["wall_us"], row["number"]))[-arguments.limit :]:
             if arguments.json:
                 print(orjson.dumps(row).decode())
             else:
@@ -102,13 +126,16 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _drain(arguments: argparse.Namespace) -> int:
-    told = ask(load(arguments.config), do="drain", on=not arguments.undo)
-    print(f"draining: {told['open']} payments are still open" if told["draining"] else "new payments are taken again")
+    for config in workers(load(arguments.config)):
+        told = ask(config, do="drain", on=not arguments.undo)
+        still = f"draining: {told['open']} payments are still open"
+        print(f"{config.worker.instance}: {still if told['draining'] else 'new payments are taken again'}")
     return 0
 
 
 def _check_books(arguments: argparse.Namespace) -> int:
-    told = ask(load(arguments.config), timeout_s=_CHECK_S, do="check")
+    # One of them looks at everybody's payments.
+    told = ask(workers(load(arguments.config))[0], timeout_s=_CHECK_S, do="check")
     if arguments.json:
         print(orjson.dumps(told).decode())
     else:

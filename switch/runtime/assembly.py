@@ -150,7 +150,13 @@ class Switch:
             observer=observer,
         )
         self.listener = KioskListener(
-            config.listen, self.dispatcher, observer, clock, bind=bind, tap=partial(self.trace.note, LABEL)
+            config.listen,
+            self.dispatcher,
+            observer,
+            clock,
+            reuse_port=config.worker.count > 1,
+            bind=bind,
+            tap=partial(self.trace.note, LABEL),
         )
 
     async def start(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -144,6 +145,7 @@ class Worker:
             return {
                 "version": __version__,
                 "instance": config.worker.instance,
+                "pid": os.getpid(),
                 "environment": config.environment,
                 "up_s": round(self.clock.now() - self._started_at, 1),
                 "security": "software",

@@ -21,12 +21,12 @@ def drill(folder: Path, name: str, rounds: int, *more: str) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize(("name", "rounds"), [("kill-switch", 2), ("kill-postgres", 1), ("cut", 4)])
+@pytest.mark.parametrize(("name", "rounds"), [("kill-switch", 2), ("kill-worker", 2), ("kill-postgres", 1), ("cut", 4)])
 def test_a_short_drill_loses_doubles_and_leaves_open_nothing(short_dir: Path, name: str, rounds: int) -> None:
     told = drill(short_dir / "drill", name, rounds)
     assert (told["lost"], told["doubled"], told["open"], told["other_differences"]) == (0, 0, 0, 0)
     assert told["payments"] > 0 and told["rounds"] == rounds
-    assert told["restarts"] == (rounds if name == "kill-switch" else 0)
+    assert told["restarts"] == (rounds if name in ("kill-switch", "kill-worker") else 0)
 
 
 def test_a_drill_that_does_not_exist_is_refused(short_dir: Path) -> None:

@@ -305,3 +305,19 @@ async def _play_two(store: PostgresStore | MemoryStore, dice: random.Random) -> 
                 await worker.stop()
                 workers[index] = await enter(stack, store)
     return told
+
+
+def test_workers_that_start_together_make_each_partition_once(postgres: PostgresStore) -> None:
+    import asyncpg
+
+    async def main() -> None:
+        sessions = [await asyncpg.connect(postgres.dsn) for _ in range(6)]
+        for day in range(20270101, 20270113):
+            made = await asyncio.gather(
+                *(session.fetchval("SELECT switch.ensure_partition($1)", day) for session in sessions)
+            )
+            assert sum(made) == 1, day
+        for session in sessions:
+            await session.close()
+
+    asyncio.run(main())
