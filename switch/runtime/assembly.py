@@ -258,10 +258,13 @@ class Switch:
         self._observer.gauge("switch_saf_depth", lanes.depth, ("reversal",))
         self._observer.gauge("switch_saf_oldest_seconds", 0.0 if oldest is None else now - oldest, ("reversal",))
         reasons = ["draining"] if self.dispatcher.draining else []
-        if not self._journal.accepting:
+        if not self._journal.may_send:
+            reasons.append("the lease is not held: PostgreSQL does not renew it")
+        elif not self._journal.accepting:
             reasons.append("the journal cannot commit: PostgreSQL is away or slow")
         links = (self.card_link, self.marketing_link)
-        return reasons + [f"link {link.name} is down" for link in links if not link.is_up]
+        reasons += [f"link {link.name} is down" for link in links if not link.is_up]
+        return reasons + [f"{link.name} does not answer its work" for link in links if link.breaker.is_open]
 
     def status(self) -> dict[str, Any]:
         """What is true now, for people and for the admin service; nothing in it is secret."""
