@@ -17,6 +17,7 @@ from switch.model.payment import State
 from switch.ports import Append, Claim, ClaimKind, Closed, JournalEntry, Terminal
 from switch.store.journal import PostgresJournal
 from switch.store.memory import MemoryJournal
+from switch.store.queries import QUERY
 
 from .conftest import MemoryStore, PostgresStore, Run, Store
 from .support import append, asked, entry, outcome, until
@@ -321,3 +322,20 @@ def test_workers_that_start_together_make_each_partition_once(postgres: Postgres
             await session.close()
 
     asyncio.run(main())
+
+
+def test_who_was_ended_cannot_renew_its_lease(postgres: PostgresStore, run: Run) -> None:
+    """Its writing session would tell it too, but later: until then it must not believe that it may send."""
+
+    async def main() -> None:
+        async with postgres.journal(times=QUICK) as first, postgres.journal(times=QUICK) as second:
+            assert await outcome(first, opening(1)) is Append.COMMITTED
+            await silence(first)
+            await heirs(second, [1])
+            row = "SELECT renewed_at FROM switch.worker WHERE epoch = 1"
+            before = await postgres.fetch(row)
+            assert await postgres.fetch(QUERY["worker_renew"], first.epoch) == []
+            assert await postgres.fetch(row) == before
+            assert await postgres.fetch(QUERY["worker_renew"], second.epoch) != []
+
+    run(main())
