@@ -287,6 +287,13 @@ def _kill_postgres(drill: Drill, number: int) -> None:
     drill.rig.server.start()
 
 
+def _restart_postgres(drill: Drill, number: int) -> None:
+    """As an operator does: sessions are told to go, in the middle of whatever they do."""
+    drill.rig.server.stop()
+    time.sleep(drill.dice.uniform(0.0, 1.0))
+    drill.rig.server.start()
+
+
 def _kill_both(drill: Drill, number: int) -> None:
     drill.rig.kill("switch")
     drill.rig.server.kill()
@@ -388,6 +395,7 @@ KINDS: Final = {
     "kill-postgres": Kind(
         "kill -9 of PostgreSQL loses no commit that was answered, and none is made twice", _kill_postgres, 10
     ),
+    "restart-postgres": Kind("a restart of PostgreSQL under load is a pause and nothing else", _restart_postgres, 10),
     "kill-both": Kind("kill -9 of both at once is no worse than either", _kill_both, 5),
     "pause": Kind(
         "a switch stopped for 30 s loses its payments to the other one, and sends nothing when it wakes",

@@ -13,7 +13,7 @@ from switch.errors import BadRequestError, UnavailableError
 from switch.model.payment import StoredPayment
 from switch.ports import Verdict
 from switch.store.fold import fold
-from switch.store.pool import BY_KEY, Connection, close, connect, connected
+from switch.store.pool import BROKEN, BY_KEY, Connection, close, connect, connected
 from switch.store.queries import QUERY
 
 DECISIONS = {
@@ -57,7 +57,7 @@ class PostgresCases:
             rows = await connection.fetch(
                 QUERY["case_verdicts"], epoch, limits.RECOVERY_PAGE, timeout=limits.JOURNAL_ANSWER_S
             )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *BROKEN) as error:
             raise self._gone(error) from error
         return [
             Verdict(
@@ -73,7 +73,7 @@ class PostgresCases:
         try:
             connection = await self._connected()
             await connection.execute(QUERY["case_settle"], verdict.id, outcome, timeout=limits.JOURNAL_ANSWER_S)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *BROKEN) as error:
             raise self._gone(error) from error
 
     async def stop(self) -> None:

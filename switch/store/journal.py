@@ -275,7 +275,7 @@ class PostgresJournal:
                 events = await heir.fetch(QUERY["payment_take_over"], self.epoch, limit)
                 if not events:
                     await heir.execute(QUERY["worker_inherited"])
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *BROKEN) as error:
             if self._heir is not None:
                 self._heir.terminate()
             raise UnavailableError("database", f"PostgreSQL was lost: {type(error).__name__}") from error
@@ -314,13 +314,8 @@ class PostgresJournal:
                         "switch_lease_margin_seconds",
                         self.lease_ends_at - self._times.lease_margin_s - self._clock.now(),
                     )
-                except (
-                    asyncpg.PostgresError,
-                    asyncpg.InterfaceError,
-                    OSError,
-                    TimeoutError,
-                    UnavailableError,
-                ) as error:
+                except Exception as error:
+                    # Whatever it is, the next one may go well; without this task nothing could ever be sent again.
                     self._observer.event("journal.lease_not_renewed", error=repr(error))
                     if connection is not None:
                         connection.terminate()
@@ -612,7 +607,7 @@ class PostgresJournal:
         except asyncpg.UndefinedTableError:
             connection.terminate()
             raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *BROKEN) as error:
             connection.terminate()
             raise UnavailableError("database", f"PostgreSQL was lost: {type(error).__name__}") from error
         except BaseException:

@@ -68,7 +68,7 @@ async def connect(dsn: str, name: str, settings: Mapping[str, str] = MappingProx
         asyncpg.ClientConfigurationError,
     ) as error:
         raise StartError("database_refused", f"database.dsn: PostgreSQL refuses us: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, *BROKEN) as error:
         raise UnavailableError("database", f"PostgreSQL cannot be reached: {error or type(error).__name__}") from error
     try:
         await _check(connection)
@@ -83,7 +83,7 @@ async def _check(connection: Connection) -> None:
         # A server that accepts and then hangs must not hold up its caller; nothing is being committed here.
         async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
             row = await connection.fetchrow(QUERY["server_check"])
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, *BROKEN) as error:
         raise UnavailableError("database", f"PostgreSQL does not answer: {error or type(error).__name__}") from error
     if row["version"] < VERSION_MIN:
         raise StartError("database_version", f"database.dsn: PostgreSQL {VERSION_MIN // 10_000} or newer is needed")
@@ -112,7 +112,7 @@ async def connected(dsn: str, name: str) -> AsyncIterator[Connection]:
     connection = await connect(dsn, name)
     try:
         yield connection
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, *BROKEN) as error:
         if not is_outage(error, connection):
             raise
         raise UnavailableError("database", f"PostgreSQL was lost: {error or type(error).__name__}") from error
@@ -124,5 +124,5 @@ async def close(connection: Connection) -> None:
     """Say goodbye if the server listens, else drop the line."""
     try:
         await connection.close(timeout=1.0)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except (asyncpg.PostgresError, *BROKEN):
         connection.terminate()

@@ -17,7 +17,7 @@ import asyncpg
 from switch import limits
 from switch.errors import BadRequestError, StartError, SwitchError, UnavailableError
 from switch.ports import Clock, Observer, Terminal
-from switch.store.pool import Connection, close, connect, connected, is_outage
+from switch.store.pool import BROKEN, Connection, close, connect, connected, is_outage
 from switch.store.queries import QUERY
 
 _COLUMNS = tuple(field.name for field in fields(Terminal))
@@ -191,7 +191,7 @@ class PostgresTerminals:
         except asyncpg.UndefinedTableError as error:
             connection.terminate()
             raise StartError("database_empty", "database.dsn: the schema is missing: run the migrations") from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, *BROKEN) as error:
             connection.terminate()
             raise UnavailableError("database", f"PostgreSQL was lost: {type(error).__name__}") from error
         except BaseException:

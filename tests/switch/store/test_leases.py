@@ -339,3 +339,35 @@ def test_who_was_ended_cannot_renew_its_lease(postgres: PostgresStore, run: Run)
             assert await postgres.fetch(QUERY["worker_renew"], second.epoch) != []
 
     run(main())
+
+
+def test_whatever_the_driver_raises_the_lease_is_renewed_again(
+    postgres: PostgresStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that went down in the middle of an answer confused the driver; the task died of it, for good."""
+    import asyncpg
+
+    from switch.store import journal as module
+    from switch.store.pool import connect as real
+
+    troubles: list[Exception] = [
+        asyncpg.InternalClientError("cannot switch to state 12"),
+        KeyError("state"),
+        OSError(5),
+    ]
+
+    async def connect(dsn: str, name: str, *settings: Any) -> Any:
+        if name.endswith(" lease") and troubles:
+            raise troubles.pop()
+        return await real(dsn, name, *settings)
+
+    monkeypatch.setattr(module, "connect", connect)
+
+    async def main() -> None:
+        async with postgres.journal(times=QUICK) as journal:
+            await until(lambda: not troubles)
+            renewed = journal.lease_ends_at
+            await until(lambda: journal.lease_ends_at > renewed)
+            assert await outcome(journal, opening(1)) is Append.COMMITTED
+
+    run(main())
