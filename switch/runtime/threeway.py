@@ -14,7 +14,7 @@ import orjson
 
 from switch import limits
 from switch.dialects.marketing import MarketingAnswer, MarketingDialect
-from switch.errors import BadRequestError, UnavailableError
+from switch.errors import BadRequestError
 from switch.limits import TimeProfile
 from switch.machines.payment_table import Input
 from switch.machines.threeway import CLASSES, Comparison, compare
@@ -69,8 +69,8 @@ class ThreeWayCheck:
             await asyncio.sleep(limits.THREEWAY_EVERY_S)
             try:
                 await self.check()
-            except UnavailableError as error:
-                self._observer.event("threeway.put_off", error=error.detail)
+            except Exception as error:  # whatever it is, the next round may go well
+                self._observer.event("threeway.put_off", error=repr(error))
 
     async def check(self) -> dict[str, Any]:
         """Compare everything that is due now. Returns the classes with payments and fen, and what was not asked.

@@ -17,15 +17,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import orjson
 
 from switch import limits
-from switch.errors import UnavailableError
 from switch.machines import days
 from switch.model.chain import event_link
 from switch.ports import Clock, Observer
-from switch.store.pool import BROKEN, Connection, connect, connected
+from switch.store.pool import Connection, connect, connected
 from switch.store.queries import QUERY
 
 _LOCK = (0x6772_0003, 1)  # "gr" 3: the projector
@@ -64,7 +62,7 @@ class Projector:
                     count = await project(connection)
                     if not count:
                         await seal(connection, days.day_number(days.local(self._clock.wall_us())))
-                except (asyncpg.PostgresError, *BROKEN, UnavailableError) as error:
+                except Exception as error:  # whatever it is, the next look may go well
                     self._observer.event("projector.failed", error=repr(error))
                     if connection is not None:
                         connection.terminate()
