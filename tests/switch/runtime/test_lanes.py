@@ -24,11 +24,15 @@ class LanesAgainstAList(RuleBasedStateMachine):
         super().__init__()
         self.lanes: Lanes[str] = Lanes()
         self.queues: dict[str, list[str]] = {"T1": [], "T2": []}  # the first one is sending
+        self.since: dict[tuple[str, int], float] = {}  # in the order in which they came due
+        self.now = 0.0
 
     @rule(terminal=TERMINALS, payment=PAYMENTS)
     def take(self, terminal: str, payment: int) -> None:
         sender = SENDERS[terminal, payment]
-        self.lanes.begin(terminal, payment, 1.0)
+        self.now += 1.0
+        self.lanes.begin(terminal, payment, self.now)
+        self.since.setdefault((terminal, payment), self.now)
         queue = self.queues[terminal]
         if sender not in queue:
             queue.append(sender)
@@ -42,7 +46,10 @@ class LanesAgainstAList(RuleBasedStateMachine):
     @rule(terminal=TERMINALS, payment=PAYMENTS)
     def end(self, terminal: str, payment: int) -> None:
         sender = SENDERS[terminal, payment]
+        self.since.pop((terminal, payment), None)
         self._gone(terminal, sender, self.lanes.end(terminal, payment, sender), waits=False)
+        if not self.queues[terminal] and all(of != terminal for of, _ in self.since):
+            assert terminal not in self.lanes._lanes, "a lane that nobody needs is forgotten"
 
     def _gone(self, terminal: str, sender: str, following: str | None, *, waits: bool) -> None:
         queue = self.queues[terminal]
@@ -60,6 +67,15 @@ class LanesAgainstAList(RuleBasedStateMachine):
             for payment in range(1, 6):
                 sender = SENDERS[terminal, payment]
                 assert self.lanes.is_waiting(terminal, sender) == (sender in queue[1:])
+
+    @invariant()
+    def the_oldest_is_known(self) -> None:
+        ages = {name: [at for (of, _), at in self.since.items() if of == name] for name in self.queues}
+        for terminal, since in ages.items():
+            assert self.lanes.oldest(terminal) == (since[0] if since else None)
+        firsts = [since[0] for since in ages.values() if since]
+        assert self.lanes.oldest_of_all() == (min(firsts) if firsts else None)
+        assert self.lanes.depth == len(self.since)
 
 
 LanesAgainstAList.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
