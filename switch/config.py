@@ -12,6 +12,7 @@ Values of options marked secret never appear in an error.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -306,6 +307,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def times(self) -> limits.TimeProfile:
         return limits.PROFILES[self.time_profile]
+
+
+def fingerprint(config: Config) -> str:
+    """12 hex digits that change with any option but the secret ones: do two machines run the same configuration?"""
+    told = msgspec.to_builtins(config)
+    told["database"].pop("dsn", None)
+    return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()[:12]
 
 
 # ---------------------------------------------------------------------------------------------------- reading

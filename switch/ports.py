@@ -175,6 +175,17 @@ class Verdict:
     facts: dict[str, str]  # evidence, proposed_by, confirmed_by
 
 
+@dataclass(slots=True, frozen=True)
+class StoreVitals:
+    """Numbers of the whole database, over all workers."""
+
+    stan_open: int  # payments that are not final: their trace numbers may not come again
+    sealed_rows: int  # of them with card data
+    sealed_oldest_s: float
+    signed_on: int  # terminals in service whose working keys are good
+    key_age_s: float  # of the oldest working keys of a terminal in service
+
+
 class Cases(Protocol):
     async def verdicts(self, epoch: int) -> list[Verdict]:
         """Confirmed, not carried out, about payments of this worker. Raises UnavailableError."""

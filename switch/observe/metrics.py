@@ -87,6 +87,12 @@ METRICS: Final = (
     _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),
     _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS, "peer"),
     _counter("switch_mac_failures_total", "Messages whose MAC was wrong.", "peer"),
+    _gauge("switch_link_signed_on", "Terminals in service whose working keys are of the last 24 hours."),
+    _gauge("switch_key_age_seconds", "Age of the oldest working keys of a terminal in service."),
+    _gauge("switch_stan_open", "Trace numbers that may not come again: payments that are not final, of all workers."),
+    _gauge("switch_sad_rows", "Payments whose card data is kept, encrypted, because they are not final."),
+    _gauge("switch_sad_oldest_seconds", "Age of the oldest of them."),
+    _gauge("switch_spec_version", "1; which interface and code tables are in force.", "name", "version"),
     _counter("switch_sign_ons_total", "Terminal sign-ons, by result.", "result"),
     _counter("switch_frames_total", "Frames, by peer and direction (in, out).", "peer", "direction"),
     _counter("switch_bad_frames_total", "Frames refused before they were read.", "peer", "reason"),
@@ -101,6 +107,8 @@ METRICS: Final = (
     _gauge("switch_journal_pending", "Entries waiting for their commit."),
     # process
     _histogram("switch_loop_lag_seconds", "How late the loop ran a timer.", SECONDS),
+    _gauge("switch_disk_free_bytes", "Free space where the switch keeps its keys and its sockets, the smallest."),
+    _gauge("switch_clock_offset_seconds", "How far the kernel knows our clock to be off; NaN: nobody keeps it."),
     _counter("switch_metric_faults_total", "Uses of a metric that its definition does not allow: a fault of ours."),
     _gauge("switch_build_info", "1; the labels say what runs.", "version", "python"),
 )

@@ -80,6 +80,8 @@ def _print_status(told: Any) -> None:
     )
     for reason in told["not_ready"]:
         console.print(f"  [red]{escape(reason)}[/red]")
+    for unknown in told["unknown"]:
+        console.print(f"  [dim]unknown: {escape(unknown)}[/dim]")
     table = Table(show_header=False, show_edge=False, box=None, pad_edge=False, padding=(0, 2))
     journal, payments, reversals = told["journal"], told["payments"], told["reversals"]
     states = ", ".join(f"{count} {state}" for state, count in payments["states"].items())

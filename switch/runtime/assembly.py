@@ -75,6 +75,7 @@ class Switch:
         card_dialect = UnionPayDialect(bytes.fromhex(unionpay.tpdu), bytes.fromhex(unionpay.header))
         marketing_dialect = self.marketing_dialect = MarketingDialect(marketing.channel)
         codes = CardCodes()
+        self.versions = {"unionpay_codes": codes.version, "marketing": marketing_dialect.version}
         service = (unionpay.service_terminal, unionpay.service_merchant)
         self.card_link = CardLink(unionpay.name, card_dialect, service, times, timers, clock, observer, journal)
         self.marketing_link = MarketingLink(marketing.name, marketing_dialect, times, timers, clock, observer, journal)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from switch import __version__, contract
-from switch.config import Config
+from switch.config import Config, fingerprint
 from switch.errors import BadRequestError, SecurityError, StartError, UnavailableError
 from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, TRACE_RING_MAX
 from switch.observe.health import Health, Heartbeat
@@ -22,6 +23,7 @@ from switch.runtime.clock import SystemClock, SystemDice
 from switch.runtime.control import Ask, ControlSocket, Handler
 from switch.runtime.instance import InstanceLock
 from switch.runtime.threeway import ThreeWayCheck
+from switch.runtime.vitals import Vitals
 from switch.security.lmk import load_lmk, load_or_create_lmk
 from switch.security.software import SoftwareSecurityModule
 from switch.store.cases import PostgresCases
@@ -30,6 +32,7 @@ from switch.store.migrate import pending
 from switch.store.projector import Projector
 from switch.store.terminals import PostgresTerminals
 from switch.store.threeway import PostgresThreeWay
+from switch.store.vitals import PostgresVitals
 
 
 class Worker:
@@ -105,13 +108,28 @@ class Worker:
             observer=observer,
             cases=cases,
         )
-        heartbeat = Heartbeat(observer, not_ready=self.switch.not_ready, drained=self.switch.drained)
-        health = Health(config.observe, heartbeat, self.metrics.text, version={"epoch": str(self.journal.epoch)})
+        versions = self.switch.versions
+        numbers = PostgresVitals(self._dsn, "vitals")
+        self._closing.append(numbers.stop)
+        self.vitals = Vitals(
+            numbers,
+            observer,
+            folders=(Path(config.security.vault_dir),),
+            renewed_in_s=lambda: self.journal.renewed_in_s,
+            versions=versions,
+        )
+        self.vitals.start()
+        self._closing.append(self.vitals.stop)
+        heartbeat = Heartbeat(observer, not_ready=self._not_ready, drained=self.switch.drained)
+        told = {"epoch": str(self.journal.epoch), "python": platform.python_version(), "config": fingerprint(config)}
+        health = Health(
+            config.observe, heartbeat, self.metrics.text, version=told | versions, unknown=lambda: self.vitals.unknown
+        )
         health.start()
         self._closing.append(_as_async(health.stop))
         heartbeat.start()
         self._closing.append(_as_async(heartbeat.stop))
-        store = PostgresThreeWay(self._dsn)
+        store = PostgresThreeWay(self._dsn, "three-way")
         self._closing.append(store.stop)
         self.threeway = ThreeWayCheck(
             store,
@@ -137,6 +155,9 @@ class Worker:
             environment=config.environment,
         )
 
+    def _not_ready(self) -> list[str]:
+        return self.switch.not_ready() + self.vitals.not_ready()
+
     def _orders(self) -> dict[str, Handler]:
         """What the control socket understands."""
 
@@ -150,6 +171,10 @@ class Worker:
                 "up_s": round(self.clock.now() - self._started_at, 1),
                 "security": "software",
                 **self.switch.status(),
+                "ready": not (reasons := self._not_ready()),
+                "not_ready": reasons,
+                "unknown": list(self.vitals.unknown),
+                "versions": {**self.switch.versions, "config": fingerprint(config)},
             }
 
         async def trace(ask: Ask) -> Any:

@@ -111,6 +111,7 @@ class PostgresJournal:
         self.epoch = 0
         self.on_lost: Callable[[], None] = lambda: None
         self.lease_ends_at = 0.0  # monotonic
+        self.renewed_in_s = 0.0  # what the last renewal of the lease took
         self._times = times
         self._instance = instance
         self._proof = proof
@@ -308,6 +309,7 @@ class PostgresJournal:
                     if held is None:
                         self._lose()
                         return
+                    self.renewed_in_s = self._clock.now() - asked_at
                     # From before the question: the server's clock began to count at some moment after it.
                     self.lease_ends_at = asked_at + self._times.lease_ttl_s
                     self._observer.gauge(

@@ -432,3 +432,17 @@ SELECT class, count(*) AS payments, sum(at_risk)::bigint AS at_risk FROM switch.
 -- Payments whose outcome nobody knows yet: how many, and the age of the oldest in seconds.
 SELECT count(*) AS payments, coalesce(extract(epoch FROM now() - min(opened_at)), 0)::double precision AS oldest_s
   FROM switch.payment WHERE state IN ('REVERSAL_PENDING', 'UNPROVEN', 'SUSPENSE');
+
+-- vitals --
+-- $1 seconds for which working keys are good.
+SELECT open.stan_open, open.sealed_rows, open.sealed_oldest_s, keys.signed_on, keys.key_age_s
+  FROM (SELECT count(*) AS stan_open,
+               count(sealed) AS sealed_rows,
+               coalesce(extract(epoch FROM now() - min(made_at) FILTER (WHERE sealed IS NOT NULL)), 0)::float8
+                   AS sealed_oldest_s
+          FROM switch.claim
+         WHERE kind = 'open') AS open,
+       (SELECT count(*) FILTER (WHERE age_s < $1) AS signed_on, coalesce(max(age_s), 0)::float8 AS key_age_s
+          FROM (SELECT extract(epoch FROM now()) - signed_on_us / 1e6 AS age_s
+                  FROM switch.terminal
+                 WHERE in_service AND signed_on_us > 0) AS terminal) AS keys;

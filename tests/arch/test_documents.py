@@ -65,6 +65,9 @@ def test_every_metric_has_a_help_and_a_unit() -> None:
         "_breaks",
         "_fen",
         "_state",
+        "_bytes",
+        "_signed_on",
+        "_version",
     )
     for definition in METRICS:
         assert definition.help_text.strip().endswith("."), definition.name

@@ -311,6 +311,7 @@ def test_everything_that_is_kept_is_read_back_and_quiet_periods_start_now() -> N
         "approved_seen": True,
         "flagged": True,
         "absent": True,
+        "told_pending": True,
         "response_code": "00",
         "rrn": "112233445566",
         "settlement_date": "1123",
@@ -345,6 +346,16 @@ def test_two_posted_months_are_both_taken_back_in_one_record() -> None:
     settled = record_of(machine, Input.SETTLED_NOTHING, 300.0)
     assert [line[1] for line in settled.ledger if line[0] == "m_payable"] == [1000, 1000]
     assert sum(debit - credit for _, debit, credit in settled.ledger) == 0
+
+
+@pytest.mark.parametrize(("approved", "end"), [(True, State.SUSPENSE), (False, State.UNPROVEN)])
+def test_a_wrong_mac_after_unproven_is_a_case_only_if_it_says_charged(approved: bool, end: State) -> None:
+    machine = in_doubt(HostProfile())
+    give(machine, Input.RETRY_DUE, 105.2)
+    give(machine, Input.REVERSAL_NOT_FOUND, 105.3)
+    assert state(machine) is State.UNPROVEN
+    give(machine, Input.CARD_BAD_MAC, 106.0, Facts(approved=approved))
+    assert state(machine) is end
 
 
 def test_a_charge_of_a_day_that_is_over_goes_forward_and_never_back() -> None:

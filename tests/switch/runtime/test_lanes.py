@@ -82,6 +82,11 @@ LanesAgainstAList.TestCase.settings = settings(max_examples=60, stateful_step_co
 TestLanes = LanesAgainstAList.TestCase
 
 
+def test_a_lane_needs_no_beginning() -> None:
+    lanes: Lanes[str] = Lanes()
+    assert lanes.take("T1", "one") and not lanes.take("T1", "two")
+
+
 def _reversals(bench: Bench) -> list[str]:
     messages = [HOST.decode(frame) for frame in bench.card.frames]
     return [str(message[11]) for message in messages if message.mti == "0400"]
