@@ -187,8 +187,13 @@ class Switch:
             UnavailableError: The database is away; asking again takes the rest.
         """
         adopted = 0
+        taken: set[int] = set()
         while page := await self._journal.take_over(RECOVERY_PAGE):
             for stored in page:
+                if stored.payment_id in taken:
+                    # Ours is ours: given twice, pages would never end, and this process would do nothing else.
+                    raise RuntimeError(f"payment {stored.payment_id} was handed over twice")
+                taken.add(stored.payment_id)
                 adopted += self._adopt(stored)
         return adopted
 

@@ -14,17 +14,20 @@ Dice: every purpose has its own stream, so that removing one fault leaves all ot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 import random
+import signal
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from switch.sim.network import SimNetwork, SimServer, SimSocket
 
 STEPS_MAX: Final = 5_000_000  # a run takes thousands; this many is a loop that never ends
+CPU_S_MAX: Final = 60.0  # a run takes hundredths of a second; the switch that ships never comes near it
 _NODE: contextvars.ContextVar[Node | None] = contextvars.ContextVar("node", default=None)
 # Tasks of killed nodes. Collecting one would close its coroutine and so run its ``finally`` blocks: a killed process
 # runs nothing.
@@ -33,6 +36,31 @@ _GRAVES: Final[list[object]] = []
 
 class SimDeadlockError(RuntimeError):
     """Nothing can ever happen again, and somebody still waits."""
+
+
+class EndlessStepError(BaseException):
+    """One step goes on for ever. No ``Exception``: code that tries again after any error would swallow it."""
+
+
+@contextlib.contextmanager
+def bounded(loop: SimLoop, cpu_s: float = CPU_S_MAX) -> Iterator[None]:
+    """End a run of which a step never ends: ``STEPS_MAX`` is never reached then, and memory may be eaten up.
+
+    Of the processor's time, so that a busy machine ends nothing. For the main thread of a process.
+    """
+
+    def end(signum: int, frame: object) -> None:
+        loop.endless = True
+        raise EndlessStepError(f"one step has taken more than {cpu_s:.0f} s of the processor")
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    # Again and again: whoever catches the first one meets the next.
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_s, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 class Node:
@@ -113,6 +141,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.wall_start_us = wall_start_us
         self.steps = 0
         self.fingerprint = 0
+        self.endless = False
         self.faults: list[str] = []  # exceptions that reached the loop
         self._now = 0.0
         self._clock_resolution = 1e-9
@@ -190,6 +219,8 @@ class SimLoop(asyncio.BaseEventLoop):
         if handle is None:
             return
         self.steps += 1
+        if self.endless:
+            raise SimDeadlockError(f"step {self.steps} went on without an end")
         if self.steps > STEPS_MAX:
             raise SimDeadlockError(f"{STEPS_MAX} steps, and still no end")
         if self._at_step:

@@ -38,7 +38,7 @@ from switch.sim.checkers import Violation, WireAuditor
 from switch.sim.fleet import BookEntry
 from switch.sim.kiosk_client import Answer, CardChoice, Kiosk
 from switch.sim.kiosk_client import Payment as KioskPayment
-from switch.sim.loop import Node, SimDeadlockError, SimLoop
+from switch.sim.loop import Node, SimDeadlockError, SimLoop, bounded
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.network import USER_TIMEOUT_S, Box, SimSocket, SimTransport
 from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SECOND, SWITCH, Fault, Plan, calm
@@ -172,7 +172,8 @@ class World:
             for fault in self.plan.faults:
                 loop.call_at(fault.at, self._do, fault, context=loop.network.context)
             loop.call_at(self.plan.safety_s, self._heal, context=loop.network.context)
-            loop.run_until_complete(self._until_rest(kiosks))
+            with bounded(loop):
+                loop.run_until_complete(self._until_rest(kiosks))
         except SimDeadlockError as error:
             self.add("I14", str(error))
         finally:

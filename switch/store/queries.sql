@@ -151,12 +151,15 @@ SELECT claim.kind::text AS claim_kind, claim.key AS claim_key, claim.closed, eve
 
 -- payment_take_over --
 -- Payments of workers that have ended become ours, every event in order. $1 our epoch, $2 most payments.
--- Another heir may be at it too: what it has locked is its own.
-WITH page AS (
+-- Another heir may be at it too: what it has locked is its own. Who has been ended and does not know it yet gets
+-- nothing: it would be given the same page for ever, as its payments are those of an ended worker too.
+WITH heir AS (
+    SELECT FROM switch.worker WHERE epoch = $1 AND ended_at IS NULL FOR SHARE
+), page AS (
     SELECT claim.kind, claim.key
       FROM switch.worker
       JOIN switch.claim ON claim.kind = 'open' AND claim.owner = worker.epoch
-     WHERE worker.ended_at IS NOT NULL AND NOT worker.has_heirs
+     WHERE worker.ended_at IS NOT NULL AND NOT worker.has_heirs AND EXISTS (SELECT FROM heir)
      ORDER BY claim.payment_id
      LIMIT $2
        FOR UPDATE OF claim SKIP LOCKED

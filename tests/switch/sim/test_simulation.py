@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from switch.cli import main
 from switch.sim.checkers import check_histories
-from switch.sim.loop import SimDeadlockError, SimLoop
+from switch.sim.loop import SimDeadlockError, SimLoop, bounded
 from switch.sim.network import Box, SimTransport
 from switch.sim.plan import BILL, CARD, KINDS, SWITCH, Fault, draw
 from switch.sim.simulate import _golden, breaks, command_for, crash_run, shrink
@@ -87,6 +87,22 @@ def test_a_wait_for_nothing_is_an_error_and_not_a_hang() -> None:
     loop = SimLoop(1, START_US)
     with pytest.raises(SimDeadlockError, match="nothing can happen"):
         loop.run_until_complete(loop.node("a").spawn(asyncio.Event().wait()))
+    loop.close()
+
+
+def test_a_step_without_an_end_is_an_error_even_where_every_error_is_tried_again() -> None:
+    loop = SimLoop(1, START_US)
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                sum(range(100))
+            except Exception:  # noqa: S112 - what it is about
+                continue
+
+    with pytest.raises(SimDeadlockError, match="went on without an end"), bounded(loop, cpu_s=0.05):
+        loop.node("a").spawn(stubborn())
+        loop.run_until_complete(loop.node("b").spawn(asyncio.sleep(60.0)))
     loop.close()
 
 

@@ -184,6 +184,8 @@ def test_whoever_tampers_is_found_and_the_place_is_named(postgres: PostgresStore
         assert await seal(connection, 20261125)
         good = await verify_chain(postgres.dsn)
         assert (good.broken, good.seals, good.sealed, good.events) == ((), 2, 60, 60)
+        told = await connection.fetchval("SELECT count(DISTINCT payment_id) FROM switch.payment_event")
+        assert good.payments == told > 1
         # As somebody who may do everything in the database: the triggers are switched off for this session.
         await connection.execute("SET session_replication_role = replica")
         await connection.execute(statement.format(event=f"switch.payment_event_{DAY}"))

@@ -341,6 +341,22 @@ def test_who_was_ended_cannot_renew_its_lease(postgres: PostgresStore, run: Run)
     run(main())
 
 
+def test_who_was_ended_and_does_not_know_it_yet_inherits_nothing(postgres: PostgresStore, run: Run) -> None:
+    """Its own payments are those of an ended worker: taken for an inheritance, every page would be the first one."""
+
+    async def main() -> None:
+        async with postgres.journal() as first, postgres.journal() as second:
+            assert await outcome(first, opening(1)) is Append.COMMITTED
+            await postgres.execute(
+                "UPDATE switch.worker SET ended_at = now(), ended_by = $2 WHERE epoch = $1", first.epoch, second.epoch
+            )
+            assert await postgres.fetch(QUERY["payment_take_over"], first.epoch, 10) == []
+            (row,) = await postgres.fetch(QUERY["payment_take_over"], second.epoch, 10)
+            assert row["payment_id"] == 1
+
+    run(main())
+
+
 def test_whatever_the_driver_raises_the_lease_is_renewed_again(
     postgres: PostgresStore, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
