@@ -20,6 +20,7 @@ from switch.store.migrate import migrate
 _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 # How a developer says which PostgreSQL to test with.
 _KEPT = {"GRIDSWITCH_PG_BIN"}
+TEST_DAYS = [20261123, 20261124]
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
 
 
@@ -81,8 +82,18 @@ def empty_database(postgres_server: EmbeddedPostgres) -> str:
 @pytest.fixture
 def database(empty_database: str) -> str:
     """DSN of a migrated database without rows, for this test alone."""
-    asyncio.run(migrate(empty_database))
+    asyncio.run(_migrated(empty_database))
     return empty_database
+
+
+async def _migrated(dsn: str) -> None:
+    await migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    try:
+        # The days that tests write about: a switch makes only those around today, whenever that is.
+        await connection.execute("SELECT switch.ensure_partition(day) FROM unnest($1::integer[]) AS day", TEST_DAYS)
+    finally:
+        await connection.close()
 
 
 async def _reset(dsn: str) -> None:

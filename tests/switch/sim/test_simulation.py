@@ -97,7 +97,7 @@ def test_a_step_without_an_end_is_an_error_even_where_every_error_is_tried_again
         while True:
             try:
                 sum(range(100))
-            except Exception:  # noqa: S112 - what it is about
+            except Exception:
                 continue
 
     with pytest.raises(SimDeadlockError, match="went on without an end"), bounded(loop, cpu_s=0.05):
