@@ -12,7 +12,7 @@ SCENARIO ?= demo
 KEEP ?=
 
 STAMP := $(VENV)/.installed
-SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h)
+SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h switch/security/*.pyx)
 
 .PHONY: mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
 help: ## this list
@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml | tools
 # The extension is rebuilt when csrc/ or a .pyx changed: an editable install alone does not notice.
 build: $(VENV)/.built ## set up .venv and compile the codec
 $(VENV)/.built: $(STAMP) $(SOURCES)
-	@echo "compiling iso8583._native …"
+	@echo "compiling the codec and, where OpenSSL has headers, its binding …"
 	@$(BIN)/python -c "from setuptools import setup; setup()" build_ext --inplace --force >$(VENV)/build.log 2>&1 \
 	  || { tail -n 30 $(VENV)/build.log >&2; exit 2; }
 	@touch $@
@@ -113,7 +113,7 @@ endef
 export NAME_THEM
 mutation: build ## break the machine line by line: which mutants does no test notice?
 	@$(BIN)/python -m pip install --quiet --editable ".[mutation]" 2>$(VENV)/mutation.log
-	@rm -rf $(MUTATED) && mkdir -p $(MUTATED) && git ls-files -z | xargs -0 cp --parents -t $(MUTATED) && cp iso8583/_native/*.so $(MUTATED)/iso8583/_native/
+	@rm -rf $(MUTATED) && mkdir -p $(MUTATED) && git ls-files -z | xargs -0 cp --parents -t $(MUTATED) && for so in iso8583/_native/*.so switch/security/*.so; do [ -e "$$so" ] && cp --parents "$$so" $(MUTATED)/ || true; done
 	@$(BIN)/python -c "$$NAME_THEM" $(MUTATED)/pyproject.toml "$(FILES)" "$(TESTS)"
 	@cd $(MUTATED) && $(abspath $(BIN))/mutmut run --max-children 2 >run.log 2>&1 || { tr '\r' '\n' <run.log | tail -n 30 >&2; exit 2; }
 	@cd $(MUTATED) && tr '\r' '\n' <run.log | tail -n 2 && $(abspath $(BIN))/mutmut results
@@ -140,7 +140,7 @@ wheel: $(STAMP) ## sdist and manylinux wheel into dist/, tried in a fresh enviro
 	@rm -rf dist $(WHEEL) *.egg-info && mkdir -p $(WHEEL)
 	@{ $(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')" && \
 	  $(BIN)/python -m pip wheel --no-deps --wheel-dir $(WHEEL) dist/*.tar.gz && \
-	  PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist $(WHEEL)/*.whl && \
+	  PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --strip --exclude 'libcrypto.so.*' --wheel-dir dist $(WHEEL)/*.whl && \
 	  $(BIN)/python -m venv --without-pip $(WHEEL)/venv && \
 	  $(BIN)/python -m pip --python $(WHEEL)/venv/bin/python install --no-index --no-deps dist/*.whl; \
 	} >$(WHEEL)/log 2>&1 || { tail -n 30 $(WHEEL)/log >&2; exit 2; }
@@ -152,8 +152,8 @@ system: ## Debian packages for the larger tiers (needs root); the core tier need
 	  missing=""; for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	  if [ -n "$$missing" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; fi; \
 	else echo "make system: not root on Debian; please install: $(SYSTEM_PACKAGES)"; fi
-SYSTEM_PACKAGES := gcc libc6-dev make valgrind clang libclang-rt-dev
+SYSTEM_PACKAGES := gcc libc6-dev make valgrind clang libclang-rt-dev softhsm2 libssl-dev
 
 clean: ## remove what was built; .venv stays
-	@rm -rf build dist *.egg-info iso8583/_native/*.so iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built
+	@rm -rf build dist *.egg-info iso8583/_native/*.so switch/security/*.so switch/security/_libcrypto.c iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

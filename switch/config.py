@@ -140,18 +140,36 @@ class SecurityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where keys live."""
 
     back_end: Annotated[
-        Literal["software"],
-        option('Security module; "software" holds keys in memory, which production refuses.'),
+        Literal["software", "pkcs11"],
+        option(
+            'Security module: "pkcs11" is a hardware module; "software" holds keys in memory, which production refuses.'
+        ),
     ] = "software"
     lmk_file: Annotated[
         str,
         option(
-            "File of the key that wraps all others; keep it out of every other folder named here.",
+            'File of the key that wraps all others, for "software"; keep it out of every other folder named here.',
             path=True,
             min_length=1,
         ),
     ] = ".gridswitch/lmk"
     vault_dir: Annotated[str, option("Folder of the wrapped keys.", path=True, min_length=1)] = ".gridswitch/vault"
+    pkcs11_library: Annotated[str, option("The module's PKCS#11 library, from its maker.", path=True, min_length=1)] = (
+        "/usr/lib/softhsm/libsofthsm2.so"
+    )
+    pkcs11_label: Annotated[str, option("Label of the token.", min_length=1, max_length=32)] = "gridswitch"
+    pkcs11_pin_file: Annotated[
+        str, option("File whose first line is the token's user PIN; mode 0600.", path=True, min_length=1)
+    ] = ".gridswitch/token.pin"
+    pkcs11_sessions: Annotated[
+        int,
+        option(
+            "Sessions of one process with the module: so many operations are under way at once.",
+            unit="sessions",
+            ge=1,
+            le=limits.SECURITY_SESSIONS_MAX,
+        ),
+    ] = 2
 
 
 class ControlConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -463,7 +481,7 @@ def _production(config: Config, tree: dict[str, Any]) -> Iterator[Problem]:
     if config.security.back_end == "software":
         yield (
             "security.back_end",
-            '"software" holds keys in memory; production needs a hardware module (this version has none)',
+            '"software" holds keys in memory; production needs a hardware module: "pkcs11"',
         )
     lmk_file = Path(config.security.lmk_file)
     if lmk_file.is_file() and lmk_file.stat().st_mode & 0o077:

@@ -83,6 +83,14 @@ HEALTH_CALLERS_MAX: Final = 16  # a balancer or two, Prometheus, a person; beyon
 LOG_DEPTH_MAX: Final = 4  # of nested facts; deeper ones are named, not shown
 LOG_TEXT_SIZE_MAX: Final = 8_192  # characters of one fact: a traceback of the deepest call chain fits
 
+# ---- security module
+SECURITY_ANSWER_S: Final = 2.0  # no answer of a module by then: the call is given up; a healthy one needs 10 ms at most
+SECURITY_PENDING_MAX: Final = 8_192  # operations waiting for the module; beyond it they are refused at once
+SECURITY_SESSIONS_MAX: Final = 32  # sessions of one process with a hardware module
+SECURITY_AGAIN_S: Final = 0.5  # between attempts to verify an answer that the module could not judge …
+SECURITY_AGAIN_MAX: Final = 6  # … and so many of them: then the answer counts as not believed
+RANDOM_SIZE_MAX: Final = 1_024  # bytes asked of a module at once: its generator is slow
+
 # ---- keys of the vault
 VAULT_HOURS_KEPT: Final = 2  # the current hour's key and the one before: a payment may have begun a minute ago
 VAULT_KEYS_CACHED_MAX: Final = 48  # hours of open payments that one process holds ready

@@ -242,6 +242,7 @@ class KeyUsage(StrEnum):
     MAC = "mac"
     PIN = "pin"
     TRACK = "track"
+    TRANSPORT = "transport"  # carries a terminal master key to the PIN pad's loader; opens nothing else
 
 
 class Key(Protocol):
@@ -251,48 +252,146 @@ class Key(Protocol):
     def usage(self) -> KeyUsage: ...
 
     @property
+    def family(self) -> str:
+        """``des``, ``sm4`` or ``aes``."""
+        ...
+
+    @property
     def kcv(self) -> bytes:
         """First 4 bytes of the encryption of zeros."""
         ...
 
 
+@dataclass(slots=True, frozen=True)
+class StoredKey:
+    """A key under the local master key: to be kept anywhere, and opened by ``load_key`` alone."""
+
+    wrapped: bytes
+    kcv: bytes  # 4 bytes
+
+
+@dataclass(slots=True, frozen=True)
+class ExportedKey:
+    """A key under another key, for somebody who holds that."""
+
+    cryptogram: bytes  # 8 or 16 bytes
+    kcv: bytes  # 4 bytes
+
+
 MacAlgorithm = str  # "unionpay_ecb", "x9_9", "x9_19", "tdes_cbc", "xor_tdes", "sm4_ecb" (facts: a setting per link)
+PinFormat = str  # "iso0", "iso4", "sm4", "iso0z"
+
+# How an operation of a module ends: with its result, or with why there is none.
+Loaded = Callable[[Key | SecurityError], None]
+Stored = Callable[[StoredKey | SecurityError], None]
+Exported = Callable[[ExportedKey | SecurityError], None]
+Given = Callable[[bytes | SecurityError], None]
+Judged = Callable[[bool | SecurityError], None]
 
 
 class SecurityModule(Protocol):
-    """Holds keys and does everything that needs one. Clear keys never leave it."""
+    """Holds keys and does everything that needs one. Clear keys never leave it.
+
+    Errors are ``SecurityError``s: ``kcv``, ``key``, ``mac``, ``pin`` and ``refused`` are final; ``unavailable`` and
+    ``busy`` say that the module did not answer within ``limits.SECURITY_ANSWER_S`` or has too much to do: the same call
+    may go through later, and nothing is known about what it would have said. A key outlives such a fault: a module
+    that has lost its sessions makes its keys anew from what they were loaded from.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The back end: ``software``, ``pkcs11``."""
+        ...
 
-    def load_key(self, wrapped: bytes, usage: KeyUsage, done: Callable[[Key | SecurityError], None]) -> None:
+    @property
+    def detail(self) -> str:
+        """What computes, for people: library and version."""
+        ...
+
+    @property
+    def translates_inside(self) -> bool:
+        """True: no clear PIN block is ever outside the module. False: key mode ``translate`` is not for production."""
+        ...
+
+    async def start(self) -> None:
+        """Open sessions, prove that keys can be used. Raises StartError with what to do."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    # ------------------------------------------------------------------------------------------------ keys
+    def load_key(self, wrapped: bytes, usage: KeyUsage, done: Loaded) -> None:
         """A key stored under the LMK."""
         ...
 
-    def import_key(
-        self, cryptogram: bytes, under: Key, usage: KeyUsage, kcv: bytes, done: Callable[[Key | SecurityError], None]
-    ) -> None:
+    def import_key(self, cryptogram: bytes, under: Key, usage: KeyUsage, kcv: bytes, done: Loaded) -> None:
         """A working key under a TMK (16 bytes, or 8 + 8 zero bytes for a single-length MAK, or 8).
 
         Fails with code ``kcv`` when the check value differs.
         """
         ...
 
-    def make_mac(
-        self, key: Key, algorithm: MacAlgorithm, data: bytes, done: Callable[[bytes | SecurityError], None]
-    ) -> None:
+    def generate(self, usage: KeyUsage, family: str, done: Stored) -> None:
+        """A new random key of 16 bytes (DES with odd parity); nobody ever sees it in the clear."""
+        ...
+
+    def seal_component(self, component: bytes, done: Given) -> None:
+        """Keep one custodian's component until the next one comes, in another session: opaque bytes to store."""
+        ...
+
+    def combine_sealed(self, sealed: Sequence[bytes], usage: KeyUsage, family: str, done: Stored) -> None:
+        """The key that is the XOR of one to three sealed components, which are never shown again.
+
+        That each came from another custodian is the ceremony's rule; one alone is for published test keys.
+        """
+        ...
+
+    def export_key(self, key: Key, under: Key, done: Exported) -> None:
+        """A working key under a TMK, for a PIN pad; a TMK under a transport key, for its loader. Nothing else."""
+        ...
+
+    # ------------------------------------------------------------------------------------------------ MAC, PIN, track
+    def make_mac(self, key: Key, algorithm: MacAlgorithm, data: bytes, done: Given) -> None:
         """The 8 bytes of the MAC field over ``data`` (MAB as transmitted)."""
         ...
 
-    def verify_mac(
-        self, key: Key, algorithm: MacAlgorithm, data: bytes, mac: bytes, done: Callable[[bool | SecurityError], None]
-    ) -> None: ...
+    def verify_mac(self, key: Key, algorithm: MacAlgorithm, data: bytes, mac: bytes, done: Judged) -> None: ...
 
-    def seal(self, context: bytes, clear: bytes, done: Callable[[bytes | SecurityError], None]) -> None:
+    def encrypt_pin(self, key: Key, pin_format: PinFormat, pin: str, pan: str, done: Given) -> None:
+        """For simulated PIN pads and tests: a switch never has a clear PIN."""
+        ...
+
+    def verify_pin_format(self, key: Key, pin_format: PinFormat, block: bytes, pan: str, done: Judged) -> None:
+        """Whether the block holds a well-formed PIN for this card. The PIN stays inside."""
+        ...
+
+    def translate_pin(
+        self,
+        block: bytes,
+        source: Key,
+        source_format: PinFormat,
+        target: Key,
+        target_format: PinFormat,
+        pan: str,
+        done: Given,
+    ) -> None:
+        """The same PIN under another key, and perhaps in another format. ``pin``: it is no PIN block for this card."""
+        ...
+
+    def encrypt_track(self, key: Key, packed: bytes, done: Given) -> None:
+        """Field 35 or 36 as packed, with its covered eight bytes encrypted; see ``security/track.py``."""
+        ...
+
+    def random(self, size: int, done: Given) -> None:
+        """From the module's own generator; 1 to 1024 bytes."""
+        ...
+
+    # ------------------------------------------------------------------------------------------------ card data
+    def seal(self, context: bytes, clear: bytes, done: Given) -> None:
         """Encrypt card data for storage (AES-256-GCM, ``context`` = payment id as associated data)."""
         ...
 
-    def open_sealed(self, context: bytes, sealed: bytes, done: Callable[[bytes | SecurityError], None]) -> None: ...
+    def open_sealed(self, context: bytes, sealed: bytes, done: Given) -> None: ...
 
     def token(self, pan: str) -> str:
         """Keyed token of a card number: equal cards have equal tokens, nothing can be computed back."""

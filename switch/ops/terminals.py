@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from switch.config import Config
 from switch.errors import StartError
@@ -11,8 +10,7 @@ from switch.observe.log import Log, Observation
 from switch.observe.metrics import Metrics
 from switch.ports import KeyUsage, Terminal
 from switch.runtime.clock import SystemClock
-from switch.security.lmk import load_or_create_lmk
-from switch.security.software import SoftwareSecurityModule
+from switch.security.backends import ask, make_module
 from switch.sim.testkeys import test_terminal, test_tmk
 from switch.store.terminals import PostgresTerminals
 
@@ -37,9 +35,8 @@ async def add_test_terminals(config: Config, dsn: str, count: int) -> int:
     production."""
     if config.environment == "production":
         raise StartError("production", "test terminals have published keys and are refused in production")
-    security = SoftwareSecurityModule(
-        load_or_create_lmk(Path(config.security.lmk_file)), Path(config.security.vault_dir), config.environment
-    )
+    security = make_module(config, SystemClock().wall_us)
+    await security.start()
     store = _store(dsn)
     known = {terminal.terminal_id for terminal in await store.list()}
     added = 0
@@ -47,18 +44,20 @@ async def add_test_terminals(config: Config, dsn: str, count: int) -> int:
         terminal_id, merchant_id = test_terminal(number)
         if terminal_id in known:
             continue
-        wrapped, kcv = security.wrap_new(test_tmk(terminal_id), KeyUsage.TMK)
+        component = await ask(security.seal_component, test_tmk(terminal_id))
+        stored = await ask(security.combine_sealed, [component], KeyUsage.TMK, "des")
         await store.add(
             Terminal(
                 terminal_id=terminal_id,
                 merchant_id=merchant_id,
                 key_mode="dual_tmk",
                 in_service=True,
-                tmk_wrapped=wrapped,
-                tmk_kcv=kcv,
+                tmk_wrapped=stored.wrapped,
+                tmk_kcv=stored.kcv,
             )
         )
         added += 1
+    await security.stop()
     return added
 
 

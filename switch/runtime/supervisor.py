@@ -24,8 +24,7 @@ from switch.runtime.control import Ask, ControlSocket, Handler
 from switch.runtime.instance import InstanceLock
 from switch.runtime.threeway import ThreeWayCheck
 from switch.runtime.vitals import Vitals
-from switch.security.lmk import load_lmk, load_or_create_lmk
-from switch.security.software import SoftwareSecurityModule
+from switch.security.backends import make_module
 from switch.store.cases import PostgresCases
 from switch.store.journal import PostgresJournal
 from switch.store.migrate import pending
@@ -74,9 +73,9 @@ class Worker:
 
     async def _start(self) -> None:
         config, clock, observer = self._config, self.clock, self.observer
-        security = SoftwareSecurityModule(
-            self._local_master_key(), Path(config.security.vault_dir), config.environment, clock.wall_us
-        )
+        security = self._security = make_module(config, clock.wall_us)
+        await security.start()
+        self._closing.append(security.stop)
         _prove(security)
         await self._wait_for_schema()
         instance = config.worker.instance
@@ -169,7 +168,7 @@ class Worker:
                 "pid": os.getpid(),
                 "environment": config.environment,
                 "up_s": round(self.clock.now() - self._started_at, 1),
-                "security": "software",
+                "security": {"back_end": self._security.name, "detail": self._security.detail},
                 **self.switch.status(),
                 "ready": not (reasons := self._not_ready()),
                 "not_ready": reasons,
@@ -198,16 +197,6 @@ class Worker:
             return await self.threeway.check()
 
         return {"check": check, "status": status, "trace": trace, "drain": drain, "service": service}
-
-    def _local_master_key(self) -> bytes:
-        """Only development may begin with a key of its own making: a lost one must not be replaced in silence."""
-        path = Path(self._config.security.lmk_file)
-        if self._config.environment == "development":
-            return load_or_create_lmk(path)
-        try:
-            return load_lmk(path)
-        except FileNotFoundError:
-            raise StartError("lmk", f"{path}: the local master key is missing; restore it from its backup") from None
 
     async def _wait_for_schema(self) -> None:
         """A database that is just starting is waited for; one without our schema is a person's business."""

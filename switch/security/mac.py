@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final
 
-from switch import limits
 from switch.errors import SecurityError
-from switch.security.primitives import BlockCipher, Family
+from switch.security.engine import Family, check_size
+from switch.security.primitives import BlockCipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,8 @@ def prepare(algorithm: str, key: BlockCipher) -> Mac:
         SecurityError: ``mac``: no such algorithm. ``key``: the key does not fit it.
     """
     name, output = split_name(algorithm)
-    rule = _RULES[name]
-    if key.family is not rule.family or key.key_size not in rule.key_sizes:
-        sizes = " or ".join(map(str, rule.key_sizes))
-        raise SecurityError(
-            "key", f"{name} needs a {rule.family} key of {sizes} bytes, not {key.family} of {key.key_size}"
-        )
-    full = rule.prepare(key)
+    check_key(name, key.family, key.key_size)
+    full = _RULES[name].prepare(key)
     if output == "hex8":
         return Mac(lambda data: hexlify(full(data)[:4]).upper(), True)
     else:
@@ -84,6 +79,14 @@ def verify_mac(algorithm: str, key: bytes, data: bytes, mac: bytes) -> bool:
     return prepare(algorithm, BlockCipher(_RULES[split_name(algorithm)[0]].family, key)).verify(data, mac)
 
 
+def check_key(name: str, family: Family, key_size: int) -> None:
+    """Raises SecurityError ``key`` when such a key does not fit the algorithm."""
+    rule = _RULES[name]
+    if family is not rule.family or key_size not in rule.key_sizes:
+        sizes = " or ".join(map(str, rule.key_sizes))
+        raise SecurityError("key", f"{name} needs a {rule.family} key of {sizes} bytes, not {family} of {key_size}")
+
+
 def split_name(algorithm: str) -> tuple[str, str]:
     """``"x9_19:hex8"`` to its two parts, with the default output filled in. Also the check for configuration files.
 
@@ -98,114 +101,45 @@ def split_name(algorithm: str) -> tuple[str, str]:
     return name, output or _RULES[name].output
 
 
-def _check_size(data: bytes) -> None:
-    if not 0 < len(data) <= limits.FRAME_SIZE_MAX:
-        raise SecurityError("mac", f"{len(data)} bytes to authenticate; 1 to {limits.FRAME_SIZE_MAX} are possible")
-
-
 def _padded(data: bytes) -> bytes:
-    _check_size(data)
+    check_size(len(data))
     return data + bytes(-len(data) % 8)
 
 
-def _folding_steps(block_bits: int) -> tuple[tuple[tuple[int, int], ...], ...]:
-    """For the index n: how to XOR up to 2**n blocks, seen as one large integer, into one in n steps.
-
-    Each step lays the upper part of the number over its lower part, so 25 blocks need 5 XORs of long integers instead
-    of 200 of bytes.
-    """
-    block_count_max = -(-limits.FRAME_SIZE_MAX * 8 // block_bits)
-    steps: list[tuple[tuple[int, int], ...]] = [()]
-    while 1 << (len(steps) - 1) < block_count_max:
-        shift = block_bits << (len(steps) - 1)
-        steps.append(((shift, (1 << shift) - 1), *steps[-1]))
-    return tuple(steps)
-
-
-_STEPS_8: Final = _folding_steps(64)
-_STEPS_16: Final = _folding_steps(128)
-
-
-def _fold_8(data: bytes) -> int:
-    """XOR of all 8-byte blocks, the last one filled with zeros."""
-    size = len(data)
-    if not 0 < size <= limits.FRAME_SIZE_MAX:
-        _check_size(data)
-    folded = int.from_bytes(data, "big")
-    if size & 7:
-        folded <<= (-size & 7) << 3
-    for shift, mask in _STEPS_8[((size - 1) >> 3).bit_length()]:
-        folded = (folded >> shift) ^ (folded & mask)
-    return folded
-
-
-def _fold_16(data: bytes) -> int:
-    """XOR of all 16-byte blocks, the last one filled with zeros."""
-    size = len(data)
-    if not 0 < size <= limits.FRAME_SIZE_MAX:
-        _check_size(data)
-    folded = int.from_bytes(data, "big") << ((-size & 15) << 3)
-    for shift, mask in _STEPS_16[((size - 1) >> 4).bit_length()]:
-        folded = (folded >> shift) ^ (folded & mask)
-    return folded
-
-
-def _unionpay_ecb(key: BlockCipher) -> Callable[[bytes], bytes]:
-    encrypt = key.encrypt_block
-    number = int.from_bytes
-
-    def make(data: bytes) -> bytes:
-        text = b"%016X" % _fold_8(data)
-        chained = number(encrypt(text[:8]), "big") ^ number(text[8:], "big")
-        return encrypt(chained.to_bytes(8, "big"))
-
-    return make
-
-
-def _sm4_ecb(key: BlockCipher) -> Callable[[bytes], bytes]:
-    encrypt = key.encrypt_block
-    number = int.from_bytes
-
-    def make(data: bytes) -> bytes:
-        text = b"%032X" % _fold_16(data)
-        chained = number(encrypt(text[:16]), "big") ^ number(text[16:], "big")
-        return encrypt(chained.to_bytes(16, "big"))
-
-    return make
-
-
 def _cbc(key: BlockCipher) -> Callable[[bytes], bytes]:
-    return lambda data: key.cbc_mac(_padded(data))
+    cbc_mac = key.engine.cbc_mac
+    return lambda data: cbc_mac(_padded(data))
 
 
 def _x9_19(key: BlockCipher) -> Callable[[bytes], bytes]:
-    left, right = key.halves()
-    return lambda data: left.encrypt(right.decrypt(left.cbc_mac(_padded(data))))
+    whole = _alg3(key)
+    return lambda data: whole(_padded(data))
 
 
 def _x9_19_pad80(key: BlockCipher) -> Callable[[bytes], bytes]:
-    left, right = key.halves()
+    whole = _alg3(key)
 
     def make(data: bytes) -> bytes:
-        _check_size(data)
-        padded = data + b"\x80" + bytes(-(len(data) + 1) % 8)
-        return left.encrypt(right.decrypt(left.cbc_mac(padded)))
+        check_size(len(data))
+        return whole(data + b"\x80" + bytes(-(len(data) + 1) % 8))
 
     return make
 
 
-def _xor_tdes(key: BlockCipher) -> Callable[[bytes], bytes]:
-    return lambda data: key.encrypt_block(_fold_8(data).to_bytes(8, "big"))
+def _alg3(key: BlockCipher) -> Callable[[bytes], bytes]:
+    """ISO 9797-1 algorithm 3 over whole blocks."""
+    left, right = (half.engine for half in key.halves())
+    return lambda data: left.encrypt(right.decrypt(left.cbc_mac(data)))
 
 
 OUTPUTS: Final = ("hex8", "raw8")
 _RULES: Final = {
-    "unionpay_ecb": _Algorithm(Family.DES, (8, 16), "hex8", _unionpay_ecb),
-    "sm4_ecb": _Algorithm(Family.SM4, (16,), "hex8", _sm4_ecb),
+    "unionpay_ecb": _Algorithm(Family.DES, (8, 16), "hex8", lambda key: key.engine.fold_mac),
+    "sm4_ecb": _Algorithm(Family.SM4, (16,), "hex8", lambda key: key.engine.fold_mac),
     "x9_9": _Algorithm(Family.DES, (8,), "raw8", _cbc),
     "x9_19": _Algorithm(Family.DES, (16,), "raw8", _x9_19),
     "x9_19_pad80": _Algorithm(Family.DES, (16,), "raw8", _x9_19_pad80),
     "tdes_cbc": _Algorithm(Family.DES, (16,), "raw8", _cbc),
-    "xor_tdes": _Algorithm(Family.DES, (16,), "raw8", _xor_tdes),
+    "xor_tdes": _Algorithm(Family.DES, (16,), "raw8", lambda key: key.engine.xor_mac),
 }
 ALGORITHMS: Final = tuple(_RULES)

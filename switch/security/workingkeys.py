@@ -19,6 +19,7 @@ from typing import Final
 
 from switch.errors import SecurityError
 from switch.ports import KeyUsage
+from switch.security.engine import Family
 from switch.security.primitives import KCV_SIZE, BlockCipher
 
 _ZEROS: Final = bytes(8)
@@ -98,13 +99,24 @@ def decrypt_key(cryptogram: bytes, kcv: bytes, tmk: BlockCipher, usage: KeyUsage
     Raises:
         SecurityError: ``key``: a size is wrong. ``kcv``: the check value differs: another TMK, or damage on the way.
     """
-    if usage is KeyUsage.MAC and len(cryptogram) == 16 and cryptogram[8:] == _ZEROS and tmk.block_size == 8:
-        cryptogram = cryptogram[:8]
-    if len(cryptogram) not in (8, 16) or len(cryptogram) % tmk.block_size:
-        raise SecurityError("key", f"{usage} key: cryptogram of {len(cryptogram)} bytes under a {tmk.family} key")
-    if not _KCV_SIZE_MIN <= len(kcv) <= tmk.block_size:
-        raise SecurityError("kcv", f"{usage} key: check value of {len(kcv)} bytes; expected 3 to {tmk.block_size}")
-    key = BlockCipher(tmk.family, tmk.decrypt(cryptogram))
+    checked = check_sizes(cryptogram, kcv, tmk.family, usage)
+    key = BlockCipher(tmk.family, tmk.decrypt(checked))
     if not compare_digest(key.check_value(len(kcv)), kcv):
-        raise SecurityError("kcv", f"{usage} key: the check value differs; wrong terminal master key, or sign on again")
+        raise wrong_check_value(usage)
     return key
+
+
+def check_sizes(cryptogram: bytes, kcv: bytes, family: Family, usage: KeyUsage) -> bytes:
+    """The cryptogram without the literal zeros of a single-length MAC key. Raises as ``decrypt_key``."""
+    block_size = 8 if family is Family.DES else 16
+    if usage is KeyUsage.MAC and len(cryptogram) == 16 and cryptogram[8:] == _ZEROS and block_size == 8:
+        cryptogram = cryptogram[:8]
+    if len(cryptogram) not in (8, 16) or len(cryptogram) % block_size:
+        raise SecurityError("key", f"{usage} key: cryptogram of {len(cryptogram)} bytes under a {family} key")
+    if not _KCV_SIZE_MIN <= len(kcv) <= block_size:
+        raise SecurityError("kcv", f"{usage} key: check value of {len(kcv)} bytes; expected 3 to {block_size}")
+    return cryptogram
+
+
+def wrong_check_value(usage: KeyUsage) -> SecurityError:
+    return SecurityError("kcv", f"{usage} key: the check value differs; wrong terminal master key, or sign on again")

@@ -30,7 +30,7 @@ from switch.limits import SHORT
 from switch.machines import days
 from switch.machines.payment import HostProfile
 from switch.model.payment import Card, State
-from switch.ports import ClaimKind, Key, KeyUsage, Terminal
+from switch.ports import ClaimKind, Key, KeyUsage, SecurityModule, Terminal
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
@@ -127,13 +127,15 @@ class Line:
 
 class PlainKey:
     usage = KeyUsage.MAC
+    family = "des"
     kcv = bytes(4)
 
 
-class PlainSecurity:
+class PlainSecurity(SecurityModule):
     """A security module without secrets: one MAC is right, one is wrong."""
 
-    name = "plain"
+    name = detail = "plain"
+    translates_inside = False
 
     def load_key(self, wrapped: bytes, usage: KeyUsage, done: Callable[[Key | SecurityError], None]) -> None:
         done(PlainKey())
@@ -211,7 +213,7 @@ class Bench:
         self.terminal_latency_s = 0.001
         timers = Timers(self.loop, self.loop, self.watcher)  # type: ignore[arg-type]  # all that it needs of a loop
         self.timers = timers
-        security = PlainSecurity()
+        security = PlainSecurity()  # type: ignore[abstract] # what no kiosk reaches is left out
         card_dialect = UnionPayDialect(HEADER[:5], HEADER[5:])
         marketing_dialect = MarketingDialect("SELF01")
         codes = CardCodes()

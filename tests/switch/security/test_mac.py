@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from switch import limits
 from switch.errors import SecurityError
 from switch.security import mac
-from switch.security.primitives import BlockCipher, Family, des
+from switch.security.engine import Family
+from switch.security.primitives import BlockCipher, des
 
 LEFT = bytes.fromhex("0123456789ABCDEF")
 RIGHT = bytes.fromhex("FEDCBA9876543210")

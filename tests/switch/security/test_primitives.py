@@ -8,7 +8,8 @@ import pickle
 import pytest
 
 from switch.errors import SecurityError
-from switch.security.primitives import BlockCipher, Family, des, sm4
+from switch.security.engine import Family
+from switch.security.primitives import BlockCipher, des, sm4
 
 DOUBLE = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 

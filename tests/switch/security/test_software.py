@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from switch.errors import SecurityError
 from switch.ports import Key, KeyUsage, SecurityModule
 from switch.security import mac, workingkeys
+from switch.security.engine import Family
 from switch.security.lmk import derive
-from switch.security.primitives import Family, des, sm4
+from switch.security.primitives import des, sm4
 from switch.security.software import DEVELOPMENT_ENVIRONMENTS, SoftwareKey, SoftwareSecurityModule
 
 LMK = bytes(range(100, 132))
@@ -88,20 +89,20 @@ def test_a_stored_key_comes_back_with_usage_and_check_value(
 @pytest.mark.parametrize("stored", list(KeyUsage))
 @pytest.mark.parametrize("asked", list(KeyUsage))
 def test_a_block_is_bound_to_its_usage(module: SoftwareSecurityModule, stored: KeyUsage, asked: KeyUsage) -> None:
-    wrapped, _ = module.generate(stored)
+    wrapped = call(module.generate, stored, Family.DES).wrapped
     outcome = call(module.load_key, wrapped, asked)
     if stored is asked:
         assert outcome.usage is asked
         return
     assert outcome.code == "key" and f"a {stored} key cannot be loaded as a {asked} key" in str(outcome)
     # Writing the other usage into the block does not help.
-    letters = {KeyUsage.TMK: b"T", KeyUsage.MAC: b"M", KeyUsage.PIN: b"P", KeyUsage.TRACK: b"D"}
+    letters = dict(zip(KeyUsage, (b"T", b"M", b"P", b"D", b"K"), strict=True))
     relabelled = wrapped[:1] + letters[asked] + wrapped[2:]
     assert "damaged" in str(error(module.load_key, relabelled, asked))
 
 
 def test_any_flipped_bit_or_cut_of_a_block_fails(module: SoftwareSecurityModule) -> None:
-    wrapped, _ = module.generate(KeyUsage.MAC)
+    wrapped = call(module.generate, KeyUsage.MAC, Family.DES).wrapped
     for bit in range(len(wrapped) * 8):
         changed = bytearray(wrapped)
         changed[bit // 8] ^= 1 << bit % 8
@@ -112,17 +113,18 @@ def test_any_flipped_bit_or_cut_of_a_block_fails(module: SoftwareSecurityModule)
 
 def test_a_block_of_another_lmk_fails(module: SoftwareSecurityModule, tmp_path: Path) -> None:
     other = SoftwareSecurityModule(bytes(32), tmp_path, "test")
-    wrapped, _ = other.generate(KeyUsage.MAC)
+    wrapped = call(other.generate, KeyUsage.MAC, Family.DES).wrapped
     assert "another local master key" in str(error(module.load_key, wrapped, KeyUsage.MAC))
 
 
 def test_generated_keys_differ_and_have_odd_parity(module: SoftwareSecurityModule) -> None:
     seen = set()
     for _ in range(20):
-        wrapped, kcv = module.generate(KeyUsage.TMK)
+        stored = call(module.generate, KeyUsage.TMK, Family.DES)
+        wrapped, kcv = stored.wrapped, stored.kcv
         key = call(module.load_key, wrapped, KeyUsage.TMK)
         seen.add(kcv)
-        expanded = key._cipher._algorithm.key
+        expanded = key._cipher._key
         assert all(byte.bit_count() % 2 == 1 for byte in expanded)
     assert len(seen) == 20
 
@@ -143,14 +145,16 @@ def test_no_terminal_master_key_outside_development(
     wrapped, _ = module.wrap_new(TMK, KeyUsage.TMK)
     refused = error(production.load_key, wrapped, KeyUsage.TMK)
     assert refused.code == "refused" and "configure a hardware security module" in str(refused)
-    attempts: tuple[Callable[[], object], ...] = (
-        lambda: production.wrap_new(TMK, KeyUsage.TMK),
-        lambda: production.generate(KeyUsage.TMK),
-    )
-    for attempt in attempts:
-        with pytest.raises(SecurityError) as caught:
-            attempt()
-        assert caught.value.code == "refused"
+    with pytest.raises(SecurityError) as caught:
+        production.wrap_new(TMK, KeyUsage.TMK)
+    component = call(production.seal_component, TMK)
+    for usage in (KeyUsage.TMK, KeyUsage.TRANSPORT):
+        for attempt in (
+            caught.value,
+            error(production.generate, usage, "des"),
+            error(production.combine_sealed, [component], usage, "des"),
+        ):
+            assert attempt.code == "refused"
 
 
 def test_production_may_seal_and_token(module: SoftwareSecurityModule, tmp_path: Path) -> None:
@@ -227,6 +231,7 @@ def test_only_a_mac_key_makes_macs(module: SoftwareSecurityModule, usage: KeyUsa
 def test_another_modules_key_is_refused(module: SoftwareSecurityModule) -> None:
     class Foreign:
         usage = KeyUsage.MAC
+        family = "des"
         kcv = bytes(4)
 
     foreign: Key = Foreign()
@@ -265,7 +270,7 @@ def test_a_callback_that_raises_is_not_called_again(module: SoftwareSecurityModu
         raise SecurityError("mac", "from the callback")
 
     sealed = call(module.seal, b"p", b"card")
-    wrapped, _ = module.generate(KeyUsage.MAC)
+    wrapped = call(module.generate, KeyUsage.MAC, Family.DES).wrapped
     attempts: tuple[Callable[[], object], ...] = (
         lambda: module.make_mac(key, "unionpay_ecb", DATA, raising),
         lambda: module.make_mac(key, "unknown", DATA, raising),
