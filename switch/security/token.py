@@ -6,6 +6,7 @@ Whatever touches the token runs on the thread of a ``Lane``; nothing here knows 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import queue
 import stat
@@ -57,6 +58,7 @@ class Token:
         path = security.pkcs11_library
         try:
             self._library = pkcs11.lib(path)
+            _allow_threads(path)
         except Exception as error:
             raise StartError("hsm", f"security.pkcs11_library: {path}: cannot be loaded: {named(error)}") from None
 
@@ -99,6 +101,32 @@ class Token:
                 raise SecurityError("unavailable", f"its object {label!r} is {how}")
             found[name] = objects[0]
         return found
+
+
+class _InitArgs(ctypes.Structure):
+    """CK_C_INITIALIZE_ARGS of PKCS#11 2.40: four mutex functions, flags, reserved."""
+
+    _fields_ = (("mutexes", ctypes.c_void_p * 4), ("flags", ctypes.c_ulong), ("reserved", ctypes.c_void_p))
+
+
+_OS_LOCKING_OK: Final = 2
+_threaded: Final[set[str]] = set()
+
+
+def _allow_threads(path: str) -> None:
+    """Initialize the library once more, for several threads: python-pkcs11 initializes it for one, and lets all in.
+
+    Raises:
+        OSError: The library refuses; the text says how.
+    """
+    if path in _threaded:
+        return
+    library = ctypes.CDLL(path)
+    library.C_Finalize(None)
+    refusal = library.C_Initialize(ctypes.byref(_InitArgs(flags=_OS_LOCKING_OK)))
+    if refusal:
+        raise OSError(f"C_Initialize for several threads gives {refusal:#x}")
+    _threaded.add(path)
 
 
 class Pkcs11Key:

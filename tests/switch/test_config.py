@@ -149,7 +149,7 @@ def test_a_minimal_file_loads_with_absolute_paths(at: Any, tmp_path: Path) -> No
         (
             "[unionpay]",
             "[security]\nback_end = 'hsm'\n[unionpay]",
-            'switch.toml: security.back_end: "hsm" is not accepted; one of "software" [config]',
+            'switch.toml: security.back_end: "hsm" is not accepted; one of "pkcs11", "software" [config]',
         ),
         (
             "[unionpay]",
@@ -287,7 +287,7 @@ def production_problems(path: str) -> list[str]:
 def test_production_refuses_keys_in_software(at: Any) -> None:
     assert check(at(PRODUCTION)) == [
         'switch.toml: security.back_end: "software" holds keys in memory; '
-        "production needs a hardware module (this version has none) [config]"
+        "production needs a hardware module: \"pkcs11\" [config]"
     ]
 
 
