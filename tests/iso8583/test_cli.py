@@ -558,7 +558,13 @@ def test_a_reader_who_has_seen_enough_is_no_error(sign_on: bytes, tmp_path: Path
 def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "iso8583", "decode", "--stream", "--json"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        # Whoever started these tests in the background ignores interrupts, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

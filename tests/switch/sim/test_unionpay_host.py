@@ -317,7 +317,7 @@ silence_rate = 0.1
             for stan in range(1, count + 1):
                 terminal.write(terminal.sealed(terminal.purchase_values(stan, stan)))
             codes: dict[str, int] = {}
-            while (answer := await terminal.hear(0.3)) is not None:
+            while (answer := await terminal.hear(3.0)) is not None:  # silence this long is the end, on any machine
                 codes[answer[39]] = codes.get(answer[39], 0) + 1
             return codes
 
