@@ -37,7 +37,11 @@ class BadRequestError(SwitchError):
 
 
 class SecurityError(SwitchError):
-    """``code`` is one of ``kcv``, ``mac``, ``key``, ``pin``, ``refused``, ``unavailable``."""
+    """``code`` is one of ``kcv``, ``mac``, ``key``, ``pin``, ``refused``; or of ``NOT_NOW``."""
+
+
+# Codes of a security module that did not answer: the same call may go through later, and nothing is known meanwhile.
+NOT_NOW = frozenset({"unavailable", "busy"})
 
 
 class UnavailableError(SwitchError):

@@ -174,7 +174,11 @@ class Dispatcher:
         self._send(wire, frame)
 
     def _verified(self, wire: Wire, request: Request, session: TerminalSession, good: bool | SecurityError) -> None:
-        if good is not True:
+        if isinstance(good, SecurityError):
+            # The module could not judge it: nothing is known about this kiosk, good or bad.
+            self._observer.event("mac.unjudged", peer=wire.peer, error=good.detail)
+            self._refuse(wire, request.reply, session, "busy")
+        elif not good:
             self._observer.count("switch_mac_failures_total", (PEER,))
             self._refuse(wire, request.reply, session, "mac_wrong")
         elif isinstance(request, BillInquiry):

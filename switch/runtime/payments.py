@@ -20,7 +20,7 @@ from switch import limits
 from switch.dialects.codes import CardCodes
 from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect, mab, with_mac
-from switch.errors import BadRequestError, SecurityError, SwitchError
+from switch.errors import NOT_NOW, BadRequestError, SecurityError, SwitchError
 from switch.limits import TimeProfile
 from switch.machines.payment import IN_PROGRESS, NEVER, Facts, HostProfile, Payment
 from switch.machines.payment_table import Input
@@ -630,7 +630,8 @@ class Payments:
         return self._marketing_link.is_up
 
     # -------------------------------------------------------------------------------------------- answers: card
-    def card_answered(self, answer: CardAnswer) -> None:
+    def card_answered(self, answer: CardAnswer, tries: int = 0) -> None:
+        """Args: tries: How often the security module could not judge this answer."""
         slot = self._by_stan.get(f"{answer.terminal_id}|{answer.batch_number}|{answer.stan}")
         if slot is None or slot.session is None:
             detail = f"no payment in memory waits for {answer.kind}, response code {answer.response_code}"
@@ -646,6 +647,10 @@ class Payments:
         def checked(good: bool | SecurityError) -> None:
             if good is True:
                 self._card_checked(slot, answer, True)
+            elif isinstance(good, SecurityError) and good.code in NOT_NOW and tries < limits.SECURITY_AGAIN_MAX:
+                # Nothing is known about the answer. Should it take too long, the purchase's own deadline reverses it.
+                self._observer.event("mac.unjudged", link=self._card_link.name, error=good.detail)
+                self._timers.after(limits.SECURITY_AGAIN_S, partial(self.card_answered, answer, tries + 1))
             elif session.old_mac_key is not None and self._clock.now() < session.old_until:
                 # Keys rolled over while this answer was under way.
                 self._security.verify_mac(

@@ -241,7 +241,9 @@ class Pkcs11SecurityModule:
 
     def _store(self, lane: Lane, clear: bytes, usage: KeyUsage) -> StoredKey:
         handles = lane.create(clear)
-        return StoredKey(lane.wrap_clear(clear, usage), lane.ecb(handles.whole, bytes(8))[:4])
+        kcv = lane.ecb(handles.whole, bytes(8))[:4]
+        lane.destroy(handles, lane.session_number)
+        return StoredKey(lane.wrap_clear(clear, usage), kcv)
 
     def export_key(self, key: Key, under: Key, done: Exported) -> None:
         def opened(clear: bytes | SecurityError) -> None:

@@ -298,7 +298,7 @@ class SoftwareSecurityModule:
         return SoftwareKey(BlockCipher(family, clear), usage)
 
     def _import(self, cryptogram: bytes, under: Key, usage: KeyUsage, kcv: bytes) -> SoftwareKey:
-        if usage is KeyUsage.TMK:
+        if usage in EXPORTS:
             raise SecurityError("key", "a terminal master key is loaded by ceremony, never imported under another")
         tmk = _checked(under, KeyUsage.TMK)
         return SoftwareKey(workingkeys.decrypt_key(cryptogram, kcv, tmk._cipher, usage), usage)

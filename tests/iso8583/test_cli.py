@@ -564,7 +564,7 @@ def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         cwd=ROOT,
         # Whoever started these tests in the background ignores interrupts, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

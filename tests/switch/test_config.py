@@ -287,7 +287,7 @@ def production_problems(path: str) -> list[str]:
 def test_production_refuses_keys_in_software(at: Any) -> None:
     assert check(at(PRODUCTION)) == [
         'switch.toml: security.back_end: "software" holds keys in memory; '
-        "production needs a hardware module: \"pkcs11\" [config]"
+        'production needs a hardware module: "pkcs11" [config]'
     ]
 
 

@@ -26,7 +26,7 @@ from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import SecurityError
-from switch.limits import SHORT
+from switch.limits import SECURITY_AGAIN_MAX, SECURITY_AGAIN_S, SHORT
 from switch.machines import days
 from switch.machines.payment import HostProfile
 from switch.model.payment import Card, State
@@ -136,6 +136,7 @@ class PlainSecurity(SecurityModule):
 
     name = detail = "plain"
     translates_inside = False
+    silent = 0  # so many verifications are not answered in time
 
     def load_key(self, wrapped: bytes, usage: KeyUsage, done: Callable[[Key | SecurityError], None]) -> None:
         done(PlainKey())
@@ -151,6 +152,10 @@ class PlainSecurity(SecurityModule):
     def verify_mac(
         self, key: Key, algorithm: str, data: bytes, mac: bytes, done: Callable[[bool | SecurityError], None]
     ) -> None:
+        if self.silent:
+            self.silent -= 1
+            done(SecurityError("unavailable", "the module does not answer"))
+            return
         done(mac == GOOD_MAC)
 
     def seal(self, context: bytes, clear: bytes, done: Callable[[bytes | SecurityError], None]) -> None:
@@ -213,7 +218,7 @@ class Bench:
         self.terminal_latency_s = 0.001
         timers = Timers(self.loop, self.loop, self.watcher)  # type: ignore[arg-type]  # all that it needs of a loop
         self.timers = timers
-        security = PlainSecurity()  # type: ignore[abstract] # what no kiosk reaches is left out
+        security = self.security = PlainSecurity()  # type: ignore[abstract] # what no kiosk reaches is left out
         card_dialect = UnionPayDialect(HEADER[:5], HEADER[5:])
         marketing_dialect = MarketingDialect("SELF01")
         codes = CardCodes()
@@ -769,6 +774,37 @@ def test_a_late_approval_whose_key_has_rolled_over_is_remembered_after_unproven(
     assert bench.states == [State.UNPROVEN]
     bench.repeat_card_answer(purchase, mac=BAD_MAC)
     assert bench.states == [State.SUSPENSE]
+
+
+def test_an_answer_that_the_module_cannot_judge_is_judged_later_and_not_reversed() -> None:
+    bench = Bench()
+    bench.pay(bench.inquire())
+    bench.security.silent = 2
+    bench.answer_card()
+    assert bench.states == [State.CARD_PENDING] and not bench.marketing.frames and not bench.card.frames
+    bench.loop.advance(1.1)
+    bench.answer_marketing()
+    assert bench.states == [State.COMPLETED]
+
+
+def test_an_answer_that_is_never_judged_is_not_believed() -> None:
+    """A module that is gone for good: the purchase is taken back, as after any answer that proves nothing."""
+    bench = Bench()
+    bench.pay(bench.inquire())
+    bench.security.silent = 1_000
+    bench.answer_card()
+    bench.wait(SHORT.card_s + SECURITY_AGAIN_S * SECURITY_AGAIN_MAX)
+    assert bench.states == [State.REVERSAL_PENDING] and bench.card.frames and not bench.marketing.frames
+
+
+def test_a_kiosk_that_the_module_cannot_judge_is_not_called_a_forger() -> None:
+    bench = Bench()
+    quote = bench.inquire()
+    bench.security.silent = 1
+    bench.pay(quote)
+    assert bench.told()[-1].code == "busy" and not bench.card.frames
+    bench.pay(quote)
+    assert bench.card.frames
 
 
 def test_a_late_approval_with_a_wrong_mac_after_the_end_is_an_alarm() -> None:

@@ -18,6 +18,8 @@ from switch.security import mac
 from switch.security.engine import Family
 from switch.security.primitives import BlockCipher, des
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 LEFT = bytes.fromhex("0123456789ABCDEF")
 RIGHT = bytes.fromhex("FEDCBA9876543210")
 DOUBLE = LEFT + RIGHT

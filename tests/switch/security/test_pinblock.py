@@ -10,6 +10,8 @@ from switch.errors import SecurityError
 from switch.security import pinblock
 from switch.security.primitives import des, sm4
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 PINS = st.text("0123456789", min_size=4, max_size=12)
 PANS = st.text("0123456789", min_size=13, max_size=19)
 

@@ -11,6 +11,8 @@ from switch.errors import SecurityError
 from switch.security.engine import Family
 from switch.security.primitives import BlockCipher, des, sm4
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 DOUBLE = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 
 

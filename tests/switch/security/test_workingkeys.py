@@ -12,6 +12,8 @@ from switch.security import workingkeys
 from switch.security.primitives import des, sm4
 from switch.security.workingkeys import WorkingKey, WorkingKeys
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 TMK = bytes.fromhex("258FB0AB70D025CDB99DF2C4D302D646")
 FIELD_62 = bytes.fromhex("46F161A743497B32EAC760DF5EA57DF5900ECCE3977731A7EA402DDF0000000000000000CFF1592A")
 
