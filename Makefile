@@ -10,6 +10,7 @@ SECONDS ?= 20
 KIOSKS ?= 50
 SCENARIO ?= demo
 KEEP ?=
+SECURITY ?= software
 
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h switch/security/*.pyx)
@@ -18,7 +19,7 @@ SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
-	@echo "variables: SECONDS=$(SECONDS) KIOSKS=$(KIOSKS) SCENARIO=$(SCENARIO) KEEP=1 PYTHON=$(PYTHON)"
+	@echo "variables: SECONDS=$(SECONDS) KIOSKS=$(KIOSKS) SCENARIO=$(SCENARIO) SECURITY=$(SECURITY) KEEP=1 PYTHON=$(PYTHON)"
 
 # ---------------------------------------------------------------------------------------------------- setting up
 .PHONY: tools
@@ -56,10 +57,10 @@ $(PEERS): | $(STAMP)
 
 # ---------------------------------------------------------------------------------------------------- the two
 demo: build ## pay real bills for SECONDS against simulated hosts, then prove that the books agree
-	@$(BIN)/python -m switch demo --seconds $(SECONDS) --kiosks $(KIOSKS) --scenario $(SCENARIO) $(if $(KEEP),--keep)
+	@$(BIN)/python -m switch demo --seconds $(SECONDS) --kiosks $(KIOSKS) --scenario $(SCENARIO) --security $(SECURITY) $(if $(KEEP),--keep)
 
 test: build peers ## unit, property and integration tests: real sockets, real PostgreSQL
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -m "not hsm"
 
 # ---------------------------------------------------------------------------------------------------- more
 check: build ## lint, format, types, import contracts
@@ -75,8 +76,10 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
 
-test-all: test ## the core tier, the demo as its own judge, model check, simulation, instructions, a little fuzzing, the wheel
+test-all: test ## the core tier, a hardware module's stand-in, the demo as its own judge, model check, simulation, instructions, a little fuzzing, the wheel
+	@$(BIN)/python -m pytest tests -m hsm
 	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
+	@$(BIN)/python -m switch demo --seconds 5 --dir .gridswitch/test-all --security pkcs11
 	@$(MAKE) --no-print-directory verify-model
 	@$(BIN)/python -m switch sim --seeds 1..500
 	@$(BIN)/python -m switch sim --crash-everywhere --seeds 1..1

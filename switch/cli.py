@@ -127,6 +127,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seconds", type=above_zero, default=20.0, metavar="S", help="seconds of load (default 20)")
     demo.add_argument("--kiosks", type=at_least_one, default=50, metavar="N", help="virtual kiosks (default 50)")
     demo.add_argument("--scenario", default="demo", metavar="NAME", help="faults: calm, demo, storm or a TOML file")
+    demo.add_argument(
+        "--security",
+        choices=("software", "pkcs11"),
+        default="software",
+        help="security module; pkcs11: a SoftHSM2 token made for this run (default software)",
+    )
     demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
     demo.add_argument(
         "--dir",
@@ -313,5 +319,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         kiosks=arguments.kiosks,
         scenario=arguments.scenario,
         keep=arguments.keep,
+        security=arguments.security,
     )
     return demo.run()

@@ -27,13 +27,14 @@ from switch.sim.threeway import Proof
 
 
 class Demo:
-    def __init__(self, folder: Path, *, seconds: float, kiosks: int, scenario: str, keep: bool) -> None:
+    def __init__(self, folder: Path, *, seconds: float, kiosks: int, scenario: str, keep: bool, security: str) -> None:
         self._seconds = seconds
         self._kiosks = kiosks
         self._scenario = scenario
         self._keep = keep
+        self._security = security
         self._console = Console(highlight=False, soft_wrap=True)
-        self._rig = Rig(folder, say=self._console.print)
+        self._rig = Rig(folder, say=self._console.print, security=security)
         self._restarts = 0
 
     def run(self) -> int:
@@ -64,6 +65,8 @@ class Demo:
         rig, say = self._rig, self._console.print
         say(f"[bold]gridswitch demo[/bold]: {self._kiosks} kiosks, {self._seconds:g} s, scenario {self._scenario}")
         say(f"time profile [bold]{SHORT.name}[/bold]: {_profile_line()}")
+        if self._security != "software":
+            say(f"security module [bold]{self._security}[/bold]: a SoftHSM2 token made for this run")
         rig.start_all(kiosks=self._kiosks, scenario=self._scenario)
         say(f"PostgreSQL, both hosts and the switch are up; logs in {rig.folder}")
         say(f"kiosks pay for {self._seconds:g} s; then what is in doubt is settled, at most {SETTLE_S:g} s …")

@@ -23,12 +23,13 @@ import msgspec
 import orjson
 import uvloop
 
-from switch.config import load
+from switch.config import SecurityConfig, load
 from switch.errors import StartError
 from switch.limits import DATABASE_START_WAIT_S, SHORT
 from switch.machines import days
 from switch.ops.postgres import EmbeddedPostgres
 from switch.ops.proof import prove
+from switch.ops.softhsm import make_master_token
 from switch.ops.terminals import add_test_terminals
 from switch.runtime.clock import SystemClock
 from switch.sim.testkeys import test_terminal
@@ -51,6 +52,7 @@ class Rig:
     instances: Names of the switches that share the database.
     workers: Processes of each switch.
     database_dir: Where PostgreSQL keeps its data; default inside ``folder``.
+    security: Back end of the security module; ``pkcs11`` is a SoftHSM2 token made for this run.
     """
 
     def __init__(
@@ -61,11 +63,14 @@ class Rig:
         instances: Sequence[str] = ("switch",),
         workers: int = 1,
         database_dir: Path | None = None,
+        security: str = "software",
     ) -> None:
         self.folder = folder.absolute()
         self.server = EmbeddedPostgres(database_dir or self.folder / "postgres")
         self.instances = tuple(instances)
         self._workers = workers
+        self._security = SecurityConfig()
+        self._back_end = security
         self.books: list[Path] = []  # of the kiosks
         self.ports: dict[str, int] = {}
         self.dsn = ""
@@ -145,6 +150,8 @@ class Rig:
             self.ports[f"{instance} observe"] = free_row(1 + self._workers)
         self.dsn = self.server.start()
         uvloop.run(migrate(self.dsn))
+        if self._back_end == "pkcs11":
+            self._security = make_master_token(self.folder / "softhsm")
         for instance in self.instances:
             self.config_file(instance).write_text(self._config(instance, proxied), encoding="utf-8")
         uvloop.run(add_test_terminals(load(self.config_file(self.instances[0])), self.dsn, kiosks))
@@ -289,8 +296,12 @@ port = {self.ports[instance]}
 port = {self.ports[f"{instance} observe"]}
 
 [security]
+back_end = "{self._back_end}"
 lmk_file = {quote(self.folder / "lmk.key")}
 vault_dir = {quote(self.folder / "vault")}
+pkcs11_library = {quote(self._security.pkcs11_library)}
+pkcs11_label = {quote(self._security.pkcs11_label)}
+pkcs11_pin_file = {quote(self._security.pkcs11_pin_file)}
 
 [unionpay]
 host = "{LOCALHOST}"

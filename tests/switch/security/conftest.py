@@ -13,6 +13,7 @@ import pytest
 
 from switch.config import SecurityConfig
 from switch.errors import SecurityError
+from switch.ops.softhsm import make_tokens
 from switch.ports import Key, KeyUsage, SecurityModule
 from switch.security import primitives
 from switch.security.backends import ask
@@ -20,8 +21,7 @@ from switch.security.pkcs11 import Pkcs11SecurityModule
 from switch.security.software import SoftwareSecurityModule
 from switch.security.token import create_masters
 
-from .softhsm import make_token
-
+SPARE = ("empty", "guarded", "fresh")
 LMK = bytes(range(100, 132))
 
 
@@ -41,7 +41,8 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecurityConfig]:
     """A token with a local master key."""
     before = os.environ.get("SOFTHSM2_CONF")
-    security = make_token(tmp_path_factory.mktemp("softhsm"))
+    # The library looks for tokens once, when it is loaded: those without a master key are made with it.
+    security, *_ = make_tokens(tmp_path_factory.mktemp("softhsm"), ("test", *SPARE))
     create_masters(security)
     yield security
     os.environ.pop("SOFTHSM2_CONF", None)
@@ -76,7 +77,7 @@ class Module:
         return key
 
 
-@pytest.fixture(params=["software", "pkcs11"])
+@pytest.fixture(params=["software", pytest.param("pkcs11", marks=pytest.mark.hsm)])
 def module(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Module]:
     made: SecurityModule
     if request.param == "software":

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from switch import limits
 from switch.config import SecurityConfig
 from switch.errors import SecurityError, StartError
+from switch.ops.softhsm import PIN, token_options
 from switch.ports import KeyUsage
 from switch.security import token as tokens
 from switch.security.backends import ask
@@ -23,7 +24,8 @@ from switch.security.pkcs11 import Pkcs11SecurityModule
 from switch.security.token import OBJECTS, Lane, create_masters
 
 from .conftest import wall_us
-from .softhsm import PIN, settings_for
+
+pytestmark = pytest.mark.hsm
 
 TMK = bytes.fromhex("258FB0AB70D025CDB99DF2C4D302D646")
 MAC_CRYPTOGRAM, MAC_KCV = bytes.fromhex("977731A7EA402DDF0000000000000000"), bytes.fromhex("CFF1592A")
@@ -182,7 +184,7 @@ def refused(security: SecurityConfig, folder: Path) -> StartError:
 
 
 def test_what_is_wrong_at_the_start_is_said_with_what_to_do(token: SecurityConfig, tmp_path: Path) -> None:
-    empty = settings_for(tmp_path, "empty", PIN)
+    empty = token_options(tmp_path, token.pkcs11_library, "empty", PIN)
     assert "'gridswitch lmk tmk' is missing; run: gridswitch key init" in str(refused(empty, tmp_path))
     absent = replace(token, pkcs11_label="nowhere")
     assert "there is no token 'nowhere'" in str(refused(absent, tmp_path))
@@ -208,14 +210,14 @@ def test_a_wrong_pin_is_tried_once(token: SecurityConfig, tmp_path: Path, monkey
         return real(path)
 
     monkeypatch.setattr(tokens, "read_pin", counted)
-    wrong = replace(settings_for(tmp_path, "guarded", "000000"), pkcs11_sessions=4)
+    wrong = replace(token_options(tmp_path, token.pkcs11_library, "guarded", "000000"), pkcs11_sessions=4)
     error = refused(wrong, tmp_path)
     assert "refuses the PIN in security.pkcs11_pin_file" in str(error) and "000000" not in str(error)
     assert len(tries) == 1
 
 
 def test_a_local_master_key_is_made_once(token: SecurityConfig, tmp_path: Path) -> None:
-    fresh = settings_for(tmp_path, "fresh", PIN)
+    fresh = token_options(tmp_path, token.pkcs11_library, "fresh", PIN)
     assert len(create_masters(fresh)) == len(OBJECTS)
     with pytest.raises(SecurityError, match="holds 'gridswitch lmk tmk' already; nothing was made"):
         create_masters(fresh)
