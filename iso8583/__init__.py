@@ -15,7 +15,7 @@ from iso8583 import codes, errors, masking, mti, tlv, track
 from iso8583._native import Message
 from iso8583.errors import DecodeError, EncodeError, FrameError, Iso8583Error, SpecError
 from iso8583.framing import Framer, frame
-from iso8583.mab import mab
+from iso8583.mab import cups_mab, mab
 from iso8583.message import Spec, from_pyiso8583, load
 from iso8583.spec import FieldSpec, MessageSpec
 from iso8583.track import Track2, luhn_ok, mask_pan, parse_track2
@@ -33,6 +33,7 @@ __all__ = [
     "SpecError",
     "Track2",
     "codes",
+    "cups_mab",
     "errors",
     "frame",
     "from_pyiso8583",
