@@ -32,6 +32,10 @@ from switch.errors import ConfigError
 EXAMPLE: Final = "switch/config.example.toml"
 HOST_SIZE_MAX: Final = 253  # characters of a DNS name, RFC 1035 2.3.4
 LOCAL_HOSTS: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
+MAC_ALGORITHMS: Final = (
+    *("unionpay_ecb", "sm4_ecb", "sm4_cbc", "xor_sm4"),
+    *("x9_9", "x9_19", "x9_19_pad80", "tdes_cbc", "xor_tdes"),
+)
 SAFE_SSL_MODES: Final = frozenset({"require", "verify-ca", "verify-full"})
 
 
@@ -248,8 +252,13 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ]
     service_merchant: Annotated[str, _printable("Merchant of the service terminal.", 15, "000000000000001")]
     mac: Annotated[
-        Literal["unionpay_ecb", "x9_9", "x9_19", "tdes_cbc", "xor_tdes", "sm4_ecb"],
-        option("MAC algorithm of this acquirer."),
+        str,
+        option(
+            "MAC algorithm of this acquirer, and perhaps what field 64 holds: hex8 is 8 hexadecimal characters, raw8 is 8 "
+            "bytes.",
+            pattern=rf"^({'|'.join(MAC_ALGORITHMS)})(:(hex8|raw8))?\Z",
+            shape=f"one of {', '.join(MAC_ALGORITHMS)}, with :hex8 or :raw8 or nothing behind it",
+        ),
     ] = "unionpay_ecb"
     profile: UnionpayProfile = UnionpayProfile()
 

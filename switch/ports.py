@@ -278,7 +278,7 @@ class ExportedKey:
     kcv: bytes  # 4 bytes
 
 
-MacAlgorithm = str  # "unionpay_ecb", "x9_9", "x9_19", "tdes_cbc", "xor_tdes", "sm4_ecb" (facts: a setting per link)
+MacAlgorithm = str  # "unionpay_ecb", "x9_19:hex8" …: a setting of the link; see ``security/mac.py``
 PinFormat = str  # "iso0", "iso4", "sm4", "iso0z"
 
 # How an operation of a module ends: with its result, or with why there is none.

@@ -4,6 +4,8 @@
     ------------  -------------  -----------------------------------------------------------  ----------------
     unionpay_ecb  DES 8 or 16    XOR of all blocks, as 16 hex characters H1 H2; E(E(H1) ^ H2)  hex8
     sm4_ecb       SM4 16         the same with blocks of 16 bytes and 32 hex characters        hex8
+    sm4_cbc       SM4 16         CBC-MAC                                                       raw8
+    xor_sm4       SM4 16         E(XOR of all blocks)                                          raw8
     x9_9          DES 8          CBC-MAC, single DES                                           raw8
     x9_19         DES 16         CBC-MAC with the left half, the last block triple DES         raw8
     x9_19_pad80   DES 16         x9_19 with PBOC padding                                       raw8
@@ -101,14 +103,14 @@ def split_name(algorithm: str) -> tuple[str, str]:
     return name, output or _RULES[name].output
 
 
-def _padded(data: bytes) -> bytes:
+def _padded(data: bytes, block_size: int = 8) -> bytes:
     check_size(len(data))
-    return data + bytes(-len(data) % 8)
+    return data + bytes(-len(data) % block_size)
 
 
 def _cbc(key: BlockCipher) -> Callable[[bytes], bytes]:
-    cbc_mac = key.engine.cbc_mac
-    return lambda data: cbc_mac(_padded(data))
+    cbc_mac, block_size = key.engine.cbc_mac, key.block_size
+    return lambda data: cbc_mac(_padded(data, block_size))
 
 
 def _x9_19(key: BlockCipher) -> Callable[[bytes], bytes]:
@@ -136,6 +138,8 @@ OUTPUTS: Final = ("hex8", "raw8")
 _RULES: Final = {
     "unionpay_ecb": _Algorithm(Family.DES, (8, 16), "hex8", lambda key: key.engine.fold_mac),
     "sm4_ecb": _Algorithm(Family.SM4, (16,), "hex8", lambda key: key.engine.fold_mac),
+    "sm4_cbc": _Algorithm(Family.SM4, (16,), "raw8", _cbc),
+    "xor_sm4": _Algorithm(Family.SM4, (16,), "raw8", lambda key: key.engine.xor_mac),
     "x9_9": _Algorithm(Family.DES, (8,), "raw8", _cbc),
     "x9_19": _Algorithm(Family.DES, (16,), "raw8", _x9_19),
     "x9_19_pad80": _Algorithm(Family.DES, (16,), "raw8", _x9_19_pad80),

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import SM4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switch import limits
+from switch import config, limits
 from switch.errors import SecurityError
 from switch.security import mac
 from switch.security.engine import Family
@@ -26,6 +26,8 @@ DOUBLE = LEFT + RIGHT
 KEY_OF = {
     "unionpay_ecb": DOUBLE,
     "sm4_ecb": DOUBLE,
+    "sm4_cbc": DOUBLE,
+    "xor_sm4": DOUBLE,
     "x9_9": LEFT,
     "x9_19": DOUBLE,
     "x9_19_pad80": DOUBLE,
@@ -84,8 +86,10 @@ def chained(key: bytes, data: bytes) -> bytes:
 
 def reference(algorithm: str, key: bytes, data: bytes) -> bytes:
     """At least 8 bytes of result, before it becomes characters."""
-    if algorithm in ("unionpay_ecb", "sm4_ecb"):
-        size = 16 if algorithm == "sm4_ecb" else 8
+    if "sm4" in algorithm:
+        return reference_sm4(algorithm, key, data)
+    if algorithm == "unionpay_ecb":
+        size = 8
         characters = folded(data, size).hex().upper().encode()
         first = encrypt(key, characters[:size])
         return encrypt(key, xor(first, characters[size:]))
@@ -97,6 +101,23 @@ def reference(algorithm: str, key: bytes, data: bytes) -> bytes:
         data += b"\x80"
     last = single(key[8:], chained(key[:8], data), decrypt=True)
     return single(key[:8], last)
+
+
+def sm4(key: bytes, block: bytes) -> bytes:
+    return Cipher(SM4(key), modes.ECB()).encryptor().update(block)
+
+
+def reference_sm4(algorithm: str, key: bytes, data: bytes) -> bytes:
+    if algorithm == "sm4_cbc":
+        value = bytes(16)
+        for block in blocks(data, 16):
+            value = sm4(key, xor(value, block))
+        return value
+    result = folded(data, 16)
+    if algorithm == "xor_sm4":
+        return sm4(key, result)
+    characters = result.hex().upper().encode()
+    return sm4(key, xor(sm4(key, characters[:16]), characters[16:]))
 
 
 # ------------------------------------------------------------------------------ vectors
@@ -231,11 +252,17 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     assert caught.value.code == "mac"
 
 
+def test_the_configuration_knows_every_name() -> None:
+    assert mac.ALGORITHMS == config.MAC_ALGORITHMS
+
+
 def test_the_default_output_is_what_most_acquirers_send() -> None:
     outputs = {name: mac.split_name(name)[1] for name in mac.ALGORITHMS}
     assert outputs == {
         "unionpay_ecb": "hex8",
         "sm4_ecb": "hex8",
+        "sm4_cbc": "raw8",
+        "xor_sm4": "raw8",
         "x9_9": "raw8",
         "x9_19": "raw8",
         "x9_19_pad80": "raw8",
@@ -268,7 +295,7 @@ def test_nothing_and_too_much_are_refused(algorithm: str, size: int) -> None:
 
 def cipher(algorithm: str) -> BlockCipher:
     name = algorithm.partition(":")[0]
-    return BlockCipher(Family.SM4 if name == "sm4_ecb" else Family.DES, KEY_OF[name])
+    return BlockCipher(Family.SM4 if "sm4" in name else Family.DES, KEY_OF[name])
 
 
 def flipped(data: bytes, bit: int) -> bytes:

@@ -20,7 +20,7 @@ from .test_mac import DOUBLE, LEFT, PURCHASE, reference
 
 PAN = "6222021234567890128"
 TMK = bytes.fromhex("258FB0AB70D025CDB99DF2C4D302D646")
-DES_ALGORITHMS = [name for name in macs.ALGORITHMS if name != "sm4_ecb"]
+DES_ALGORITHMS = [name for name in macs.ALGORITHMS if "sm4" not in name]
 
 
 def can_sm4(module: Module) -> bool:
