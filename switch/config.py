@@ -254,7 +254,7 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mac: Annotated[
         str,
         option(
-            "MAC algorithm of this acquirer, and perhaps what field 64 holds: hex8 is 8 hexadecimal characters, raw8 is 8 "
+            "MAC algorithm of this acquirer, and what field 64 holds: hex8 is 8 hexadecimal characters, raw8 is 8 "
             "bytes.",
             pattern=rf"^({'|'.join(MAC_ALGORITHMS)})(:(hex8|raw8))?\Z",
             shape=f"one of {', '.join(MAC_ALGORITHMS)}, with :hex8 or :raw8 or nothing behind it",
