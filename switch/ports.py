@@ -309,6 +309,11 @@ class SecurityModule(Protocol):
         ...
 
     @property
+    def trouble(self) -> str:
+        """Why it cannot be used now; "" while its last answer was one. Asking it for anything may end the trouble."""
+        ...
+
+    @property
     def translates_inside(self) -> bool:
         """True: no clear PIN block is ever outside the module. False: key mode ``translate`` is not for production."""
         ...

@@ -93,6 +93,7 @@ METRICS: Final = (
     _gauge("switch_sad_rows", "Payments whose card data is kept, encrypted, because they are not final."),
     _gauge("switch_sad_oldest_seconds", "Age of the oldest of them."),
     _gauge("switch_spec_version", "1; which interface and code tables are in force.", "name", "version"),
+    _gauge("switch_security_up", "1 while the security module answers."),
     _counter("switch_sign_ons_total", "Terminal sign-ons, by result.", "result"),
     _counter("switch_frames_total", "Frames, by peer and direction (in, out).", "peer", "direction"),
     _counter("switch_bad_frames_total", "Frames refused before they were read.", "peer", "reason"),

@@ -94,6 +94,8 @@ def _print_status(told: Any) -> None:
         up = "up" if link["up"] else "[red]down[/red]"
         breaker = ", [red]breaker open[/red]" if link["breaker_open"] else ""
         table.add_row(name, f"{up}, echo {link['echo_rtt_ms']:.1f} ms{breaker}")
+    security = told["security"]
+    table.add_row("security", f"{security['back_end']} ({escape(security['detail'])})")
     table.add_row("kiosks", f"{told['kiosks']['connections']} connected on port {told['kiosks']['port']}")
     table.add_row("payments", f"{payments['open']} open{f': {states}' if states else ''}")
     waiting = (

@@ -155,7 +155,13 @@ class Worker:
         )
 
     def _not_ready(self) -> list[str]:
-        return self.switch.not_ready() + self.vitals.not_ready()
+        trouble = self._security.trouble
+        self.observer.gauge("switch_security_up", 0 if trouble else 1)
+        reasons = self.switch.not_ready() + self.vitals.not_ready()
+        if trouble:
+            reasons.append(f"the security module cannot be used: {trouble}")
+            self._security.random(1, _ignore)  # without kiosks nobody else would find out that it is back
+        return reasons
 
     def _orders(self) -> dict[str, Handler]:
         """What the control socket understands."""
@@ -260,6 +266,10 @@ async def serve(config: Config, dsn: str) -> None:
                 wait.cancel()
             await worker.stop()
             worker.observer.event("switch.stopped", open=worker.switch.payments.open_count)
+
+
+def _ignore(outcome: object) -> None:
+    """The module keeps how it went."""
 
 
 def _as_async(stop: Callable[[], None]) -> Callable[[], Awaitable[None]]:

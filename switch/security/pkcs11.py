@@ -81,6 +81,7 @@ class Pkcs11SecurityModule:
         self._calls: deque[Call] = deque()  # by deadline, which is by age
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._trouble = ""
 
     @property
     def name(self) -> str:
@@ -89,6 +90,10 @@ class Pkcs11SecurityModule:
     @property
     def detail(self) -> str:
         return self._token.detail
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
 
     @property
     def translates_inside(self) -> bool:
@@ -160,6 +165,8 @@ class Pkcs11SecurityModule:
         self._pending -= 1
         if not call.answered:
             call.answered = True
+            away = isinstance(outcome, SecurityError) and outcome.code == "unavailable"
+            self._trouble = outcome.detail if away and isinstance(outcome, SecurityError) else ""
             call.done(outcome)
         while self._calls and self._calls[0].answered:
             self._calls.popleft()
@@ -173,9 +180,8 @@ class Pkcs11SecurityModule:
             call = self._calls.popleft()
             if not call.answered:
                 call.answered = True
-                call.done(
-                    SecurityError("unavailable", f"the token does not answer for {limits.SECURITY_ANSWER_S:.0f} s")
-                )
+                self._trouble = f"the token does not answer for {limits.SECURITY_ANSWER_S:.0f} s"
+                call.done(SecurityError("unavailable", self._trouble))
         if self._calls:
             self._timer = self._loop.call_at(self._calls[0].ends_at, self._look)
 

@@ -130,6 +130,10 @@ class SoftwareSecurityModule:
         return f"{PROVIDER}: {PROVIDER_VERSION}" if PROVIDER_VERSION else f"{PROVIDER} {cryptography.__version__}"
 
     @property
+    def trouble(self) -> str:
+        return ""
+
+    @property
     def translates_inside(self) -> bool:
         return False
 

@@ -31,7 +31,7 @@ switch_lease_margin_seconds
 switch_takeovers_total
 switch_breaker_state{peer}
 switch_link_signed_on switch_key_age_seconds switch_stan_open switch_sad_rows switch_sad_oldest_seconds
-switch_spec_version{name,version} switch_disk_free_bytes switch_clock_offset_seconds
+switch_spec_version{name,version} switch_disk_free_bytes switch_clock_offset_seconds switch_security_up
 """
 
 

@@ -135,6 +135,7 @@ class PlainSecurity(SecurityModule):
     """A security module without secrets: one MAC is right, one is wrong."""
 
     name = detail = "plain"
+    trouble = ""
     translates_inside = False
     silent = 0  # so many verifications are not answered in time
 

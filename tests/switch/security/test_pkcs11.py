@@ -116,8 +116,10 @@ def test_a_token_that_does_not_answer_is_given_up_in_time(
         release.set()
         await until(lambda: not bench.module._pending)
         assert len(heard) == 5, "a late answer calls nobody a second time"
+        assert "does not answer" in bench.module.trouble
         assert not bench.module._calls
         assert isinstance(await bench.call("make_mac", key, "unionpay_ecb", b"m"), bytes), "and it goes on"
+        assert bench.module.trouble == ""
 
     try:
         run(story, token, tmp_path)
