@@ -44,6 +44,8 @@ $(VENV)/.built: $(STAMP) $(SOURCES)
 	@echo "compiling the codec and, where OpenSSL has headers, its binding …"
 	@$(BIN)/python -c "from setuptools import setup; setup()" build_ext --inplace --force >$(VENV)/build.log 2>&1 \
 	  || { tail -n 30 $(VENV)/build.log >&2; exit 2; }
+	@$(BIN)/python -c 'from switch.security.primitives import PROVIDER; \
+	  PROVIDER == "libcrypto" or print("built without OpenSSL headers (Debian: libssl-dev): MACs take three times as long")'
 	@touch $@
 
 # pyiso8583's own tests run against our drop-in for it. Not part of build: a demo needs no package index.
