@@ -101,7 +101,7 @@ sim-long: build ## the whole switch on a virtual clock with new seeds for MINUTE
 	@$(BIN)/python -m switch sim --crash-everywhere
 
 drills: build ## every drill in full: ten minutes of real processes being killed, paused, cut off and filled up
-	@for d in "kill-switch --rounds 20" kill-worker "kill-postgres --rounds 10" restart-postgres kill-both "pause --rounds 5" "cut --rounds 50" half-open slow-loris reconnect disk-full; do \
+	@for d in "kill-switch --rounds 20" kill-worker "kill-postgres --rounds 10" restart-postgres kill-both "pause --rounds 5" "cut --rounds 50" half-open slow-loris hostile reconnect disk-full; do \
 	  $(BIN)/python -m switch drill $$d || exit 1; done
 
 # In a copy of the working tree: the tool writes the broken code next to it. FILES and TESTS name others than

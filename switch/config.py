@@ -104,6 +104,47 @@ class DatabaseConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
 
 
+def _per_minute(what: str) -> Meta:
+    return option(f"{what}.", unit="messages a minute", ge=0, le=60_000)
+
+
+class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much one caller may ask for. 0 is no limit: simulated kiosks pay too fast for one; production refuses it."""
+
+    payments_per_minute: Annotated[float, _per_minute("New payments of one terminal; three may follow at once")] = 12.0
+    inquiries_per_minute: Annotated[float, _per_minute("Bill inquiries of one terminal; ten may follow at once")] = 60.0
+    requests_per_minute: Annotated[
+        float, _per_minute("Messages of one terminal of any kind, results and repeats too; sixty may follow at once")
+    ] = 600.0
+    greetings_per_minute: Annotated[
+        float, _per_minute("Sign-ons and echo tests on one connection; ten may follow at once")
+    ] = 30.0
+    faults_per_minute: Annotated[
+        float,
+        _per_minute("Wrong frames from one address that are answered and logged; sixty may follow at once"),
+    ] = 60.0
+    source_connections_max: Annotated[
+        int,
+        option(
+            "Connections at once from one address; raise it where a router or balancer hides many kiosks behind one.",
+            unit="connections",
+            ge=1,
+            le=limits.KIOSK_CONNECTIONS_MAX,
+        ),
+    ] = limits.SOURCE_CONNECTIONS_MAX
+
+
+# For simulated kiosks, which pay faster than people.
+UNLIMITED: Final = LimitsConfig(
+    payments_per_minute=0,
+    inquiries_per_minute=0,
+    requests_per_minute=0,
+    greetings_per_minute=0,
+    faults_per_minute=0,
+    source_connections_max=limits.KIOSK_CONNECTIONS_MAX,
+)
+
+
 class ListenConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where kiosks connect to."""
 
@@ -124,6 +165,7 @@ class ListenConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "Silence after which a kiosk's connection is dropped; keep it above its echo interval.", ge=10, le=86_400
         ),
     ] = limits.KIOSK_IDLE_S
+    limits: LimitsConfig = LimitsConfig()
 
 
 class ObserveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -487,6 +529,9 @@ def _production(config: Config, tree: dict[str, Any]) -> Iterator[Problem]:
     for key, port in (("listen.port", config.listen.port), ("observe.port", config.observe.port)):
         if port == 0:
             yield key, "0 takes any free port; production needs a fixed one, 1 to 65535"
+    for field in _fields(LimitsConfig):
+        if not getattr(config.listen.limits, field.encode_name):
+            yield f"listen.limits.{field.encode_name}", f"0 is without limit; production needs {_expected(field)}"
     if config.security.back_end == "software":
         yield (
             "security.back_end",

@@ -16,6 +16,10 @@ MARKETING_FRAME_SIZE_MAX: Final = 262_144  # bytes; an inquiry answer of 24 mont
 KIOSK_CONNECTIONS_MAX: Final = 20_000  # one per kiosk of the largest province, doubled
 KIOSK_IDLE_S: Final = 600.0  # a kiosk echoes every few minutes; silence this long means a dead modem
 KIOSK_PARTIAL_FRAME_S: Final = 30.0  # a frame that is not complete by then is a slow-loris or a broken line
+KIOSK_FIRST_FRAME_S: Final = 60.0  # a kiosk signs on or echoes when it has connected; who says nothing is none
+# connected at once from one address: the kiosks of a city behind one router; a twentieth of all
+SOURCE_CONNECTIONS_MAX: Final = 1_000
+KIOSK_WRITE_BUFFER_MAX: Final = 65_536  # bytes waiting for one kiosk: thirty answers, and it waits for each
 WRITE_BUFFER_MAX: Final = 1_048_576  # bytes waiting in our process for one peer; a reader this slow is dropped
 CONNECT_TIMEOUT_S: Final = 5.0  # a peer in the same province answers a SYN in milliseconds
 BACKOFF_FIRST_S: Final = 0.2  # first reconnect; doubles up to the next value, each with full jitter
@@ -62,6 +66,20 @@ SIGN_ON_LIFE_S: Final = 86_400.0  # working keys are renewed once a day (facts: 
 TERMINAL_LOOKUPS_MAX: Final = 256  # unknown terminal ids being looked up at once; random ids must not load the database
 TERMINAL_UNKNOWN_S: Final = 5.0  # an id that nobody knows is not looked up again for so long
 TERMINAL_REFRESH_S: Final = 5.0  # what another process changed (in service, new TMK) is seen within this time
+
+# ---- the door: what a kiosk may ask for (rates are in [listen.limits])
+PAYMENTS_BURST: Final = 3  # payments one after the other: a customer with three accounts in his hand
+INQUIRIES_BURST: Final = (
+    10  # bill inquiries one after the other: a customer who mistypes, and the next one in the queue
+)
+REQUESTS_BURST: Final = 60  # of any kind with a right MAC: a kiosk that is back asks for the results of its day
+GREETINGS_BURST: Final = 10  # sign-ons and echo tests on one connection: they carry no MAC, so anybody can send them
+FAULTS_BURST: Final = 60  # wrong frames of one source that are answered and logged: a vendor who tries things out
+MAC_WRONG_MAX: Final = 3  # wrong MACs in a row: one is a stale key, two a kiosk that has not heard yet
+DOOR_KEYS_MAX: Final = 40_000  # sources or terminals whose use is remembered: twice as many as may be connected
+# Working keys older than this open nothing: a week of an acquirer that refuses sign-ons, and far less than keys of
+# payments are remembered. So what was recorded on a line can no longer be replayed when its payment is forgotten.
+WORKING_KEYS_LIFE_S: Final = 604_800.0
 
 # ---- circuit breakers (per peer)
 BREAKER_WINDOW: Final = 100  # latest requests that are looked at
@@ -208,6 +226,10 @@ SHORT: Final = TimeProfile(
 
 PROFILES: Final = {profile.name: profile for profile in (STANDARD, SHORT)}
 
+# A replayed request meets the key of its payment, or its MAC key has gone.
+assert WORKING_KEYS_LIFE_S + 2 * SIGN_ON_LIFE_S < CLAIM_KEPT_DAYS * 86_400
+assert SIGN_ON_LIFE_S < WORKING_KEYS_LIFE_S
+assert SOURCE_CONNECTIONS_MAX < KIOSK_CONNECTIONS_MAX < DOOR_KEYS_MAX
 assert STAN_REFILL_AT < STAN_BLOCK
 # A terminal's open window must be far below the six digits, or an open number could come round again.
 assert STAN_BLOCK * 100 < STAN_MAX

@@ -14,6 +14,16 @@ def local(wall_us: int) -> datetime:
     return _BEGIN + timedelta(microseconds=wall_us)
 
 
+def dates_around(wall_us: int) -> frozenset[str]:
+    """Yesterday, today and tomorrow as MMDD.
+
+    >>> sorted(dates_around(1_767_193_200_000_000))
+    ['0101', '1230', '1231']
+    """
+    moment = local(wall_us)
+    return frozenset((moment + timedelta(days=off)).strftime("%m%d") for off in (-1, 0, 1))
+
+
 def day_number(moment: datetime) -> int:
     """YYYYMMDD"""
     return moment.year * 10_000 + moment.month * 100 + moment.day

@@ -111,12 +111,15 @@ class FramedProtocol(asyncio.Protocol):
         closed: Called with this wire when it is lost, before the handler is.
         held: Nobody hears of this wire until ``release``; if it is lost before, nobody ever does.
         tap: Called with "in" or "out", the peer and each frame, for a trace.
+        buffer_max: Bytes that may wait for this peer; one that reads more slowly is dropped.
+        loud: Asked when what the peer sends is no stream of frames; False: its end is no line in the log.
         may_write: Asked right before each write. False: nothing that waits is written, and the wire is lost.
 
     A length of zero is a line test on some lines: it counts as a sign of life and is not passed on.
     """
 
     __slots__ = (
+        "_buffer_max",
         "_closed",
         "_early",
         "_flush_due",
@@ -127,6 +130,7 @@ class FramedProtocol(asyncio.Protocol):
         "_linger",
         "_loop",
         "_lost",
+        "_loud",
         "_may_write",
         "_now",
         "_observer",
@@ -147,7 +151,9 @@ class FramedProtocol(asyncio.Protocol):
         "_transport",
         "frames_in",
         "heard_at",
+        "opened_at",
         "partial_since",
+        "spoke",
     )
 
     def __init__(
@@ -163,7 +169,11 @@ class FramedProtocol(asyncio.Protocol):
         held: bool = False,
         may_write: Callable[[], bool] | None = None,
         tap: Tap | None = None,
+        buffer_max: int = limits.WRITE_BUFFER_MAX,
+        loud: Callable[[FramedProtocol], bool] = lambda wire: True,
     ) -> None:
+        self._loud = loud
+        self._buffer_max = buffer_max
         self._may_write = may_write
         self._tap = tap
         self._handler = handler
@@ -193,6 +203,8 @@ class FramedProtocol(asyncio.Protocol):
         self._stuck_bytes = 0  # in the transport's buffer when it asked us to pause
         self._tokens: list[object] = []
         self.frames_in = 0
+        self.spoke = False  # a frame came that is more than a line test
+        self.opened_at = 0.0
         self.heard_at = 0.0  # when bytes last came
         self.partial_since: float | None = None  # when the frame began that is still incomplete
 
@@ -221,8 +233,8 @@ class FramedProtocol(asyncio.Protocol):
         size = len(frame)
         if size > self._size_max:
             raise ValueError(f"frame of {size} bytes; the largest on this wire is {self._size_max}")
-        if self._queued_bytes + self._stuck_bytes + size > limits.WRITE_BUFFER_MAX:
-            self.abort(f"reads too slowly: more than {limits.WRITE_BUFFER_MAX} bytes wait for it")
+        if self._queued_bytes + self._stuck_bytes + size > self._buffer_max:
+            self.abort(f"reads too slowly: more than {self._buffer_max} bytes wait for it")
             return False
         if self._tap is not None:
             self._tap("out", self._peer, frame)
@@ -245,13 +257,14 @@ class FramedProtocol(asyncio.Protocol):
         self._transport.close()
         self._linger_briefly()
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, *, loud: bool = True) -> None:
         """Close without writing what is queued: for a peer that is gone, flooding us or not reading."""
         if not self._open:
             return
         self._open = False
         self._reason = reason
-        self._observer.event("wire.aborted", link=self._label, peer=self._peer, reason=reason)
+        if loud:
+            self._observer.event("wire.aborted", link=self._label, peer=self._peer, reason=reason)
         self._transport.abort()
 
     def release(self) -> None:
@@ -263,10 +276,12 @@ class FramedProtocol(asyncio.Protocol):
             self.data_received(early)
 
     def check(self, now: float, idle_s: float) -> None:
-        """Drop this wire if its frame takes too long or it has been silent: called by the listener's one timer."""
+        """Drop this wire if a frame takes too long, none ever came, or all is silent: the listener's timer calls it."""
         if self.partial_since is not None and now - self.partial_since > limits.KIOSK_PARTIAL_FRAME_S:
             self._bad_frame("partial")
-            self.abort(f"frame not complete within {limits.KIOSK_PARTIAL_FRAME_S:g} s")
+            self.abort(f"frame not complete within {limits.KIOSK_PARTIAL_FRAME_S:g} s", loud=self._loud(self))
+        elif not self.spoke and now - self.opened_at > limits.KIOSK_FIRST_FRAME_S:
+            self.close(f"no frame within {limits.KIOSK_FIRST_FRAME_S:g} s")
         elif now - self.heard_at > idle_s:
             self.close(f"silent for more than {idle_s:g} s")
 
@@ -275,7 +290,7 @@ class FramedProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
         self._peer = tcp.address(transport.get_extra_info("peername"))
-        self.heard_at = self._now()
+        self.heard_at = self.opened_at = self._now()
         tcp.tune(transport.get_extra_info("socket"))
         self._open = True
         if self._opened is not None and not self._opened(self):
@@ -298,6 +313,7 @@ class FramedProtocol(asyncio.Protocol):
             handler = self._handler
             for frame in frames:
                 if frame:
+                    self.spoke = True
                     if self._tap is not None:
                         self._tap("in", self._peer, frame)
                     try:
@@ -308,7 +324,8 @@ class FramedProtocol(asyncio.Protocol):
                         return  # closed by our owner, who wants no more of it
         if splitter.too_long:
             self._bad_frame("too_long")
-            self.abort(f"announced a frame of {splitter.too_long} bytes; the largest is {self._size_max}")
+            reason = f"announced a frame of {splitter.too_long} bytes; the largest is {self._size_max}"
+            self.abort(reason, loud=self._loud(self))
         elif not splitter.partial:
             self.partial_since = None
         elif frames or self.partial_since is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from switch.config import ListenConfig
 from switch.errors import StartError
 from switch.net import tcp
 from switch.net.framed import LEN2, FramedProtocol, Tap
-from switch.ports import Clock, Observer, WireHandler
+from switch.ports import Clock, Observer, Wire, WireHandler
 
 LABEL: Final = "kiosk"
 # A sixth of the shorter time limit: a connection lives at most that much longer than it may.
@@ -27,6 +28,7 @@ class KioskListener:
 
     Args:
         bind: Gives the bound socket to listen on.
+        loud: Asked when a kiosk's stream is no stream of frames; False: that is no line in the log.
         reuse_port: True lets several workers listen on one port; the kernel spreads the kiosks over them.
     """
 
@@ -40,7 +42,9 @@ class KioskListener:
         reuse_port: bool = False,
         bind: Callable[..., Any] = tcp.bind,
         tap: Tap | None = None,
+        loud: Callable[[Wire], bool] = lambda wire: True,
     ) -> None:
+        self._loud = loud
         self._config = config
         self._handler = handler
         self._observer = observer
@@ -49,6 +53,8 @@ class KioskListener:
         self._bind = bind
         self._tap = tap
         self._wires: set[FramedProtocol] = set()
+        self._sources: dict[str, dict[FramedProtocol, None]] = {}  # by address, oldest first
+        self._mute: OrderedDict[FramedProtocol, None] = OrderedDict()  # no frame came yet when we last looked
         self._server: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -137,21 +143,52 @@ class KioskListener:
             opened=self._opened,
             closed=self._lost,
             tap=self._tap,
+            loud=self._loud,
+            buffer_max=limits.KIOSK_WRITE_BUFFER_MAX,
         )
 
     def _opened(self, wire: FramedProtocol) -> bool:
-        # Not accepting: the kernel had completed this connection before the door was closed.
-        reason = "closing" if not self._accepting else "connections"
-        if not self._accepting or len(self._wires) >= self._config.connections_max:
-            self._observer.count("switch_admission_rejects_total", (reason,))
-            return False
-        self._wires.add(wire)
-        self._empty.clear()
-        self._observer.gauge("switch_kiosk_connections", len(self._wires))
-        return True
+        neighbours = self._sources.get(tcp.source(wire.peer), {})
+        if not self._accepting:
+            reason = "closing"  # the kernel had completed this connection before the door was closed
+        elif len(neighbours) >= self._config.limits.source_connections_max and not self._make_room(neighbours):
+            reason = "source"
+        elif len(self._wires) >= self._config.connections_max and not self._make_room(self._mute):
+            reason = "connections"
+        else:
+            self._wires.add(wire)
+            self._mute[wire] = None
+            self._sources.setdefault(tcp.source(wire.peer), {})[wire] = None
+            self._empty.clear()
+            self._observer.gauge("switch_kiosk_connections", len(self._wires))
+            return True
+        self._observer.count("switch_admission_rejects_total", (reason,))
+        return False
+
+    def _make_room(self, wires: OrderedDict[FramedProtocol, None] | dict[FramedProtocol, None]) -> bool:
+        """Who has said nothing gives way to who comes: sockets that are only held open keep no kiosk out."""
+        for wire in tuple(wires):
+            if not wire.spoke:
+                # Counted out at once: its ``connection_lost`` comes a loop turn later.
+                self._forget(wire)
+                wire.close("said nothing, and others wait at the door")
+                self._observer.count("switch_admission_rejects_total", ("mute",))
+                return True
+            self._mute.pop(wire, None)  # it has spoken since
+        return False
+
+    def _forget(self, wire: FramedProtocol) -> None:
+        self._wires.discard(wire)
+        self._mute.pop(wire, None)
+        source = tcp.source(wire.peer)
+        neighbours = self._sources.get(source)
+        if neighbours is not None:
+            neighbours.pop(wire, None)
+            if not neighbours:
+                del self._sources[source]
 
     def _lost(self, wire: FramedProtocol) -> None:
-        self._wires.discard(wire)
+        self._forget(wire)
         if not self._wires:
             self._empty.set()
         self._observer.gauge("switch_kiosk_connections", len(self._wires))

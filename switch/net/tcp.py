@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from typing import Any, Final
@@ -49,6 +50,21 @@ def address(name: object) -> str:
         host, port = name[0], name[1]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
     return str(name) if name else "unknown"
+
+
+def source(peer: str) -> str:
+    """Who a caller's limits are kept for: ``address`` without the port; of IPv6 the network that one customer gets.
+
+    >>> source("10.1.2.3:4567"), source("[::ffff:10.1.2.3]:4567"), source("[2001:db8:1:2:3:4:5:6]:4567")
+    ('10.1.2.3', '10.1.2.3', '2001:db8:1:2::/64')
+    """
+    host = peer.rpartition(":")[0]
+    if not host.startswith("["):
+        return host or peer
+    address = ipaddress.IPv6Address(host[1:-1].partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
 def explain(error: BaseException) -> str:

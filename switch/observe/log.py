@@ -56,6 +56,8 @@ LEVEL_OF: Final = {
     "card_data.unreadable": "error",
     "card_data.missing": "error",
     "reversal.refused": "warning",
+    "kiosk.macs_wrong": "warning",
+    "terminal.stopped": "error",
     "terminal.unusable": "error",
     "terminal.keys_unusable": "warning",
 }

@@ -99,6 +99,8 @@ METRICS: Final = (
     _counter("switch_bad_frames_total", "Frames refused before they were read.", "peer", "reason"),
     _gauge("switch_kiosk_connections", "Kiosks connected."),
     _counter("switch_admission_rejects_total", "Kiosks or payments turned away, by reason.", "reason"),
+    _counter("switch_rate_limited_total", "Frames of kiosks refused because there were too many, by what.", "what"),
+    _gauge("switch_terminals_stopped", "Terminals that must sign on again after three wrong MACs in a row."),
     # journal
     _histogram("switch_db_commit_seconds", "Time of one commit of the journal.", SECONDS),
     _gauge("switch_lease_margin_seconds", "How long this worker may still send if its lease is not renewed."),

@@ -26,12 +26,13 @@ from rich.console import Console
 
 from switch.config import load
 from switch.errors import StartError
-from switch.limits import SHORT
+from switch.limits import KIOSK_CONNECTIONS_MAX, SHORT
 from switch.ops.faultproxy import tell
 from switch.ops.report import proof_table
 from switch.ops.rig import LOCALHOST, SETTLE_S, Rig
 from switch.ops.status import ask, workers
 from switch.sim.fleet import FleetResult, run_fleet
+from switch.sim.intruder import Intruder
 from switch.sim.scenario import Dice, load_scenario
 from switch.sim.threeway import Proof
 
@@ -44,6 +45,9 @@ POLL_S: Final = 0.02  # between looks at how many payments are completed
 PAUSED_S: Final = 30.0
 DISK_BYTES: Final = 900 * 1024 * 1024  # the WAL alone keeps 512 MiB
 SLOW_CALLERS: Final = 300
+INTRUDER_SOCKETS: Final = 400  # of each kind that is held open, from each of two addresses
+INTRUDER_SOURCES: Final = ("127.0.0.1", "127.0.0.2")  # the kiosks' own address, as behind one router, and another one
+SOURCE_ROOM: Final = 300  # connections at once from one address in the drill: fewer than intruders want
 MANY_KIOSKS: Final = 1_000
 
 
@@ -149,6 +153,8 @@ class Kind:
     kiosks: int = 20
     small_disk: bool = False
     kiosks_proxied: bool = False
+    source_connections_max: int = KIOSK_CONNECTIONS_MAX
+    faults_per_minute: int = 0  # answered to one address; 0: all
     back_s: float = 30.0  # by then somebody pays again
 
 
@@ -172,6 +178,8 @@ class Drill:
             instances=self.kind.instances,
             workers=self.kind.workers,
             database_dir=self._database_dir(),
+            source_connections_max=self.kind.source_connections_max,
+            faults_per_minute=self.kind.faults_per_minute,
         )
         self.restarts = 0
 
@@ -341,6 +349,20 @@ def _slow_loris(drill: Drill, number: int) -> None:
             caller.close()
 
 
+def _hostile(drill: Drill, number: int) -> None:
+    """Everything that somebody without a key can do at the kiosks' port, from two addresses at once."""
+
+    async def attack() -> None:
+        async with asyncio.TaskGroup() as group:
+            for place, source in enumerate(INTRUDER_SOURCES):
+                intruder = Intruder(
+                    drill.rig.ports["switch"], source=source, dice=Dice(number, f"intruder {place}").random
+                )
+                group.create_task(intruder.everything(range(1, drill.kiosks + 1), sockets=INTRUDER_SOCKETS))
+
+    uvloop.run(attack())
+
+
 def _reconnect(drill: Drill, number: int) -> None:
     drill.tell("switch", reset=True)
 
@@ -394,6 +416,14 @@ KINDS: Final = {
     ),
     "kill-postgres": Kind(
         "kill -9 of PostgreSQL loses no commit that was answered, and none is made twice", _kill_postgres, 10
+    ),
+    "hostile": Kind(
+        "half-open sockets, noise, unknown ids, wrong MACs, and who never reads cost honest kiosks no payment",
+        _hostile,
+        5,
+        source_connections_max=SOURCE_ROOM,
+        faults_per_minute=60,
+        back_s=10.0,
     ),
     "restart-postgres": Kind("a restart of PostgreSQL under load is a pause and nothing else", _restart_postgres, 10),
     "kill-both": Kind("kill -9 of both at once is no worse than either", _kill_both, 5),

@@ -25,7 +25,7 @@ import uvloop
 
 from switch.config import SecurityConfig, load
 from switch.errors import StartError
-from switch.limits import DATABASE_START_WAIT_S, SHORT
+from switch.limits import DATABASE_START_WAIT_S, KIOSK_CONNECTIONS_MAX, SHORT
 from switch.machines import days
 from switch.ops.postgres import EmbeddedPostgres
 from switch.ops.proof import prove
@@ -53,6 +53,7 @@ class Rig:
     workers: Processes of each switch.
     database_dir: Where PostgreSQL keeps its data; default inside ``folder``.
     security: Back end of the security module; ``pkcs11`` is a SoftHSM2 token made for this run.
+    faults_per_minute, source_connections_max: ``[listen.limits]`` of the switches; the others are without limit.
     """
 
     def __init__(
@@ -64,7 +65,11 @@ class Rig:
         workers: int = 1,
         database_dir: Path | None = None,
         security: str = "software",
+        faults_per_minute: int = 0,
+        source_connections_max: int = KIOSK_CONNECTIONS_MAX,
     ) -> None:
+        self._faults_per_minute = faults_per_minute
+        self._source_connections_max = source_connections_max
         self.folder = folder.absolute()
         self.server = EmbeddedPostgres(database_dir or self.folder / "postgres")
         self.instances = tuple(instances)
@@ -291,6 +296,14 @@ path = {quote(self.folder / f"{instance}.control")}
 
 [listen]
 port = {self.ports[instance]}
+
+[listen.limits] # simulated kiosks pay faster than people
+payments_per_minute = 0
+inquiries_per_minute = 0
+requests_per_minute = 0
+greetings_per_minute = 0
+faults_per_minute = {self._faults_per_minute}
+source_connections_max = {self._source_connections_max}
 
 [observe]
 port = {self.ports[f"{instance} observe"]}

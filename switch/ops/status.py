@@ -23,6 +23,8 @@ _ANSWER_S: Final = 5.0
 _FOLLOW_S: Final = 0.5
 _CHECK_S: Final = 120.0  # a whole round of the three-way check
 
+STOPPED_SHOWN_MAX: Final = 10  # terminals; `--json` has all
+
 
 def ask(config: Config, *, timeout_s: float = _ANSWER_S, **request: Any) -> Any:
     """One order to the switch of this configuration, and its answer. Raises StartError."""
@@ -97,6 +99,8 @@ def _print_status(told: Any) -> None:
     security = told["security"]
     table.add_row("security", f"{security['back_end']} ({escape(security['detail'])})")
     table.add_row("kiosks", f"{told['kiosks']['connections']} connected on port {told['kiosks']['port']}")
+    if told["kiosks"]["stopped"]:
+        table.add_row("stopped", f"[red]{', '.join(told['kiosks']['stopped'][:STOPPED_SHOWN_MAX])}[/red]: wrong MACs")
     table.add_row("payments", f"{payments['open']} open{f': {states}' if states else ''}")
     waiting = (
         f"{reversals['waiting']} wait, the oldest for {_span(reversals['oldest_s'])}"

@@ -20,6 +20,7 @@ from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import UnavailableError
 from switch.limits import RECOVERY_PAGE
 from switch.machines import days
+from switch.machines.door import Door
 from switch.machines.payment import HostProfile, Payment
 from switch.machines.payment_table import Input
 from switch.model.payment import DRIVEN, StoredPayment
@@ -133,6 +134,7 @@ class Switch:
         self.dispatcher = Dispatcher(
             dialect=kiosk_dialect,
             marketing_dialect=marketing_dialect,
+            door=Door(config.listen.limits),
             sessions=sessions,
             payments=self.payments,
             card_link=self.card_link,
@@ -158,6 +160,7 @@ class Switch:
             reuse_port=config.worker.count > 1,
             bind=bind,
             tap=partial(self.trace.note, LABEL),
+            loud=self.dispatcher.loud,
         )
 
     async def start(self) -> int:
@@ -293,7 +296,11 @@ class Switch:
                 }
                 for link in (self.card_link, self.marketing_link)
             },
-            "kiosks": {"connections": self.listener.wires, "port": self.listener.port},
+            "kiosks": {
+                "connections": self.listener.wires,
+                "port": self.listener.port,
+                "stopped": self.dispatcher.stopped_terminals,
+            },
             "payments": {"open": payments.open_count, "states": dict(payments.states())},
             "reversals": {
                 "waiting": payments.lanes.depth,

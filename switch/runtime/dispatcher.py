@@ -18,9 +18,11 @@ from switch.dialects.unionpay import PURCHASE_60, mab, with_mac
 from switch.errors import BadRequestError, SecurityError, SwitchError, UnavailableError
 from switch.limits import TimeProfile
 from switch.machines import days
+from switch.machines.door import Caller, Door, Wrong
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
 from switch.model.payment import Posting, Quote, Receivable, StoredPayment
 from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
+from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Wire
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
@@ -30,7 +32,9 @@ from switch.runtime.timers import Timers
 
 PEER = "kiosk"
 # With one of these the keys are in doubt or nobody's: the answer carries no MAC.
-_WITHOUT_MAC = frozenset({"unknown_terminal", "out_of_service", "sign_on_first", "mac_wrong", "format"})
+_WITHOUT_MAC = frozenset(
+    {"unknown_terminal", "out_of_service", "sign_on_first", "mac_wrong", "terminal_stopped", "format"}
+)
 
 
 class PaymentIds:
@@ -54,6 +58,7 @@ class Intake:
 
     request: PaymentRequest
     session: TerminalSession
+    caller: Caller  # the connection of the first copy
     token: str
     digest: str
     asked_at: float  # monotonic: the customer's patience counts from here
@@ -70,6 +75,7 @@ class Dispatcher:
         *,
         dialect: KioskDialect,
         marketing_dialect: MarketingDialect,
+        door: Door,
         sessions: TerminalSessions,
         payments: Payments,
         card_link: CardLink,
@@ -89,6 +95,7 @@ class Dispatcher:
     ) -> None:
         self._dialect = dialect
         self._marketing_dialect = marketing_dialect
+        self._door = door
         self._sessions = sessions
         self._payments = payments
         self._card_link = card_link
@@ -110,34 +117,73 @@ class Dispatcher:
         self._quote_numbers = count(1)
         self._inquiries = 0
         self._time = (0, LocalTime("000000", "0101"))
+        self._near: tuple[int, frozenset[str]] = (0, frozenset())  # the hour, and the dates that new business may carry
+        self._callers: dict[Wire, Caller] = {}  # of connections that sent something
         self.draining = False
 
     # -------------------------------------------------------------------------------------------- wires
     def frame_received(self, wire: Wire, frame: bytes) -> None:
+        caller = self._caller(wire)
         try:
             request = self._dialect.read(frame)
         except FormatError as error:
             self._observer.count("switch_bad_frames_total", (PEER, error.code))
-            self._observer.event("request.refused", peer=wire.peer, code=error.code, error=error.detail)
-            self._send(wire, self._dialect.refusal(error.reply, "format", self._now(), text=error.detail, mac=False))
+            if self._tolerated(wire, caller):
+                self._observer.event("request.refused", peer=wire.peer, code=error.code, error=error.detail)
+                refusal = self._dialect.refusal(error.reply, "format", self._now(), text=error.detail, mac=False)
+                self._send(wire, refusal)
             return
         except BadRequestError as error:
             # Nobody can be answered, and what follows on this line is not to be trusted either.
             self._observer.count("switch_bad_frames_total", (PEER, error.code))
-            self._observer.event("frame.unreadable", peer=wire.peer, error=error.detail, size=len(frame))
-            wire.close("unreadable frame")
+            if self._tolerated(wire, caller):
+                self._observer.event("frame.unreadable", peer=wire.peer, error=error.detail, size=len(frame))
+                wire.close("unreadable frame")
             return
-        self._sessions.get(request.terminal_id, partial(self._with_session, wire, request))
+        if isinstance(request, SignOn | EchoTest) and not self._door.greeting(caller, self._clock.now()):
+            self._refuse(wire, request.reply, None, "too_fast")
+            self._hang_up(wire, "greetings")
+            return
+        self._sessions.get(request.terminal_id, partial(self._with_session, wire, caller, request))
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
         """Payments of this kiosk run on; it asks for the result when it is back."""
+        self._callers.pop(wire, None)
 
-    def _with_session(self, wire: Wire, request: Request, session: TerminalSession | SwitchError | None) -> None:
+    def loud(self, wire: Wire) -> bool:
+        """Whether one more fault of this wire's source may be answered and logged."""
+        return self._door.fault(self._caller(wire), self._clock.now())
+
+    @property
+    def stopped_terminals(self) -> list[str]:
+        return self._door.stopped
+
+    def _caller(self, wire: Wire) -> Caller:
+        caller = self._callers.get(wire)
+        if caller is None:
+            caller = self._callers[wire] = Caller(tcp.source(wire.peer))
+        return caller
+
+    def _tolerated(self, wire: Wire, caller: Caller) -> bool:
+        """One more wrong frame of a source. False: it has had its answers, and this connection is closed."""
+        if self._door.fault(caller, self._clock.now()):
+            return True
+        self._hang_up(wire, "faults")
+        return False
+
+    def _hang_up(self, wire: Wire, what: str) -> None:
+        self._observer.count("switch_rate_limited_total", (what,))
+        wire.close(f"too many: {what}")
+
+    def _with_session(
+        self, wire: Wire, caller: Caller, request: Request, session: TerminalSession | SwitchError | None
+    ) -> None:
         if session is None or (
             isinstance(session, TerminalSession) and session.terminal.merchant_id != request.merchant_id
         ):
-            self._observer.event("terminal.unknown", peer=wire.peer)
-            self._refuse(wire, request.reply, None, "unknown_terminal")
+            if self._tolerated(wire, caller):
+                self._observer.event("terminal.unknown", peer=wire.peer)
+                self._refuse(wire, request.reply, None, "unknown_terminal")
         elif not isinstance(session, TerminalSession):
             code = "internal" if isinstance(session, SecurityError) else "busy"
             self._refuse(wire, request.reply, None, code)
@@ -148,7 +194,7 @@ class Dispatcher:
         elif isinstance(request, EchoTest):
             assert isinstance(request.reply, ReplyTo)
             self._send(wire, self._dialect.echo(request.reply, self._now()))
-        elif session.mac_key is None or session.must_sign_on:
+        elif session.mac_key is None or session.must_sign_on or self._keys_are_old(session):
             self._refuse(wire, request.reply, session, "sign_on_first")
         else:
             assert request.mac is not None
@@ -157,8 +203,11 @@ class Dispatcher:
                 self._mac_algorithm,
                 request.mab,
                 request.mac,
-                partial(self._verified, wire, request, session),
+                partial(self._verified, wire, caller, request, session),
             )
+
+    def _keys_are_old(self, session: TerminalSession) -> bool:
+        return self._clock.wall_us() - session.terminal.signed_on_us > limits.WORKING_KEYS_LIFE_S * 1e6
 
     def _signed_on(self, wire: Wire, request: SignOn, session: TerminalSession, error: SwitchError | None) -> None:
         if error is not None:
@@ -167,31 +216,91 @@ class Dispatcher:
             return
         assert isinstance(request.reply, ReplyTo)
         terminal = session.terminal
+        self._door.signed_on(terminal.terminal_id)
         assert terminal.working_keys is not None
         frame = self._dialect.signed_on(
             request.reply, self._now(), batch_number=terminal.batch_number, working_keys=terminal.working_keys
         )
         self._send(wire, frame)
 
-    def _verified(self, wire: Wire, request: Request, session: TerminalSession, good: bool | SecurityError) -> None:
+    def _verified(
+        self, wire: Wire, caller: Caller, request: Request, session: TerminalSession, good: bool | SecurityError
+    ) -> None:
         if isinstance(good, SecurityError):
-            # The module could not judge it: nothing is known about this kiosk, good or bad.
-            self._observer.event("mac.unjudged", peer=wire.peer, error=good.detail)
-            self._refuse(wire, request.reply, session, "busy")
-        elif not good:
-            self._observer.count("switch_mac_failures_total", (PEER,))
-            self._refuse(wire, request.reply, session, "mac_wrong")
-        elif isinstance(request, BillInquiry):
-            self._inquire(wire, request, session)
-        elif isinstance(request, PaymentRequest):
-            self._pay(wire, request, session)
+            self._unjudged(wire, request, good)
+            return
+        if not good:
+            self._doubt_mac(wire, caller, request, session)
+            return
+        terminal_id = request.terminal_id
+        if self._door.right_mac(caller, terminal_id):
+            self._observer.event("terminal.resumed", terminal=terminal_id)
+            self._observer.gauge("switch_terminals_stopped", len(self._door.stopped))
+        if not self._door.request(caller, terminal_id, self._clock.now()):
+            # Of a payment nothing untrue may be said: "unknown" makes the kiosk ask, later.
+            code = "too_fast" if isinstance(request, BillInquiry) else "result_unknown"
+            self._refuse(wire, request.reply, session, code)
+            self._hang_up(wire, "requests")
         elif isinstance(request, ResultInquiry):
             self._result(wire, request, session)
+        elif self._door.is_stopped(terminal_id):
+            self._refuse(wire, request.reply, session, "terminal_stopped")
+        elif isinstance(request, BillInquiry):
+            self._inquire(wire, caller, request, session)
+        elif isinstance(request, PaymentRequest):
+            self._pay(wire, caller, request, session)
+
+    # -------------------------------------------------------------------------------------------- wrong MACs
+    def _doubt_mac(self, wire: Wire, caller: Caller, request: Request, session: TerminalSession) -> None:
+        """A kiosk that has not heard of its new keys yet is told so, and no more."""
+        if session.old_mac_key is None or self._clock.now() > session.old_until:
+            self._mac_wrong(wire, caller, request)
+            return
+
+        def verified(good: bool | SecurityError) -> None:
+            if isinstance(good, SecurityError):
+                self._unjudged(wire, request, good)
+            elif good:
+                self._refuse(wire, request.reply, None, "mac_wrong")
+            else:
+                self._mac_wrong(wire, caller, request)
+
+        assert request.mac is not None
+        self._security.verify_mac(session.old_mac_key, self._mac_algorithm, request.mab, request.mac, verified)
+
+    def _unjudged(self, wire: Wire, request: Request, error: SecurityError) -> None:
+        """The module could not judge it: nothing is known about this kiosk, good or bad. Without a MAC, as the request
+        may repeat one that was charged."""
+        self._observer.event("mac.unjudged", peer=wire.peer, error=error.detail)
+        self._refuse(wire, request.reply, None, "busy")
+
+    def _mac_wrong(self, wire: Wire, caller: Caller, request: Request) -> None:
+        terminal_id = request.terminal_id
+        self._observer.count("switch_mac_failures_total", (PEER,))
+        outcome = self._door.wrong_mac(caller, terminal_id)
+        # Told in any case: it may be a kiosk that has not heard of its new keys.
+        self._refuse(wire, request.reply, None, "mac_wrong")
+        loud = self._tolerated(wire, caller)
+        if outcome is Wrong.STOP:
+            self._observer.event("terminal.stopped", terminal=terminal_id, peer=wire.peer, wrong_macs=caller.wrong)
+            self._observer.gauge("switch_terminals_stopped", len(self._door.stopped))
+        elif outcome is Wrong.HANG_UP and loud:
+            self._observer.event("kiosk.macs_wrong", terminal=terminal_id, peer=wire.peer, wrong_macs=caller.wrong)
+        if outcome is not Wrong.ANSWER:
+            wire.close("wrong MACs in a row")
 
     # -------------------------------------------------------------------------------------------- bill inquiry
-    def _inquire(self, wire: Wire, request: BillInquiry, session: TerminalSession) -> None:
+    def _inquire(self, wire: Wire, caller: Caller, request: BillInquiry, session: TerminalSession) -> None:
         reply = request.reply
         assert isinstance(reply, ReplyTo)
+        if request.date not in self._dates():
+            # Its payment would be refused: better said before the customer has found his card.
+            self._refuse(wire, reply, session, "stale_date")
+            return
+        if not self._door.inquiry(caller, request.terminal_id, self._clock.now()):
+            self._observer.count("switch_rate_limited_total", ("inquiries",))
+            self._refuse(wire, reply, session, "too_fast")
+            return
 
         def quoted(quote: Quote | str) -> None:
             if isinstance(quote, str):
@@ -274,7 +383,7 @@ class Dispatcher:
         )
 
     # -------------------------------------------------------------------------------------------- payment
-    def _pay(self, wire: Wire, request: PaymentRequest, session: TerminalSession) -> None:
+    def _pay(self, wire: Wire, caller: Caller, request: PaymentRequest, session: TerminalSession) -> None:
         """One payment a key, from the first moment: a copy of a request joins it, wherever that stands."""
         key, token = request.kiosk_key, self._security.token(request.card.pan)
         digest = request_digest(request.account, request.receivables, request.amount, token)
@@ -287,9 +396,13 @@ class Dispatcher:
         if running is not None:
             self._repeat(running.digest == digest, running.waiters, tell, wire.peer, None)
             return
-        intake = Intake(request, session, token, digest, self._clock.now(), waiters=[tell])
+        intake = Intake(request, session, caller, token, digest, self._clock.now(), waiters=[tell])
         self._intakes[key] = intake
-        reason = self._closed(request.terminal_id)
+        # Whatever is refused here may still be known to the journal; then that is the answer.
+        reason = "stale_date" if request.date not in self._dates() else self._closed(request.terminal_id)
+        if reason is None and not self._door.payment(caller, request.terminal_id, self._clock.now()):
+            self._observer.count("switch_rate_limited_total", ("payments",))
+            reason = "too_fast"
         if reason is not None:
             self._turn_away(intake, reason)
             return
@@ -399,7 +512,13 @@ class Dispatcher:
             day_close_at=days.close_at(now, wall_us, self._day_close_minute),
             card=request.card,
         )
-        slot = Slot(payment, session, waiters=intake.waiters, refused=partial(self._not_begun, intake))
+        slot = Slot(
+            payment,
+            session,
+            waiters=intake.waiters,
+            refused=partial(self._not_begun, intake),
+            began=partial(self._door.began, intake.caller, request.terminal_id),
+        )
         del self._intakes[request.kiosk_key]  # from here on it is found among the payments
         self._payments.start(slot)
 
@@ -522,6 +641,13 @@ class Dispatcher:
 
     def _send(self, wire: Wire, frame: bytes) -> None:
         wire.send(frame)  # refused: the kiosk is gone or does not read; it asks for the result when it is back
+
+    def _dates(self) -> frozenset[str]:
+        """Field 13 (MMDD) of new business: today and a day about it, for clocks that are off around midnight."""
+        hour = self._clock.wall_us() // 3_600_000_000
+        if self._near[0] != hour:
+            self._near = (hour, days.dates_around(self._clock.wall_us()))
+        return self._near[1]
 
     def _now(self) -> LocalTime:
         """Fields 12 and 13, made once a second."""

@@ -99,6 +99,7 @@ class Slot:
     timer: Timer | None = None
     timer_at: float = NEVER
     refused: Callable[[Claim | str], None] | None = None  # who hears that it never began, and why
+    began: Callable[[], None] | None = None  # who hears that it is durable: its request was no repeat
     leg_started_at: float = 0.0
     settled: Callable[[], None] | None = None  # who hears that a decision is recorded
 
@@ -404,6 +405,9 @@ class Payments:
                 # holds the card's track.
                 self._by_stan[_stan_key(payment)] = slot
                 slot.refused = None
+                if slot.began is not None:
+                    slot.began()
+                    slot.began = None
             if not payment.is_driven:
                 self._park(slot)
                 self._observer.count("switch_payments_total", (payment.answer,))

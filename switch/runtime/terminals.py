@@ -68,9 +68,7 @@ class TerminalSessions:
         if waiting is not None:
             waiting.append(done)
             return
-        if len(self._loading) >= limits.TERMINAL_LOOKUPS_MAX:
-            done(UnavailableError("busy", "too many unknown terminals are being looked up"))
-            return
+        # How many unknown ones are looked up at once is the store's to bound: known ones must not wait behind them.
         self._loading[terminal_id] = [done]
         self._store.get(terminal_id, lambda found: self._found(terminal_id, found))
 

@@ -35,7 +35,7 @@ from switch.sim.wire import Turn
 SETTLE_S: Final = 30.0  # after the load ends: every bound of the short profile is below it
 _PROGRESS_S: Final = 1.0
 _ASK_EVERY_MAX_S: Final = 5.0  # "ask with a result inquiry every few seconds"
-_SIGN_ON_AGAIN: Final = frozenset({"77", "A0"})
+_SIGN_ON_AGAIN: Final = frozenset({"77", "A0", "A1"})
 _CARDS_OF_A_KIOSK: Final = 1_000
 _REFUSED_PAUSE_S: Final = 0.2  # a refusal before the card is quick; without a pause it becomes a flood
 _HANG_UP_MAX_S: Final = 1.0

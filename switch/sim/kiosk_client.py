@@ -24,7 +24,7 @@ from switch.sim.day import china_now, stopwatch_s
 from switch.sim.wire import FrameConnection, Turn
 
 NOT_FINAL: Final = frozenset({"U1", "B1", "R1", "09"})
-_WITHOUT_MAC: Final = frozenset({"77", "97", "A0"})  # answers to a kiosk whose keys are missing or in doubt
+_WITHOUT_MAC: Final = frozenset({"77", "97", "A0", "A1"})  # answers to a kiosk whose keys are missing or in doubt
 _MAY_MOVE: Final = frozenset({"U2", "C1"})  # final for the customer; files or a person decide the rest
 _HEADER: Final = bytes.fromhex("6000030000603100000000")
 _HEADER_SIZE: Final = 11

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from switch.config import (
+    UNLIMITED,
     Config,
     ListenConfig,
     MarketingConfig,
@@ -306,7 +307,7 @@ class World:
         return Config(
             environment="development",
             time_profile="standard",
-            listen=ListenConfig(port=PORTS[name]),
+            listen=ListenConfig(port=PORTS[name], limits=UNLIMITED),
             observe=ObserveConfig(port=0, log_level="error"),
             security=SecurityConfig(lmk_file=str(self._folder / "lmk.key"), vault_dir=str(self._folder)),
             unionpay=UnionpayConfig(
@@ -461,7 +462,7 @@ class World:
             if answer.code == "00":
                 bills = answer.bills
                 break
-            if answer.code in ("77", "A0", "97"):
+            if answer.code in ("77", "A0", "A1", "97"):
                 kiosk.signed_on = False
             await asyncio.sleep(dice.uniform(0.5, 4.0))
         if bills is None:
@@ -503,7 +504,7 @@ class World:
             await self._ready(kiosk, dice)
             for payment in list(kiosk.unfinished.values()):
                 answer = await kiosk.ask_result(payment)
-                if answer.code in ("77", "A0", "97"):
+                if answer.code in ("77", "A0", "A1", "97"):
                     kiosk.signed_on = False
 
     async def _ready(self, kiosk: Kiosk, dice: Any) -> None:

@@ -451,6 +451,7 @@ class MemoryTerminals:
         self._call_later = call_later
         self._latency = latency
         self._cache: dict[str, Terminal] = {}
+        self._looking = 0
         self._stopped = False
 
     def get(self, terminal_id: str, done: Callable[[Terminal | SwitchError | None], None]) -> None:
@@ -464,7 +465,16 @@ class MemoryTerminals:
                 self._cache[terminal_id] = terminal
             return terminal
 
-        self._run(look, done)
+        if self._looking >= limits.TERMINAL_LOOKUPS_MAX:
+            done(UnavailableError("busy", "too many unknown terminals are being looked up"))
+            return
+        self._looking += 1
+
+        def looked(found: Terminal | SwitchError | None) -> None:
+            self._looking -= 1
+            done(found)
+
+        self._run(look, looked)
 
     def reserve_stans(self, terminal_id: str, count: int, done: Callable[[int | SwitchError], None]) -> None:
         assert 0 < count <= limits.STAN_MAX

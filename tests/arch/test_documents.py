@@ -68,6 +68,7 @@ def test_every_metric_has_a_help_and_a_unit() -> None:
         "_bytes",
         "_signed_on",
         "_version",
+        "_stopped",
     )
     for definition in METRICS:
         assert definition.help_text.strip().endswith("."), definition.name
@@ -87,6 +88,30 @@ def test_every_metric_that_is_used_is_defined_and_the_other_way_round() -> None:
 def test_the_architecture_shows_the_table_that_runs() -> None:
     """Diagram, rows and guards; ``make docs`` writes them."""
     assert documented(text("ARCHITECTURE.md")) == text("ARCHITECTURE.md")
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_every_root_document_is_linked_from_the_readme(name: str) -> None:
+    names = {path.name for path in ROOT.glob("*.md")} - {"README.md", "README.zh-CN.md", "TESTING.md"}
+    assert "SECURITY.md" in names
+    missing = [each for each in names if f"({each})" not in text(name)]
+    assert not missing, missing
+
+
+def test_what_the_security_document_calls_tested_is_there() -> None:
+    """Every file, test, limit, metric and code that it names; a promise whose test is gone is no promise."""
+    told = text("SECURITY.md")
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    for path in re.findall(r"`((?:[a-z0-9]+/)+(?:test_)?[a-z_0-9]+\.py)`", told):
+        assert any((ROOT / above / path).exists() for above in ("", "switch", "tests/switch")), path
+    for name in re.findall(r"`(test_[a-z_]+)(?:_…)?`", told):
+        assert f"def {name}" in tests, name
+    for folder in re.findall(r"`(tests/[a-z/]+/)`", told):
+        assert (ROOT / folder).is_dir(), folder
+    for limit in re.findall(r"`([A-Z]+_[A-Z_]+)`", told):
+        assert f"{limit}: Final" in text("switch/limits.py"), limit
+    metrics = {metric.name for metric in METRICS}
+    assert set(re.findall(r"`(switch_[a-z_]+)`", told)) <= metrics
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "Makefile", ".ci/run", ".gitignore"])

@@ -21,7 +21,9 @@ def drill(folder: Path, name: str, rounds: int, *more: str) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize(("name", "rounds"), [("kill-switch", 2), ("kill-worker", 2), ("kill-postgres", 1), ("cut", 4)])
+@pytest.mark.parametrize(
+    ("name", "rounds"), [("kill-switch", 2), ("kill-worker", 2), ("kill-postgres", 1), ("cut", 4), ("hostile", 1)]
+)
 def test_a_short_drill_loses_doubles_and_leaves_open_nothing(short_dir: Path, name: str, rounds: int) -> None:
     told = drill(short_dir / "drill", name, rounds)
     assert (told["lost"], told["doubled"], told["open"], told["other_differences"]) == (0, 0, 0, 0)

@@ -301,6 +301,11 @@ def test_production_refuses_keys_in_software(at: Any) -> None:
             "listen.port: 0 takes any free port; production needs a fixed",
         ),
         ("[database]", "[observe]\nport = 0\n[database]", "observe.port: 0 takes any free port"),
+        (
+            "[database]",
+            "[listen.limits]\npayments_per_minute = 0\n[database]",
+            "listen.limits.payments_per_minute: 0 is without limit; production needs a number of messages a minute",
+        ),
         ("[database]", "[nothing]", "nothing: unknown key"),
         ("?sslmode=verify-full", "", "database.dsn: would cross the network unencrypted"),
         ("?sslmode=verify-full", "?sslmode=prefer", "database.dsn: would cross the network unencrypted"),

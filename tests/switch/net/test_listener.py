@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from switch import limits
-from switch.config import ListenConfig
+from switch.config import LimitsConfig, ListenConfig
 from switch.errors import StartError
 from switch.net import listener as listener_module
 from switch.net.listener import KioskListener
@@ -25,10 +25,22 @@ def echo(wire: Wire, frame: bytes) -> None:
 class Door:
     """A started listener that echoes."""
 
-    def __init__(self, *, connections_max: int = 1000, port: int = 0, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        connections_max: int = 1000,
+        port: int = 0,
+        reuse_port: bool = False,
+        source_connections_max: int = 1000,
+    ) -> None:
         self.owner, self.observer, self.clock = Owner(), Recorder(), HeldClock()
         self.owner.on_frame = echo
-        config = ListenConfig(host="127.0.0.1", port=port, connections_max=connections_max)
+        config = ListenConfig(
+            host="127.0.0.1",
+            port=port,
+            connections_max=connections_max,
+            limits=LimitsConfig(source_connections_max=source_connections_max),
+        )
         self.listener = KioskListener(config, self.owner, self.observer, self.clock, reuse_port=reuse_port)
 
 
@@ -58,12 +70,107 @@ def test_five_hundred_kiosks_are_answered_and_leave(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("most", [{"connections_max": 3}, {"source_connections_max": 3}])
+def test_who_says_nothing_gives_way_the_oldest_first_and_who_spoke_stays(run: Run, most: dict[str, int]) -> None:
+    async def main() -> None:
+        door = Door(**most)  # type: ignore[arg-type]
+        await door.listener.start()
+        kiosk = await Peer.connect(door.listener.port)
+        await kiosk.send(len2(b"here"))
+        assert await kiosk.receive(6) == len2(b"here")
+        mute = [await Peer.connect(door.listener.port) for _ in range(2)]
+        await until(lambda: door.listener.wires == 3, "full")
+        third = await Peer.connect(door.listener.port)
+        assert await mute[0].ended() == b""
+        await third.send(len2(b"me too"))
+        assert await third.receive(8) == len2(b"me too")
+        assert door.listener.wires == 3
+        await mute[1].send(len2(b""))  # a line test is no word
+        fourth = await Peer.connect(door.listener.port)
+        assert await mute[1].ended() == b""
+        await fourth.send(len2(b"and me"))
+        assert await fourth.receive(8) == len2(b"and me")
+        fifth = await Peer.connect(door.listener.port)
+        assert await fifth.ended() == b"", "all have spoken"
+        await kiosk.send(len2(b"still here"))
+        assert await kiosk.receive(12) == len2(b"still here")
+        assert door.observer.counts["switch_admission_rejects_total", ("mute",)] == 2
+        await door.listener.stop("done")
+        assert door.listener.wires == 0 and not door.listener._sources and not door.listener._mute
+        for peer in (kiosk, *mute, third, fourth, fifth):
+            peer.close()
+
+    run(main)
+
+
+def test_who_says_nothing_within_a_minute_is_closed_and_a_quiet_kiosk_is_not(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        await door.listener.start()
+        kiosk, mute = await Peer.connect(door.listener.port), await Peer.connect(door.listener.port)
+        await kiosk.send(len2(b"here"))
+        assert await kiosk.receive(6) == len2(b"here")
+        await until(lambda: door.listener.wires == 2, "two")
+        door.clock.at += limits.KIOSK_FIRST_FRAME_S + 1.0
+        door.listener.sweep()
+        assert await mute.ended() == b""
+        await until(lambda: door.listener.wires == 1, "the kiosk")
+        await kiosk.send(len2(b"still here"))
+        assert await kiosk.receive(12) == len2(b"still here")
+        await door.listener.stop("done")
+        kiosk.close()
+        mute.close()
+
+    run(main)
+
+
+def test_a_kiosk_gets_less_room_for_what_it_does_not_read_than_a_host(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        frames = limits.KIOSK_WRITE_BUFFER_MAX // 4000 + 1
+
+        def tell_all(wire: Wire, _frame: bytes) -> None:
+            for _ in range(frames):
+                wire.send(bytes(4000))
+
+        door.owner.on_frame = tell_all
+        await door.listener.start()
+        kiosk = await Peer.connect(door.listener.port)
+        await kiosk.send(len2(b"tell me all"))
+        assert await kiosk.ended() == b"", "nothing of it was written"
+        (aborted,) = door.observer.named("wire.aborted")
+        assert str(limits.KIOSK_WRITE_BUFFER_MAX) in aborted["reason"]
+        await door.listener.stop("done")
+        kiosk.close()
+
+    run(main)
+
+
+def test_a_source_that_has_had_its_lines_gets_no_further_one(run: Run) -> None:
+    async def main() -> None:
+        door = Door()
+        door.listener._loud = lambda wire: len(door.observer.named("wire.aborted")) < 2
+        await door.listener.start()
+        for _ in range(5):
+            peer = await Peer.connect(door.listener.port)
+            await peer.send(b"\xff\xff")
+            assert await peer.ended() == b""
+            peer.close()
+        assert len(door.observer.named("wire.aborted")) == 2
+        assert door.observer.counts["switch_bad_frames_total", ("kiosk", "too_long")] == 5
+        await door.listener.stop("done")
+
+    run(main)
+
+
 def test_a_kiosk_too_many_is_turned_away_and_the_others_stay(run: Run) -> None:
     async def main() -> None:
         door = Door(connections_max=2)
         await door.listener.start()
         first, second = await Peer.connect(door.listener.port), await Peer.connect(door.listener.port)
-        await until(lambda: door.listener.wires == 2, "two")
+        for peer in (first, second):
+            await peer.send(len2(b"here"))
+            assert await peer.receive(6) == len2(b"here")
         third = await Peer.connect(door.listener.port)
         assert await third.ended() == b""
         assert door.observer.counts["switch_admission_rejects_total", ("connections",)] == 1
@@ -86,7 +193,9 @@ def test_one_sweep_drops_the_silent_and_the_stuck_only(run: Run) -> None:
         door = Door()
         await door.listener.start()
         silent, stuck, lively = [await Peer.connect(door.listener.port) for _ in range(3)]
-        await until(lambda: door.listener.wires == 3, "three")
+        for peer in (silent, stuck, lively):
+            await peer.send(len2(b"here"))
+            assert await peer.receive(6) == len2(b"here")
         door.clock.at += 590
         await lively.send(len2(b"echo"))
         await lively.receive(6)

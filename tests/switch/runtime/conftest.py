@@ -16,8 +16,10 @@ import pytest
 import uvloop
 
 from switch.config import (
+    UNLIMITED,
     Config,
     ControlConfig,
+    LimitsConfig,
     ListenConfig,
     MarketingConfig,
     MarketingProfile,
@@ -51,6 +53,8 @@ class World:
     dsn: str
     scenario: Scenario
     profile: UnionpayProfile
+    limits: LimitsConfig = UNLIMITED
+    terminals: int = KIOSKS
     config: Config = field(init=False)
     worker: Worker = field(init=False)
     unionpay: UnionPayHost = field(init=False)
@@ -70,7 +74,7 @@ class World:
         self.config = Config(
             environment="development",
             time_profile="short",
-            listen=ListenConfig(port=0),
+            listen=ListenConfig(port=0, limits=self.limits),
             observe=ObserveConfig(port=0, log_level="error"),
             security=SecurityConfig(lmk_file=str(self.folder / "lmk.key"), vault_dir=str(self.folder / "vault")),
             control=ControlConfig(path=str(self.folder / "control.sock")),
@@ -88,7 +92,7 @@ class World:
                 profile=MarketingProfile(fence="tombstone", inquiry="serial", dedupe="serial"),
             ),
         )
-        await add_test_terminals(self.config, self.dsn, KIOSKS)
+        await add_test_terminals(self.config, self.dsn, self.terminals)
         await self.start_worker()
 
     async def start_worker(self) -> None:
@@ -177,9 +181,13 @@ def play(database: str, short_dir: Path) -> Callable[..., None]:
         scenario: str = "",
         *,
         profile: UnionpayProfile = UnionpayProfile(reversal_00="found_only", reversal_not_found="proves"),  # noqa: B008
+        limits: LimitsConfig = UNLIMITED,
+        kiosks: int = KIOSKS,
     ) -> None:
         async def whole() -> None:
-            async with _world(short_dir, database, read_scenario('name = "test"\n' + scenario), profile) as world:
+            async with _world(
+                short_dir, database, read_scenario('name = "test"\n' + scenario), profile, limits, kiosks
+            ) as world:
                 await story(world)
 
         uvloop.run(whole())
@@ -188,8 +196,10 @@ def play(database: str, short_dir: Path) -> Callable[..., None]:
 
 
 @asynccontextmanager
-async def _world(folder: Path, dsn: str, scenario: Scenario, profile: UnionpayProfile) -> AsyncIterator[World]:
-    world = World(folder, dsn, scenario, profile)
+async def _world(
+    folder: Path, dsn: str, scenario: Scenario, profile: UnionpayProfile, limits: LimitsConfig, kiosks: int
+) -> AsyncIterator[World]:
+    world = World(folder, dsn, scenario, profile, limits, kiosks)
     await world.start()
     try:
         yield world

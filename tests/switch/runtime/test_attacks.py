@@ -20,7 +20,7 @@ import pytest
 
 import iso8583
 from iso8583 import tlv
-from switch.config import UnionpayProfile
+from switch.config import UNLIMITED, LimitsConfig, UnionpayProfile
 from switch.dialects.codes import CardCodes
 from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
@@ -28,6 +28,7 @@ from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import SecurityError
 from switch.limits import SECURITY_AGAIN_MAX, SECURITY_AGAIN_S, SHORT
 from switch.machines import days
+from switch.machines.door import Door
 from switch.machines.payment import HostProfile
 from switch.model.payment import Card, State
 from switch.ports import ClaimKind, Key, KeyUsage, SecurityModule, Terminal
@@ -195,6 +196,7 @@ class Bench:
         database: MemoryDatabase | None = None,
         loop: Loop | None = None,
         links_up: bool = True,
+        rates: LimitsConfig = UNLIMITED,
     ) -> None:
         self.loop = loop or Loop()
         self.latency_s = latency_s  # of the journal
@@ -249,6 +251,7 @@ class Bench:
         self.dispatcher = Dispatcher(
             dialect=KioskDialect(codes),
             marketing_dialect=marketing_dialect,
+            door=Door(rates),
             sessions=self.sessions,
             payments=self.payments,
             card_link=self.card_link,
