@@ -69,9 +69,7 @@ TERMINAL_REFRESH_S: Final = 5.0  # what another process changed (in service, new
 
 # ---- the door: what a kiosk may ask for (rates are in [listen.limits])
 PAYMENTS_BURST: Final = 3  # payments one after the other: a customer with three accounts in his hand
-INQUIRIES_BURST: Final = (
-    10  # bill inquiries one after the other: a customer who mistypes, and the next one in the queue
-)
+INQUIRIES_BURST: Final = 10  # bill inquiries one after the other: a customer who mistypes, and the next in the queue
 REQUESTS_BURST: Final = 60  # of any kind with a right MAC: a kiosk that is back asks for the results of its day
 GREETINGS_BURST: Final = 10  # sign-ons and echo tests on one connection: they carry no MAC, so anybody can send them
 FAULTS_BURST: Final = 60  # wrong frames of one source that are answered and logged: a vendor who tries things out
