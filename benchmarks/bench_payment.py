@@ -11,6 +11,7 @@ from switch.limits import SHORT
 from switch.machines.payment import Facts, HostProfile, Payment
 from switch.machines.payment_table import Input
 from switch.model.payment import Card, Posting, State
+from switch.model.secret import Pan
 from switch.security import mac, primitives
 
 APPROVED = Facts(response_code="00", rrn="112233445566", settlement_date="1123", approved=True)
@@ -39,7 +40,7 @@ def payment() -> Payment:
         times=SHORT,
         profile=HostProfile(),
         started_at=0.0,
-        card=Card("6222000000000017", None, None, "021", None, None, None, None, None),
+        card=Card(Pan("6222000000000017"), None, None, "021", None, None, None, None, None),
     )
 
 

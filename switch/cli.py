@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.cases import add_case_parser
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
+    from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
     from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
     from switch.sim.simulate import add_sim_parser
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     add_case_parser(commands, _on_database)
     add_books_parsers(commands, _on_database)
     add_faultproxy_parser(commands)
+    add_scan_parser(commands, _on_database)
     return parser
 
 

@@ -216,6 +216,16 @@ class SecurityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             le=limits.SECURITY_SESSIONS_MAX,
         ),
     ] = 2
+    refund_days: Annotated[
+        int,
+        option(
+            "How long a completed payment can be refunded: its card number is kept for so long, encrypted, and then "
+            "destroyed; 0 keeps none. Take it from the acquirer's contract.",
+            unit="days",
+            ge=0,
+            le=limits.REFUND_DAYS_MAX,
+        ),
+    ] = limits.REFUND_DAYS
 
 
 class ControlConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

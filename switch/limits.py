@@ -107,9 +107,17 @@ SECURITY_AGAIN_S: Final = 0.5  # between attempts to verify an answer that the m
 SECURITY_AGAIN_MAX: Final = 6  # … and so many of them: then the answer counts as not believed
 RANDOM_SIZE_MAX: Final = 1_024  # bytes asked of a module at once: its generator is slow
 
-# ---- keys of the vault
+# ---- card data and keys of the vault
+# days in which a purchase may be refunded: a month's bill is disputed when the next one comes
+REFUND_DAYS: Final = 45
+REFUND_DAYS_MAX: Final = 400  # a year and the clearing of its last day; 9,600 key files of 65 bytes
 VAULT_HOURS_KEPT: Final = 2  # the current hour's key and the one before: a payment may have begun a minute ago
-VAULT_KEYS_CACHED_MAX: Final = 48  # hours of open payments that one process holds ready
+# hours that one process holds ready: two days of open payments. Refunds read older ones, 65 bytes each, when they come
+VAULT_KEYS_CACHED_MAX: Final = 48
+# between looks for keys that no row needs. One goes when two looks in a row say so: between them whatever was on its
+# way has been committed, or its worker has been ended
+VAULT_LOOK_S: Final = 600.0
+VAULT_CLOCK_MAX_S: Final = 600.0  # our clock and the database's differ by more: no key goes, nobody knows the hour
 
 PROJECTION_BATCH_MAX: Final = 2_000  # events of one transaction of the projector: a tenth of a second
 PROJECTION_EVERY_S: Final = 1.0  # books are this far behind when nothing else happens
@@ -122,6 +130,11 @@ THREEWAY_UNTIL_S: Final = 172_800.0  # two days: then both settlement files have
 THREEWAY_AGAIN_S: Final = 600.0  # a difference is looked at again after so long, until it is gone
 THREEWAY_AT_ONCE: Final = 200  # payments of one look, asked one after the other: no load that customers could feel
 THREEWAY_LOOKS_MAX: Final = 50  # of one round: a backlog must not keep it from ending
+
+# ---- scan for card data
+SCAN_PIECE_BYTES: Final = 4_194_304  # read at once: a core file is larger than the memory that looks at it
+SCAN_OVERLAP_BYTES: Final = 1_024  # of two pieces: the longest thing looked for, a track in hexadecimal, ten times
+SCAN_HITS_MAX: Final = 1_000  # shown; more are only counted
 
 # ---- fault proxy
 FAULT_QUEUE_BYTES_MAX: Final = 4_194_304  # bytes delayed in one direction of one connection; then it reads no more
@@ -229,6 +242,10 @@ assert WORKING_KEYS_LIFE_S + 2 * SIGN_ON_LIFE_S < CLAIM_KEPT_DAYS * 86_400
 assert SIGN_ON_LIFE_S < WORKING_KEYS_LIFE_S
 assert SOURCE_CONNECTIONS_MAX < KIOSK_CONNECTIONS_MAX < DOOR_KEYS_MAX
 assert STAN_REFILL_AT < STAN_BLOCK
+assert 0 < REFUND_DAYS <= REFUND_DAYS_MAX
+assert JOURNAL_ANSWER_S + STANDARD.lease_ttl_s + STANDARD.lease_margin_s < VAULT_LOOK_S
+# The next hour's key is made at some look of this one.
+assert VAULT_LOOK_S + VAULT_CLOCK_MAX_S < 3600
 # A terminal's open window must be far below the six digits, or an open number could come round again.
 assert STAN_BLOCK * 100 < STAN_MAX
 assert POSTINGS_PER_PAYMENT_MAX <= RECEIVABLES_MAX

@@ -8,7 +8,7 @@ take other callbacks with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -46,7 +46,8 @@ class ClaimKind(StrEnum):
 class Claim:
     kind: ClaimKind
     key: str
-    sealed: bytes | None = None  # only on OPEN
+    sealed: bytes | None = None  # only on OPEN: card data for a reversal
+    sealed_pan: bytes | None = None  # only on OPEN: the card number alone, for a refund
 
 
 @dataclass(slots=True)
@@ -70,6 +71,8 @@ class JournalEntry:
     ledger: bytes | None = None  # JSON array of [account, debit fen, credit fen]; balanced
     claims: tuple[Claim, ...] = ()
     releases: tuple[Claim, ...] = ()
+    # YYYYMMDD. With the release of OPEN: its ``sealed_pan`` becomes a kept card until the end of that day. 0: it goes.
+    keep_until: int = 0
 
 
 class Append(StrEnum):
@@ -289,6 +292,23 @@ Given = Callable[[bytes | SecurityError], None]
 Judged = Callable[[bool | SecurityError], None]
 
 
+class HourlyKeys(Protocol):
+    """The keys under which ``seal`` works, one an hour: each is destroyed with the last row that needs it.
+
+    Hours count from 1970, UTC. Safe in a thread; all raise SecurityError when the disk refuses.
+    """
+
+    def hours(self) -> set[int]:
+        """Hours that have a key."""
+        ...
+
+    def shred(self, unneeded: Collection[int]) -> int:
+        """Destroy the keys of these hours, but never of the current one, the one before or later ones."""
+        ...
+
+    def prepare_next_hour(self) -> None: ...
+
+
 class SecurityModule(Protocol):
     """Holds keys and does everything that needs one. Clear keys never leave it.
 
@@ -323,6 +343,11 @@ class SecurityModule(Protocol):
         ...
 
     async def stop(self) -> None: ...
+
+    @property
+    def vault(self) -> HourlyKeys:
+        """After ``start``."""
+        ...
 
     # ------------------------------------------------------------------------------------------------ keys
     def load_key(self, wrapped: bytes, usage: KeyUsage, done: Loaded) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import iso8583
+from iso8583 import tlv
 from switch.dialects.shown import card_message
 from switch.errors import BadRequestError
 from switch.machines.payment import Payment
-from switch.model.payment import Card
+from switch.model.payment import Card, KeptCard
 from switch.model.request import CardAnswer
+from switch.model.secret import ChipData, Secret
 
 HEADER_SIZE = 11  # bytes: TPDU 5 and message header 6
 MAC_SIZE = 8  # bytes
@@ -22,6 +24,8 @@ PURCHASE_60 = "22"  # 60.1
 _KINDS = {"0210": "purchase", "0410": "reversal", "0810": "sign_on", "0830": "echo"}
 # What never enters the journal's copy of a frame: card number, expiry, tracks, PIN block, chip data, MAC.
 _SECRET = (2, 14, 35, 36, 52, 53, 55, 62, 64)
+# Tags of field 55 in a reversal: TVR, IFD serial, issuer application data, ATC, script results.
+_REVERSAL_TAGS = frozenset({"95", "9F1E", "9F10", "9F36", "DF31"})
 
 
 def mab(frame: bytes) -> bytes:
@@ -75,11 +79,23 @@ class UnionPayDialect:
             fields[55] = card.icc_data
         return self._both(fields)
 
-    def reversal(self, payment: Payment, kept: dict[str, str], reason: str) -> tuple[bytes, bytes]:
+    def kept(self, card: Card) -> KeptCard:
+        """What a reversal will need of this card. Chip data that is no TLV is left out."""
+        icc_data: ChipData | None = None
+        if card.icc_data is not None:
+            try:
+                found = tlv.decode(card.icc_data.reveal())
+                chosen = [(tag, value) for tag, value in found if tag in _REVERSAL_TAGS]
+                icc_data = ChipData(tlv.encode(chosen)) if chosen else None
+            except iso8583.Iso8583Error:
+                icc_data = None
+        return KeptCard(card.pan, card.expiry, card.sequence_number, icc_data)
+
+    def reversal(self, payment: Payment, kept: KeptCard, reason: str) -> tuple[bytes, bytes]:
         """The 0400: the original's STAN, batch and amount; field 39 is the reason; no track, no PIN block (C15)."""
         fields: dict[int, Any] = {
             0: "0400",
-            2: kept["pan"],
+            2: kept.pan,
             3: "000000",
             4: payment.amount,
             11: payment.stan,
@@ -92,14 +108,16 @@ class UnionPayDialect:
             60: payment.original_60,
             64: NO_MAC,
         }
-        if "expiry" in kept:
-            fields[14] = kept["expiry"]
-        if "sequence_number" in kept:
-            fields[23] = kept["sequence_number"]
+        if kept.expiry is not None:
+            fields[14] = kept.expiry
+        if kept.sequence_number is not None:
+            fields[23] = kept.sequence_number
         if payment.rrn:
             fields[37] = payment.rrn
         if payment.authorization_code:
             fields[38] = payment.authorization_code
+        if kept.icc_data is not None:
+            fields[55] = kept.icc_data
         return self._both(fields)
 
     def sign_on(self, terminal_id: str, merchant_id: str, stan: str) -> bytes:
@@ -112,7 +130,16 @@ class UnionPayDialect:
         return self._spec.encode(fields, header=self._header)
 
     def _both(self, fields: dict[int, Any]) -> tuple[bytes, bytes]:
-        frame = self._encode(fields)
+        failed: Exception | None = None
+        try:
+            frame = self._encode(
+                {number: value.reveal() if isinstance(value, Secret) else value for number, value in fields.items()}
+            )
+        except iso8583.Iso8583Error as error:
+            # The frames inside the codec have the clear fields in their locals.
+            failed = error.with_traceback(None)
+        if failed is not None:
+            raise failed
         safe = {number: value for number, value in fields.items() if number not in _SECRET}
         return frame, self._encode(safe)
 

@@ -54,3 +54,12 @@ def seconds_to_cut_over(wall_us: int, cut_over_minute: int) -> float:
 def close_at(now: float, wall_us: int, close_minute: int | None) -> float:
     """Monotonic time at which a day closes next; infinite if it never does (None)."""
     return float("inf") if close_minute is None else now + seconds_to_cut_over(wall_us, close_minute)
+
+
+def day_after(wall_us: int, days: int) -> int:
+    """The local day, YYYYMMDD, ``days`` days after this one.
+
+    >>> day_after(1_767_193_199_000_000, 30)
+    20260130
+    """
+    return day_number(local(wall_us) + timedelta(days=days))

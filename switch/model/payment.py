@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
+from switch.model.secret import ChipData, Pan, PinBlock, Track
+
 
 class State(StrEnum):
     """Where the money stands (saga §2, §11). There is no FAILED and no TIMEOUT: unknown is never terminal."""
@@ -95,35 +99,64 @@ class Quote:
 
 @dataclass(slots=True, frozen=True)
 class Card:
-    """Card data of one payment in memory. Never logged, never stored in clear; tracks and PIN blocks never at all.
+    """Card data of one payment in memory, until the purchase has left. Tracks and PIN blocks are never stored."""
 
-    ``kept()`` is what may be sealed until the payment is final, because a reversal needs it (saga C15).
-    """
-
-    pan: str
-    expiry: str | None
+    pan: Pan
+    expiry: str | None  # YYMM
     sequence_number: str | None
     entry_mode: str
     pin_capture_code: str | None
-    track2: str | None
-    pin_block: bytes | None
+    track2: Track | None
+    pin_block: PinBlock | None
     security_control: str | None
-    icc_data: bytes | None
+    icc_data: ChipData | None
 
     def __repr__(self) -> str:
         return f"Card({self.masked}, entry_mode={self.entry_mode})"
 
     @property
     def masked(self) -> str:
-        return f"{self.pan[:6]}{'*' * (len(self.pan) - 10)}{self.pan[-4:]}"
+        return self.pan.masked
 
-    def kept(self) -> dict[str, str]:
-        kept = {"pan": self.pan}
-        if self.expiry is not None:
-            kept["expiry"] = self.expiry
-        if self.sequence_number is not None:
-            kept["sequence_number"] = self.sequence_number
-        return kept
+
+@dataclass(slots=True, frozen=True)
+class KeptCard:
+    """What a reversal needs of a card: all that is kept of it, sealed, until the payment is final (saga C15)."""
+
+    pan: Pan
+    expiry: str | None  # YYMM
+    sequence_number: str | None
+    icc_data: ChipData | None  # the tags of a reversal only
+
+    def __repr__(self) -> str:
+        return f"KeptCard({self.pan.masked})"
+
+    def to_bytes(self) -> bytes:
+        """In clear: give it to ``SecurityModule.seal`` and to nobody else."""
+        return orjson.dumps(
+            {
+                "pan": self.pan.reveal(),
+                **({} if self.expiry is None else {"expiry": self.expiry}),
+                **({} if self.sequence_number is None else {"sequence_number": self.sequence_number}),
+                **({} if self.icc_data is None else {"icc_data": self.icc_data.reveal().hex()}),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, clear: bytes) -> KeptCard:
+        """What ``to_bytes`` gave. Raises ValueError, without the value."""
+        try:
+            found: dict[str, str] = orjson.loads(clear)
+            icc_data = found.get("icc_data")
+            return cls(
+                pan=Pan(found["pan"]),
+                expiry=found.get("expiry"),
+                sequence_number=found.get("sequence_number"),
+                icc_data=None if icc_data is None else ChipData(bytes.fromhex(icc_data)),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found, icc_data, clear = {}, None, b""  # not in the locals of a traceback
+        raise ValueError("opened card data is not what was sealed")
 
 
 @dataclass(slots=True)

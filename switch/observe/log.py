@@ -17,6 +17,7 @@ import orjson
 import structlog
 
 from switch import limits
+from switch.model import cardnumber
 from switch.observe.metrics import Metrics
 
 # Facts that are left out whatever they hold.
@@ -29,9 +30,6 @@ DENIED: Final = frozenset(
 )
 # Numbers of ours that are as long as a card number; only as int, so that no text hides under these names.
 LONG_NUMBERS: Final = frozenset({"payment", "payment_id", "wall_us"})
-PAN_DIGITS_MIN: Final = 13
-PAN_DIGITS_MAX: Final = 19
-
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Names that are not "info". An event may also say its own: event(name, level="error").
 LEVEL_OF: Final = {
@@ -62,58 +60,18 @@ LEVEL_OF: Final = {
     "terminal.keys_unusable": "warning",
 }
 
-_RUN = re.compile(r"[0-9]{13,}")
-_GROUPED = re.compile(r"(?<![0-9])[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?(?![0-9])")
 _USER_INFO = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
 
 
 def mask(text: str) -> str:
-    """``text`` with everything that looks like a card number shown as first six and last four digits.
+    """``text`` without card numbers (``model.cardnumber.mask``) and without passwords in addresses.
 
-    13 to 19 digits with a valid check digit count, in one piece or in groups of four; a longer run of digits always
-    does, for a card number may stand anywhere in it. Passwords in addresses (``//user:password@``) go too.
-
-    >>> mask("card 6222021234567890128 refused")
-    'card 622202*********0128 refused'
+    >>> mask("card 6222021234567890128 refused at https://me:secret@host")
+    'card 622202*********0128 refused at https://***@host'
     """
-    if len(text) < PAN_DIGITS_MIN:
-        return text
     if "://" in text:
         text = _USER_INFO.sub("***", text)
-    return _GROUPED.sub(_mask_grouped, _RUN.sub(_mask_run, text))
-
-
-def _mask_run(match: re.Match[str]) -> str:
-    run = match[0]
-    return _hide(run) if _holds_pan(run) else run
-
-
-def _mask_grouped(match: re.Match[str]) -> str:
-    digits = match[0].replace(match[1], "")
-    return _hide(digits) if _luhn(digits) else match[0]
-
-
-def _hide(digits: str) -> str:
-    return f"{digits[:6]}{'*' * (len(digits) - 10)}{digits[-4:]}"
-
-
-def _holds_pan(run: str) -> bool:
-    size = len(run)
-    if size <= PAN_DIGITS_MAX and _luhn(run):
-        return True
-    if run[:2] == f"{size - 2:02d}" and size - 2 >= PAN_DIGITS_MIN and _luhn(run[2:]):
-        return True  # with the length that stands in front of it in a message
-    return size > PAN_DIGITS_MAX
-
-
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-
-
-def _luhn(digits: str) -> bool:
-    total = 0
-    for index, digit in enumerate(reversed(digits)):
-        total += _DOUBLED[int(digit)] if index % 2 else int(digit)
-    return total % 10 == 0
+    return cardnumber.mask(text)
 
 
 def _safe(value: object, depth: int = 0) -> Any:

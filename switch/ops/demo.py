@@ -21,6 +21,7 @@ from switch.limits import SHORT
 from switch.ops.proof import yuan
 from switch.ops.report import print_proof
 from switch.ops.rig import LOCALHOST, LOOK_S, SETTLE_S, Rig
+from switch.ops.scan import Scan, print_scan
 from switch.sim.fleet import FleetResult, run_fleet
 from switch.sim.scenario import load_scenario
 from switch.sim.threeway import Proof
@@ -38,30 +39,32 @@ class Demo:
         self._restarts = 0
 
     def run(self) -> int:
-        """0 only if nothing is open and nothing differs."""
+        """0 only if nothing is open, nothing differs, and no card data is found in clear."""
         started = time.monotonic()
         load_scenario(self._scenario)  # a wrong name is told before anything starts
         rig, done = self._rig, False
         try:
             rig.clean()
-            proof, fleet = self._play()
+            proof, fleet, scan = self._play()
             done = True
         finally:
             if rig.is_ours and not (self._keep and done):
                 rig.stop_all()
             rig.unlock()
         print_proof(proof)
+        print_scan(scan)
         self._print_latency(fleet, time.monotonic() - started)
         last = proof.to_dict() | {
             "payments_per_s": round(fleet.payments_per_s, 1),
             "p50_ms": round(fleet.latency_ms(0.5), 2),
             "p99_ms": round(fleet.latency_ms(0.99), 2),
+            "secrets_found": scan.hit_count,
         }
         print(orjson.dumps(last).decode(), flush=True)
-        return 0 if proof.holds and proof.payments else 1
+        return 0 if proof.holds and proof.payments and scan.is_clean and not scan.not_scanned else 1
 
     # ------------------------------------------------------------------------------------------------ the play
-    def _play(self) -> tuple[Proof, FleetResult]:
+    def _play(self) -> tuple[Proof, FleetResult, Scan]:
         rig, say = self._rig, self._console.print
         say(f"[bold]gridswitch demo[/bold]: {self._kiosks} kiosks, {self._seconds:g} s, scenario {self._scenario}")
         say(f"time profile [bold]{SHORT.name}[/bold]: {_profile_line()}")
@@ -72,11 +75,12 @@ class Demo:
         say(f"kiosks pay for {self._seconds:g} s; then what is in doubt is settled, at most {SETTLE_S:g} s …")
         fleet = uvloop.run(self._load())
         proof = rig.settle()
+        scan = rig.scan()
         if self._keep:
             health = f"http://{LOCALHOST}:{rig.ports['switch observe']}/ready"
             say(f"left running: kiosks {LOCALHOST}:{rig.ports['switch']}, health {health},")
             say(f"configuration {rig.config_file('switch')}; the next demo ends them")
-        return proof, fleet
+        return proof, fleet, scan
 
     async def _load(self) -> FleetResult:
         watch = asyncio.create_task(self._watch())

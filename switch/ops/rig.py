@@ -27,12 +27,14 @@ from switch.config import SecurityConfig, load
 from switch.errors import StartError
 from switch.limits import DATABASE_START_WAIT_S, KIOSK_CONNECTIONS_MAX, SHORT
 from switch.machines import days
+from switch.model.cardnumber import Known
 from switch.ops.postgres import EmbeddedPostgres
 from switch.ops.proof import prove
+from switch.ops.scan import Scan
 from switch.ops.softhsm import make_master_token
 from switch.ops.terminals import add_test_terminals
 from switch.runtime.clock import SystemClock
-from switch.sim.testkeys import test_terminal
+from switch.sim.testkeys import TEST_ISSUER, test_terminal
 from switch.sim.threeway import Proof
 from switch.store.migrate import migrate
 
@@ -268,6 +270,17 @@ class Rig:
             if not proof.open or time.monotonic() >= ends_at:
                 return proof
             time.sleep(LOOK_S)
+
+    def scan(self) -> Scan:
+        """Everything that was written or is shown, searched for card data while the switches still run."""
+        scan = Scan(Known(issuer=TEST_ISSUER))
+        uvloop.run(scan.database(self.dsn))
+        for instance in self.instances:
+            scan.live(load(self.config_file(instance)))
+        for path in sorted(self.folder.iterdir()):
+            if path.is_file():
+                scan.path(path)
+        return scan
 
     def _config(self, instance: str, proxied: Sequence[str]) -> str:
         terminal, merchant = test_terminal(SERVICE_TERMINAL)

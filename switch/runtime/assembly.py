@@ -126,6 +126,7 @@ class Switch:
             profile=profile,
             mac_algorithm=unionpay.mac,
             unmacced_decline_reverses=unionpay.profile.unmacced_decline == "reverse",
+            refund_days=config.security.refund_days,
             clock=clock,
             timers=timers,
             observer=observer,

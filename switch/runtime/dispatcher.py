@@ -385,7 +385,7 @@ class Dispatcher:
     # -------------------------------------------------------------------------------------------- payment
     def _pay(self, wire: Wire, caller: Caller, request: PaymentRequest, session: TerminalSession) -> None:
         """One payment a key, from the first moment: a copy of a request joins it, wherever that stands."""
-        key, token = request.kiosk_key, self._security.token(request.card.pan)
+        key, token = request.kiosk_key, self._security.token(request.card.pan.reveal())
         digest = request_digest(request.account, request.receivables, request.amount, token)
         tell: Waiter = partial(self._tell, wire, request.reply, session, None)
         known = self._payments.by_kiosk_key(key)

@@ -22,6 +22,7 @@ from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.unionpay import UnionPayDialect, mab, with_mac
 from switch.errors import NOT_NOW, BadRequestError, SecurityError, SwitchError
 from switch.limits import TimeProfile
+from switch.machines import days
 from switch.machines.payment import IN_PROGRESS, NEVER, Facts, HostProfile, Payment
 from switch.machines.payment_table import Input
 from switch.model.chain import event_link
@@ -36,7 +37,7 @@ from switch.model.effect import (
     SendStatus,
     SignOnAgain,
 )
-from switch.model.payment import Card, Posting, State, StoredPayment
+from switch.model.payment import KeptCard, Posting, State, StoredPayment
 from switch.model.request import CardAnswer
 from switch.ports import (
     Append,
@@ -71,6 +72,8 @@ _SILENT: dict[type, Input] = {
 }
 
 
+_PAN_ALONE = b"pan"
+
 # A kiosk that stands there: hears of the payment, or the code of why there is none.
 Waiter = Callable[[Payment | str], None]
 
@@ -92,7 +95,9 @@ class Slot:
     busy: bool = False
     inbox: deque[tuple[Input, Facts]] = field(default_factory=deque)
     waiters: list[Waiter] = field(default_factory=list)  # kiosks that stand there
-    sealed: bytes | None = None  # card data for a reversal, as the journal keeps it
+    kept: KeptCard | None = None  # card data for a reversal …
+    sealed: bytes | None = None  # … and as the journal keeps it
+    sealed_pan: bytes | None = None  # until its first record: the card number alone, for a refund
     ready: Ready | None = None
     request_id: int = 0  # of the outstanding marketing request
     outstanding: Sending | None = None
@@ -124,6 +129,7 @@ class Payments:
         timers: Timers,
         observer: Observer,
         machine: type[Payment] = Payment,
+        refund_days: int = limits.REFUND_DAYS,
     ) -> None:
         self.machine = machine
         self._journal = journal
@@ -138,6 +144,7 @@ class Payments:
         self._profile = profile
         self._mac_algorithm = mac_algorithm
         self._unmacced_decline_reverses = unmacced_decline_reverses
+        self._refund_days = refund_days
         self._clock = clock
         self._timers = timers
         self._observer = observer
@@ -173,17 +180,32 @@ class Payments:
         payment = slot.payment
         self._keep(slot)
         assert payment.card is not None
-        clear = orjson.dumps(payment.card.kept())
+        kept = slot.kept = self._card_dialect.kept(payment.card)
+        payment_id = payment.payment_id
 
+        # Both at once, so that nothing has to be opened when the payment completes, whoever drives it then.
         def sealed(result: bytes | SecurityError) -> None:
             if isinstance(result, SecurityError):
-                self._observer.event("card_data.unsealable", error=result.detail)
-                self._give_up(slot, "internal")
+                refused(result)
                 return
             slot.sealed = result
+            if self._refund_days:
+                self._security.seal(_context(payment_id, _PAN_ALONE), kept.pan.reveal().encode(), sealed_pan)
+            else:
+                self._step(slot, Input.START, Facts())
+
+        def sealed_pan(result: bytes | SecurityError) -> None:
+            if isinstance(result, SecurityError):
+                refused(result)
+                return
+            slot.sealed_pan = result
             self._step(slot, Input.START, Facts())
 
-        self._security.seal(_context(payment.payment_id), clear, sealed)
+        def refused(error: SecurityError) -> None:
+            self._observer.event("card_data.unsealable", error=error.detail)
+            self._give_up(slot, "internal")
+
+        self._security.seal(_context(payment_id), kept.to_bytes(), sealed)
 
     def adopt(self, stored: StoredPayment, *, cut_over_at: float, day_close_at: float = NEVER) -> None:
         """An open payment of a worker that is gone. The normal machine drives it on."""
@@ -367,7 +389,7 @@ class Payments:
             claims = (
                 Claim(ClaimKind.KIOSK, _kiosk_key(payment)),
                 Claim(ClaimKind.STAN, _stan_key(payment)),
-                Claim(ClaimKind.OPEN, str(payment.payment_id), slot.sealed),
+                Claim(ClaimKind.OPEN, str(payment.payment_id), slot.sealed, slot.sealed_pan),
                 *(Claim(ClaimKind.BILL, key) for key in _bill_keys(payment)),
             )
         if record.release_bills:
@@ -375,6 +397,9 @@ class Payments:
         if record.release_open:
             releases = (Claim(ClaimKind.OPEN, str(payment.payment_id)), *releases)
         wall_us = self._clock.wall_us()
+        keep_until = 0
+        if record.release_open and record.state is State.COMPLETED and self._refund_days:
+            keep_until = days.day_after(wall_us, self._refund_days)
         payment.link = event_link(payment.link, payment.payment_id, payment.ver, record.state, record.row, body, ledger)
         entry = JournalEntry(
             opened_on=payment.opened_on,
@@ -390,6 +415,7 @@ class Payments:
             ledger=ledger,
             claims=claims,
             releases=releases,
+            keep_until=keep_until,
         )
         self._journal.append(entry, partial(self._committed, slot, effects, following))
 
@@ -404,7 +430,7 @@ class Payments:
                 # Its claims are taken: now answers with this STAN are its own. The request is needed no more, and
                 # holds the card's track.
                 self._by_stan[_stan_key(payment)] = slot
-                slot.refused = None
+                slot.refused = slot.sealed_pan = None
                 if slot.began is not None:
                     slot.began()
                     slot.began = None
@@ -427,7 +453,7 @@ class Payments:
         payment = slot.payment
         self._open.pop(payment.payment_id, None)
         self._parked[payment.payment_id] = slot
-        slot.sealed = payment.card = None
+        slot.kept = slot.sealed = payment.card = None
         if slot.timer is not None:
             slot.timer.cancel()
             slot.timer, slot.timer_at = None, NEVER
@@ -474,7 +500,7 @@ class Payments:
         slot: Slot,
         sending: SendReversal,
         then: Callable[[bytes | None], None],
-        kept: dict[str, str] | None,
+        kept: KeptCard | None,
     ) -> None:
         if kept is None:
             then(None)
@@ -494,9 +520,9 @@ class Payments:
             self._observer.event("frame.unbuildable", level="error", payment=slot.payment.payment_id, error=repr(error))
             return None
 
-    def _card_data(self, slot: Slot, then: Callable[[dict[str, str] | None], None]) -> None:
-        if slot.payment.card is not None:
-            then(slot.payment.card.kept())
+    def _card_data(self, slot: Slot, then: Callable[[KeptCard | None], None]) -> None:
+        if slot.kept is not None:
+            then(slot.kept)
             return
         if slot.sealed is None:
             self._observer.event("card_data.missing", payment=slot.payment.payment_id)
@@ -507,8 +533,12 @@ class Payments:
             if isinstance(result, SecurityError):
                 self._observer.event("card_data.unreadable", payment=slot.payment.payment_id, error=result.detail)
                 then(None)
-            else:
-                then(orjson.loads(result))
+                return
+            try:
+                slot.kept = KeptCard.from_bytes(result)
+            except ValueError as error:
+                self._observer.event("card_data.unreadable", payment=slot.payment.payment_id, error=str(error))
+            then(slot.kept)
 
         self._security.open_sealed(_context(slot.payment.payment_id), slot.sealed, opened)
 
@@ -570,8 +600,8 @@ class Payments:
             slot.outstanding = effect
             slot.leg_started_at = now
             payment.written(effect, now)
-            if isinstance(effect, SendPurchase) and payment.card is not None:
-                payment.card = _slim(payment.card)
+            if isinstance(effect, SendPurchase):
+                payment.card = None  # tracks, PIN block and chip data are needed no more, not even in memory
             return
         if isinstance(effect, SendReversal):
             self._free_lane(slot)
@@ -763,8 +793,9 @@ def request_digest(account: str, receivables: tuple[str, ...], amount: int, card
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _context(payment_id: int) -> bytes:
-    return payment_id.to_bytes(8, "big")
+def _context(payment_id: int, part: bytes = b"") -> bytes:
+    """What a ciphertext is bound to: one of another payment, or of another part of it, cannot be opened."""
+    return payment_id.to_bytes(8, "big") + part
 
 
 def _kiosk_key(payment: Payment) -> str:
@@ -777,19 +808,3 @@ def _stan_key(payment: Payment) -> str:
 
 def _bill_keys(payment: Payment) -> list[str]:
     return [f"{payment.account}|{posting.receivable}" for posting in payment.postings]
-
-
-def _slim(card: Card) -> Card:
-    """The purchase has left: tracks, PIN block and chip data are needed no more, not even in memory."""
-    kept: dict[str, Any] = card.kept()
-    return Card(
-        pan=card.pan,
-        expiry=kept.get("expiry"),
-        sequence_number=kept.get("sequence_number"),
-        entry_mode=card.entry_mode,
-        pin_capture_code=None,
-        track2=None,
-        pin_block=None,
-        security_control=None,
-        icc_data=None,
-    )

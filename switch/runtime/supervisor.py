@@ -21,12 +21,15 @@ from switch.ports import SecurityModule
 from switch.runtime.assembly import Switch
 from switch.runtime.clock import SystemClock, SystemDice
 from switch.runtime.control import Ask, ControlSocket, Handler
+from switch.runtime.dumps import forbid_dumps
 from switch.runtime.instance import InstanceLock
+from switch.runtime.shredder import KeyShredder
 from switch.runtime.threeway import ThreeWayCheck
 from switch.runtime.vitals import Vitals
 from switch.security.backends import make_module
 from switch.store.cases import PostgresCases
 from switch.store.journal import PostgresJournal
+from switch.store.kept import PostgresSealedHours
 from switch.store.migrate import pending
 from switch.store.projector import Projector
 from switch.store.terminals import PostgresTerminals
@@ -119,6 +122,11 @@ class Worker:
         )
         self.vitals.start()
         self._closing.append(self.vitals.stop)
+        hours = PostgresSealedHours(self._dsn, "sealed hours")
+        self._closing.append(hours.stop)
+        shredder = KeyShredder(hours, security.vault, clock, observer)
+        shredder.start()
+        self._closing.append(shredder.stop)
         heartbeat = Heartbeat(observer, not_ready=self._not_ready, drained=self.switch.drained)
         told = {"epoch": str(self.journal.epoch), "python": platform.python_version(), "config": fingerprint(config)}
         health = Health(
@@ -250,6 +258,7 @@ async def serve(config: Config, dsn: str) -> None:
             hurry.set()
         stop.set()
 
+    forbid_dumps()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)

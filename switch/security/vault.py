@@ -9,14 +9,18 @@ kill -9, a power cut, and by the process that takes over. The directory must be 
     key file  version 1 byte | hour 4 bytes | nonce 12 bytes | the hour's key and tag, the same way, under the LMK
 
 An hour is the number of hours since 1970. Version and hour are authenticated together with the caller's context.
+
+Which hours are needed only the database knows: ``runtime/shredder.py`` asks it and gives ``shred`` the rest.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -37,8 +41,6 @@ _FILE_SIZE: Final = _HEADER_SIZE + _NONCE_SIZE + _KEY_SIZE + _TAG_SIZE
 _FILE_CONTEXT: Final = b"vault key"
 _HOUR_US: Final = 3_600_000_000
 _HOUR_MAX: Final = 70_389_527  # the last one of the year 9999
-# A payment sealed just before the hour may be committed just after it: shredding by what the database shows must not
-# take the key of a row that is still on its way.
 _FILE_NAME: Final = re.compile(r"\.?(\d{8}T\d{2})\.key(?:\.[0-9a-f]+\.tmp)?")
 
 
@@ -60,8 +62,11 @@ class Vault:
         self._directory = directory
         self._wrapping = AESGCM(wrapping_key)
         self._wall_us = wall_us
-        self._keys: dict[int, AESGCM] = {}
-        self._synced: set[int] = set()  # hours whose file name is known to survive a power cut
+        # Of this hour and the next, whose file names are known to survive a power cut: replaced whole, so that the
+        # loop may read it while another thread prepares an hour.
+        self._sealing: dict[int, AESGCM] = {}
+        self._opening: OrderedDict[int, AESGCM] = OrderedDict()  # the last used one at the end
+        self._lock = threading.Lock()  # of both, for whoever changes them
 
     def seal(self, context: bytes, clear: bytes) -> bytes:
         """Encrypt under the current hour's key.
@@ -71,9 +76,7 @@ class Vault:
         """
         assert context
         hour = self.current_hour()
-        key = self._keys.get(hour)
-        if key is None or hour not in self._synced:
-            key = self._key_for_sealing(hour)
+        key = self._sealing.get(hour) or self._key_for_sealing(hour)
         return _encrypt(key, hour, context, clear)
 
     def open(self, context: bytes, sealed: bytes) -> bytes:
@@ -85,17 +88,7 @@ class Vault:
         """
         assert context
         hour = self.hour_of(sealed)
-        key = self._keys.get(hour)
-        if key is None:
-            try:
-                key = self._read(hour)
-            except FileNotFoundError:
-                raise SecurityError(
-                    "key", f"no vault key {_name(hour)}: the card data of that hour was shredded"
-                ) from None
-            except OSError as error:
-                raise SecurityError("unavailable", f"vault key {_name(hour)}: {error.strerror}") from None
-            self._remember(hour, key)
+        key = self._sealing.get(hour) or self._key_for_opening(hour)
         clear = _decrypt(key, context, sealed)
         if clear is None:
             raise SecurityError("mac", "sealed card data: damaged, tampered with, or of another payment")
@@ -103,42 +96,68 @@ class Vault:
 
     def prepare_next_hour(self) -> None:
         """Make the next hour's key ready, so that the turn of the hour costs no file operations. Safe in a thread."""
-        self._key_for_sealing(self.current_hour() + 1)
+        hour = self.current_hour() + 1
+        if hour not in self._sealing:
+            self._key_for_sealing(hour)
 
-    def shred(self, before_hour: int) -> int:
-        """Delete the keys of all hours before ``before_hour``; gives how many files went.
+    def hours(self) -> set[int]:
+        """Hours that have a key file, a rest of one, or a copy of the key in this process. Safe in a thread.
 
-        The caller knows that nothing sealed then is open any more: see ``hour_of``. The keys of the current hour and
-        the one before stay in any case. Other processes forget their copies when they call this themselves.
+        Raises:
+            SecurityError: ``unavailable``: the disk refuses.
+        """
+        with self._lock:
+            held = {*self._sealing, *self._opening}
+        return held | {hour for hour, _ in self._files()}
+
+    def shred(self, unneeded: Collection[int]) -> int:
+        """Delete the keys of these hours, here and on the disk; gives how many files went. Safe in a thread.
+
+        The caller knows that no row needs them and none is on its way that does. The keys of the current hour, of the
+        one before and of later ones stay in any case. Other processes forget their copies when they call this too.
 
         Raises:
             SecurityError: ``unavailable``: the disk refuses; some may be deleted.
         """
-        before_hour = min(before_hour, self.current_hour() + 1 - limits.VAULT_HOURS_KEPT)
-        for hour in [hour for hour in list(self._keys) if hour < before_hour]:
-            self._synced.discard(hour)
-            self._keys.pop(hour, None)
+        until = self.current_hour() + 1 - limits.VAULT_HOURS_KEPT
+        going = {hour for hour in unneeded if hour < until}
         count = 0
         try:
-            if not self._directory.is_dir():
-                return 0
-            for path in list(self._directory.iterdir()):
-                # Temporary files too: a kill may leave one that is a second name of the key.
-                named = _FILE_NAME.fullmatch(path.name)
-                if named is not None and _hour_named(named[1], _HOUR_MAX) < before_hour:
-                    path.unlink(missing_ok=True)
+            for hour, path in self._files():
+                if hour in going:
+                    path.unlink(missing_ok=True)  # another process is at it too
                     count += 1
-            keyfile.sync_directory(self._directory)
+            if count:
+                keyfile.sync_directory(self._directory)
         except OSError as error:
             raise SecurityError("unavailable", f"{self._directory}: cannot shred: {error.strerror}") from None
+        finally:
+            # After the files, from which an hour could else be read again meanwhile.
+            with self._lock:
+                self._sealing = {hour: key for hour, key in self._sealing.items() if hour not in going}
+                for hour in going:
+                    self._opening.pop(hour, None)
         return count
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """Temporary files too: a kill may leave one that is a second name of the key."""
+        found: list[tuple[int, Path]] = []
+        try:
+            for path in self._directory.iterdir() if self._directory.is_dir() else ():
+                named = _FILE_NAME.fullmatch(path.name)
+                hour = None if named is None else _hour_named(named[1])
+                if hour is not None:
+                    found.append((hour, path))
+        except OSError as error:
+            raise SecurityError("unavailable", f"{self._directory}: cannot be listed: {error.strerror}") from None
+        return found
 
     def current_hour(self) -> int:
         return self._wall_us() // _HOUR_US
 
     @staticmethod
     def hour_of(sealed: bytes) -> int:
-        """The hour in which it was sealed: the oldest one of all open rows is the argument of ``shred``.
+        """The hour in which it was sealed, and so the key that it needs.
 
         Raises:
             SecurityError: ``mac``: not sealed card data.
@@ -161,9 +180,29 @@ class Vault:
             keyfile.sync_directory(self._directory)
         except OSError as error:
             raise SecurityError("unavailable", f"{path}: {error.strerror}; no card data can be sealed") from None
-        self._remember(hour, key)
-        self._synced.add(hour)
+        current = self.current_hour()
+        with self._lock:
+            self._sealing = {each: held for each, held in self._sealing.items() if each >= current} | {hour: key}
         return key
+
+    def _key_for_opening(self, hour: int) -> AESGCM:
+        with self._lock:
+            key = self._opening.get(hour)
+            if key is not None:
+                self._opening.move_to_end(hour)
+                return key
+            try:
+                key = self._read(hour)
+            except FileNotFoundError:
+                raise SecurityError(
+                    "key", f"no vault key {_name(hour)}: the card data of that hour was shredded"
+                ) from None
+            except OSError as error:
+                raise SecurityError("unavailable", f"vault key {_name(hour)}: {error.strerror}") from None
+            self._opening[hour] = key
+            while len(self._opening) > limits.VAULT_KEYS_CACHED_MAX:
+                self._opening.popitem(last=False)
+            return key
 
     def _read(self, hour: int) -> AESGCM:
         path = self._directory / f"{_name(hour)}.key"
@@ -174,13 +213,6 @@ class Vault:
         if key is None:
             raise SecurityError("key", f"{path}: damaged, or wrapped under another local master key; restore it")
         return AESGCM(key)
-
-    def _remember(self, hour: int, key: AESGCM) -> None:
-        while len(self._keys) >= limits.VAULT_KEYS_CACHED_MAX:
-            oldest = min(self._keys)
-            self._synced.discard(oldest)
-            self._keys.pop(oldest, None)
-        self._keys[hour] = key
 
     def __repr__(self) -> str:
         return f"<Vault {self._directory}>"
@@ -209,8 +241,8 @@ def _name(hour: int) -> str:
     return datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y%m%dT%H")
 
 
-def _hour_named(name: str, otherwise: int) -> int:
+def _hour_named(name: str) -> int | None:
     try:
         return int(datetime.strptime(name, "%Y%m%dT%H").replace(tzinfo=UTC).timestamp()) // 3600
     except ValueError:  # digits that are no date: not a file of ours
-        return otherwise
+        return None

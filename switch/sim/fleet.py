@@ -36,7 +36,7 @@ SETTLE_S: Final = 30.0  # after the load ends: every bound of the short profile 
 _PROGRESS_S: Final = 1.0
 _ASK_EVERY_MAX_S: Final = 5.0  # "ask with a result inquiry every few seconds"
 _SIGN_ON_AGAIN: Final = frozenset({"77", "A0", "A1"})
-_CARDS_OF_A_KIOSK: Final = 1_000
+CARDS_OF_A_KIOSK: Final = 1_000
 _REFUSED_PAUSE_S: Final = 0.2  # a refusal before the card is quick; without a pause it becomes a flood
 _HANG_UP_MAX_S: Final = 1.0
 _SERIALS_A_SECOND: Final = 11  # 86,400 seconds a day into 999,999 serials
@@ -278,7 +278,7 @@ class _Stop:
         self._fleet = fleet
         self._dice = Dice(fleet.scenario.seed, f"kiosk {number}")
         self._account = first_account
-        self._first_card = number * _CARDS_OF_A_KIOSK
+        self._first_card = number * CARDS_OF_A_KIOSK
         self._in_doubt: dict[tuple[str, str], Payment] = {}  # answered, timed out or cut off without a final word
         self._clarifier: asyncio.Task[None] | None = None
         self._getting_ready = asyncio.Lock()
@@ -350,7 +350,7 @@ class _Stop:
 
     def _choose_card(self) -> CardChoice:
         mood, roll = self._fleet.mood, self._dice.random.random()
-        number = self._first_card + self._dice.random.randrange(_CARDS_OF_A_KIOSK)
+        number = self._first_card + self._dice.random.randrange(CARDS_OF_A_KIOSK)
         entry = "chip" if roll < mood.chip_rate else "keyed" if roll < mood.chip_rate + mood.keyed_rate else "track"
         return CardChoice(number % testkeys.PANS_MAX, entry, self._dice.chance(mood.wrong_pin_rate))
 

@@ -16,6 +16,7 @@ _TERMINAL_PREFIX: Final = "GS"
 _ACQUIRER_AREA: Final = "8984401"  # digits 1 to 7 of a merchant id: institution and area
 _MCC: Final = "4900"  # utilities
 _BIN_FIRST: Final = 622_200  # test range 622200 to 622299
+TEST_ISSUER: Final = "6222"  # what all of them begin with
 _EXPIRY: Final = "3012"  # YYMM
 _SERVICE_CODE: Final = "220"  # magnetic stripe only, online, PIN
 

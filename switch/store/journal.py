@@ -36,6 +36,7 @@ import asyncpg
 from switch import limits
 from switch.errors import StartError, UnavailableError
 from switch.limits import STANDARD, TimeProfile
+from switch.machines.days import day_after
 from switch.model.payment import StoredPayment
 from switch.ports import Append, Appended, Claim, ClaimKind, Clock, Closed, Found, JournalEntry, Observer, Stray
 from switch.store.fold import fold
@@ -47,7 +48,7 @@ _EVENT_COLUMNS = [
     *("opened_on", "payment_id", "ver", "state", "row", "wall_us", "amount", "body", "link", "attempt", "ledger"),
     *("writer_epoch", "writer_seq"),
 ]
-_CLAIM_COLUMNS = ["kind", "key", "payment_id", "opened_on", "sealed", "owner"]
+_CLAIM_COLUMNS = ["kind", "key", "payment_id", "opened_on", "sealed", "sealed_pan", "owner"]
 _STRAY_COLUMNS = ["peer", "kind", "key", "detail", "wall_us"]
 _ROW_OVERHEAD = 256  # bytes of an event that its body, attempt and ledger do not count
 _WATCH_S = 0.5
@@ -410,7 +411,8 @@ class PostgresJournal:
         """One commit. The events come first: their key decides, and makes a rival wait for our outcome."""
         events: list[tuple[Any, ...]] = []
         claims: list[tuple[Any, ...]] = []
-        releases: list[tuple[str, str, int]] = []
+        releases: list[tuple[str, str, int, int]] = []
+        keeps = False
         epoch = self.epoch
         for waiting in group:
             entry = waiting.entry
@@ -433,9 +435,12 @@ class PostgresJournal:
             )
             for claim in entry.claims:
                 owner = epoch if claim.kind is ClaimKind.OPEN else None
-                claims.append((claim.kind, claim.key, entry.payment_id, entry.opened_on, claim.sealed, owner))
+                claims.append(
+                    (claim.kind, claim.key, entry.payment_id, entry.opened_on, claim.sealed, claim.sealed_pan, owner)
+                )
             for claim in entry.releases:
-                releases.append((claim.kind, claim.key, entry.payment_id))
+                releases.append((claim.kind, claim.key, entry.payment_id, entry.keep_until))
+            keeps = keeps or entry.keep_until > 0
         if not claims and not releases:
             await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
             return
@@ -443,7 +448,11 @@ class PostgresJournal:
         await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
         if releases:
             # Before the claims: what one payment gives back, its neighbour in the batch may take.
-            await writer.fetch(QUERY["claim_release"], *zip(*releases, strict=True))
+            kinds, keys, payment_ids, last_days = zip(*releases, strict=True)
+            if keeps:
+                await writer.fetch(QUERY["claim_release_keep"], kinds, keys, payment_ids, last_days)
+            else:
+                await writer.fetch(QUERY["claim_release"], kinds, keys, payment_ids)
         if claims:
             await _copy(writer, "claim", claims, _CLAIM_COLUMNS)
         await writer.execute("COMMIT")
@@ -755,14 +764,22 @@ class PostgresJournal:
             self._strays.popleft()
 
     async def _purge(self, connection: Connection) -> int:
-        """How many kiosk and STAN keys were due: a kiosk's date has no year, and trace numbers come round again."""
+        """How much was due: kiosk and STAN keys, because a kiosk's date has no year and trace numbers come round again,
+        and card numbers of payments that cannot be refunded any more."""
         purged, some = 0, 1
         while some and not self._stopping:
             some = len(await connection.fetch(QUERY["claim_purge"], limits.CLAIM_KEPT_DAYS, limits.JOURNAL_BATCH_MAX))
             purged += some
         if purged:
             self._observer.event("journal.claims_purged", claims=purged)
-        return purged
+        today = day_after(self._clock.wall_us(), 0)
+        cards, some = 0, 1
+        while some and not self._stopping:
+            some = len(await connection.fetch(QUERY["kept_purge"], today, limits.JOURNAL_BATCH_MAX))
+            cards += some
+        if cards:
+            self._observer.event("journal.cards_purged", cards=cards)
+        return purged + cards
 
     async def _make_partitions(self, connection: Connection, days: Iterable[int]) -> int:
         """How many were missing."""

@@ -51,6 +51,7 @@ class _Held:
     sealed: bytes | None
     owner: int | None = None
     closed: str | None = None
+    sealed_pan: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class MemoryDatabase:
     events: dict[tuple[int, int], dict[int, tuple[JournalEntry, _Writer]]] = field(default_factory=dict)
     claims: dict[tuple[ClaimKind, str], _Held] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)  # payment id to the key of its claim OPEN
+    kept: dict[tuple[int, int], tuple[bytes, int]] = field(default_factory=dict)  # sealed card number, last day
     strays: list[Stray] = field(default_factory=list)
     verdicts: dict[int, tuple[Verdict, str]] = field(default_factory=dict)  # by id, with the outcome; "": none yet
     terminals: dict[str, Terminal] = field(default_factory=dict)
@@ -95,12 +97,16 @@ class MemoryDatabase:
         for kind, key in given:
             if kind is ClaimKind.OPEN:
                 self.open.pop(entry.payment_id, None)
-            del self.claims[kind, key]
+            released = self.claims.pop((kind, key))
+            if entry.keep_until and released.sealed_pan is not None:
+                key_of_payment = released.opened_on, released.payment_id
+                self.kept.setdefault(key_of_payment, (released.sealed_pan, entry.keep_until))
         for claim in entry.claims:
             if claim.kind is ClaimKind.OPEN:
                 self.open[entry.payment_id] = claim.key
             owner = writer[0] if claim.kind is ClaimKind.OPEN else None
-            self.claims[claim.kind, claim.key] = _Held(entry.payment_id, entry.opened_on, claim.sealed, owner)
+            held = _Held(entry.payment_id, entry.opened_on, claim.sealed, owner, sealed_pan=claim.sealed_pan)
+            self.claims[claim.kind, claim.key] = held
         self.events.setdefault((entry.opened_on, entry.payment_id), {})[entry.ver] = (entry, writer)
         return Appended(Append.COMMITTED)
 

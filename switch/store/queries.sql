@@ -106,6 +106,47 @@ DELETE FROM switch.claim
  USING unnest($1::text[], $2::text[], $3::bigint[]) AS gone (kind, key, payment_id)
  WHERE claim.kind = gone.kind::switch.claim_kind AND claim.key = gone.key AND claim.payment_id = gone.payment_id;
 
+-- claim_release_keep --
+-- The same, where some payments complete: the card number alone stays until its refund window ends.
+-- $1 kinds, $2 keys, $3 payment ids, $4 last days (YYYYMMDD; 0: nothing of it is kept).
+WITH gone AS (
+    DELETE FROM switch.claim
+     USING unnest($1::text[], $2::text[], $3::bigint[], $4::integer[]) AS gone (kind, key, payment_id, keep_until)
+     WHERE claim.kind = gone.kind::switch.claim_kind AND claim.key = gone.key AND claim.payment_id = gone.payment_id
+    RETURNING claim.opened_on, claim.payment_id, claim.sealed_pan, gone.keep_until
+)
+INSERT INTO switch.kept_card (opened_on, payment_id, sealed, keep_until)
+SELECT opened_on, payment_id, sealed_pan, keep_until FROM gone WHERE keep_until > 0 AND sealed_pan IS NOT NULL
+ON CONFLICT DO NOTHING;
+
+-- kept_purge --
+-- Card numbers whose refund window has ended. $1 today (YYYYMMDD), $2 most rows at once.
+WITH old AS (SELECT opened_on, payment_id FROM switch.kept_card WHERE keep_until < $1 LIMIT $2)
+DELETE FROM switch.kept_card USING old
+ WHERE kept_card.opened_on = old.opened_on AND kept_card.payment_id = old.payment_id
+RETURNING kept_card.payment_id;
+
+-- kept_get --
+-- $1 opened_on, $2 payment id.
+SELECT sealed FROM switch.kept_card WHERE opened_on = $1 AND payment_id = $2;
+
+-- sealed_hours --
+-- Hours whose key some row needs, and the database's clock in seconds since 1970. One statement, so that a row that moves
+-- from the one table to the other is seen in one of them. The hours of kept cards are found by leaps over their index.
+WITH RECURSIVE kept (hour) AS (
+    (SELECT hour FROM switch.kept_card ORDER BY hour LIMIT 1)
+    UNION ALL
+    SELECT (SELECT next.hour FROM switch.kept_card AS next WHERE next.hour > kept.hour ORDER BY next.hour LIMIT 1)
+      FROM kept WHERE kept.hour IS NOT NULL
+)
+SELECT ARRAY(SELECT hour FROM kept WHERE hour IS NOT NULL
+             UNION
+             SELECT switch.sealed_hour(sealed) FROM switch.claim WHERE kind = 'open' AND sealed IS NOT NULL
+             UNION
+             SELECT switch.sealed_hour(sealed_pan) FROM switch.claim WHERE kind = 'open' AND sealed_pan IS NOT NULL
+            ) AS hours,
+       extract(epoch FROM clock_timestamp())::float8 AS now_s;
+
 -- claim_purge --
 -- Keys of finished payments that nobody can ask for any more. $1 days kept, $2 most rows at once, so that no lock is held long.
 WITH old AS (
@@ -449,3 +490,20 @@ SELECT open.stan_open, open.sealed_rows, open.sealed_oldest_s, keys.signed_on, k
           FROM (SELECT extract(epoch FROM now()) - signed_on_us / 1e6 AS age_s
                   FROM switch.terminal
                  WHERE in_service AND signed_on_us > 0) AS terminal) AS keys;
+
+-- ======================================================================== scan for card data
+
+-- scan_tables --
+-- Tables with their columns in order, generated ones aside, and which of those (from 0) are the primary key.
+SELECT relation.relname::text AS name,
+       ARRAY(SELECT attname::text FROM pg_attribute
+              WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+              ORDER BY attnum) AS columns,
+       ARRAY(SELECT place::integer - 1
+               FROM (SELECT attnum, row_number() OVER (ORDER BY attnum) AS place FROM pg_attribute
+                      WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '') AS listed
+               JOIN pg_index ON indrelid = relation.oid AND indisprimary AND attnum = ANY (indkey)
+              ORDER BY place) AS key
+  FROM pg_class AS relation
+ WHERE relation.relnamespace = 'switch'::regnamespace AND relation.relkind = 'r'
+ ORDER BY relation.relname;

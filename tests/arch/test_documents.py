@@ -69,6 +69,7 @@ def test_every_metric_has_a_help_and_a_unit() -> None:
         "_signed_on",
         "_version",
         "_stopped",
+        "_keys",
     )
     for definition in METRICS:
         assert definition.help_text.strip().endswith("."), definition.name

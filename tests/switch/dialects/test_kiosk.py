@@ -61,7 +61,7 @@ def test_a_payment_is_read_with_its_card_and_the_months_it_names() -> None:
     request = DIALECT.read(frame(PAYMENT))
     assert isinstance(request, PaymentRequest)
     assert (request.amount, request.quote, request.receivables) == (12345, "q1", ("R1", "R2"))
-    assert (request.card.pan, request.card.expiry) == (PAN, "3012"), "taken from the track of a swipe"
+    assert (request.card.pan.reveal(), request.card.expiry) == (PAN, "3012"), "taken from the track of a swipe"
     assert request.mac == b"01234567"
     assert request.mab == frame(PAYMENT)[11:-8]
 

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import iso8583
+from iso8583 import tlv
 from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.dialects.unionpay import NO_MAC, UnionPayDialect, mab, with_mac
 from switch.errors import BadRequestError
 from switch.limits import SHORT
 from switch.machines.payment import HostProfile, Payment
 from switch.machines.payment_table import Input
-from switch.model.payment import Card, Posting
+from switch.model.payment import Card, KeptCard, Posting
+from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 TPDU, HEADER = bytes.fromhex("6000030000"), bytes.fromhex("602200000000")
 DIALECT = UnionPayDialect(TPDU, HEADER)
 SPEC = iso8583.load("unionpay_pos", header="tpdu+pos6")
 PAN = "6222000000000017"
+TRACK2 = f"{PAN}=30121010000000000"
+CHIP = tlv.encode(
+    [
+        ("9F26", bytes(8)),
+        ("9F10", bytes.fromhex("07010103A00000010A01")),
+        ("9F36", b"\x00\x2a"),
+        ("95", bytes.fromhex("0080048000")),
+        ("5A", bytes.fromhex(PAN)),
+        ("9C", b"\x00"),
+        ("9F1E", b"KIOSK001"),
+        ("DF31", bytes(5)),
+    ]
+)
 CARD = Card(
-    PAN, "3012", "001", "051", "06", f"{PAN}=30121010000000000", b"\x01" * 8, "2600000000000000", b"\x9c\x01\x00"
+    Pan(PAN),
+    "3012",
+    "001",
+    "051",
+    "06",
+    Track(TRACK2),
+    PinBlock(b"\x01" * 8),
+    "2600000000000000",
+    ChipData(CHIP),
 )
 
 
@@ -57,21 +81,49 @@ def test_a_purchase_carries_the_card_once_and_our_own_trace_number() -> None:
     assert frame[:11] == TPDU + HEADER
     fields = SPEC.decode(frame).to_dict()
     assert (fields[0], fields[3], fields[4], fields[11]) == ("0200", "000000", "000000012345", "000345")
-    assert (fields[2], fields[22], fields[23], fields[26], fields[35]) == (PAN, "051", "001", "06", CARD.track2)
+    assert (fields[2], fields[22], fields[23], fields[26], fields[35]) == (PAN, "051", "001", "06", TRACK2)
+    assert SPEC.decode(frame).raw(55) == CHIP
     assert (fields[52], fields[60], fields[64]) == (b"\x01" * 8, "22000002000", NO_MAC)
 
 
 def test_a_reversal_repeats_the_original_without_track_or_pin() -> None:
-    frame, _ = DIALECT.reversal(payment(), CARD.kept(), "98")
+    frame, _ = DIALECT.reversal(payment(), DIALECT.kept(CARD), "98")
     fields = SPEC.decode(frame).to_dict()
     assert (fields[0], fields[39], fields[11], fields[60]) == ("0400", "98", "000345", "22000002000")
     assert (fields[2], fields[14], fields[23]) == (PAN, "3012", "001")
     assert (fields[37], fields[38]) == ("112233445566", "A1B2C3")
-    assert not {26, 35, 36, 52, 53, 55} & set(fields)
+    assert not {26, 35, 36, 52, 53} & set(fields)
+
+
+def test_a_reversal_of_a_chip_card_carries_the_five_tags_that_it_needs_and_no_other() -> None:
+    frame, safe = DIALECT.reversal(payment(), DIALECT.kept(CARD), "98")
+    found = tlv.decode(SPEC.decode(frame).raw(55))
+    assert [tag for tag, _ in found] == ["9F10", "9F36", "95", "9F1E", "DF31"]
+    assert dict(found) == {tag: value for tag, value in tlv.decode(CHIP) if tag in dict(found)}
+    assert 55 not in SPEC.decode(safe)
+
+
+@pytest.mark.parametrize("chip", [None, b"", b"\x9f", b"\x9c\x01\x00", bytes.fromhex("5A0862220000")])
+def test_without_such_tags_a_reversal_has_no_chip_data(chip: bytes | None) -> None:
+    card = replace(CARD, icc_data=None if chip is None else ChipData(chip))
+    frame, _ = DIALECT.reversal(payment(), DIALECT.kept(card), "98")
+    assert 55 not in SPEC.decode(frame)
+
+
+@pytest.mark.parametrize("card", [CARD, replace(CARD, expiry=None, sequence_number=None, icc_data=None)])
+def test_what_is_kept_comes_back_from_its_bytes(card: Card) -> None:
+    kept = DIALECT.kept(card)
+    assert KeptCard.from_bytes(kept.to_bytes()) == kept
+    assert TRACK2.encode() not in kept.to_bytes() and b"5a08" not in kept.to_bytes()
+
+
+def test_a_card_sealed_by_the_version_before_is_still_read() -> None:
+    kept = KeptCard.from_bytes(b'{"pan":"6222000000000017","expiry":"3012"}')
+    assert kept == KeptCard(Pan(PAN), "3012", None, None)
 
 
 def test_the_journals_copies_hold_no_card_data() -> None:
-    for _, safe in (DIALECT.purchase(payment(), CARD), DIALECT.reversal(payment(), CARD.kept(), "98")):
+    for _, safe in (DIALECT.purchase(payment(), CARD), DIALECT.reversal(payment(), DIALECT.kept(CARD), "98")):
         assert not {2, 14, 35, 52, 53, 55, 64} & set(SPEC.decode(safe).to_dict())
         assert PAN.encode() not in safe and bytes.fromhex(PAN) not in safe
 

@@ -23,6 +23,7 @@ from switch.model.effect import (
     Tell,
 )
 from switch.model.payment import DRIVEN, FINAL, Card, Posting, PostingState, State, StoredPayment
+from switch.model.secret import Pan
 
 APPROVED = Facts(response_code="00", rrn="112233445566", settlement_date="1123", approved=True)
 CAREFUL = HostProfile()
@@ -54,7 +55,7 @@ def payment(months: int = 1, profile: HostProfile = KNOWN, cut_over_at: float = 
         profile=profile,
         started_at=100.0,
         cut_over_at=cut_over_at,
-        card=Card("6222000000000017", "3012", None, "021", None, None, None, None, None),
+        card=Card(Pan("6222000000000017"), "3012", None, "021", None, None, None, None, None),
     )
 
 

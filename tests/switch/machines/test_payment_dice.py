@@ -25,6 +25,7 @@ from switch.model.effect import (
     SendStatus,
 )
 from switch.model.payment import FINAL, Card, Posting, State, StoredPayment
+from switch.model.secret import Pan
 
 KNOWN = HostProfile(reversal_00_any=False, not_found_proves=True)
 
@@ -109,7 +110,7 @@ class Play:
             times=SHORT,
             profile=KNOWN,
             started_at=self.now,
-            card=Card("6222000000000017", None, None, "021", None, None, None, None, None),
+            card=Card(Pan("6222000000000017"), None, None, "021", None, None, None, None, None),
         )
 
     def later(self, seconds: float, event: object) -> None:

@@ -33,6 +33,7 @@ switch_takeovers_total
 switch_breaker_state{peer}
 switch_link_signed_on switch_key_age_seconds switch_stan_open switch_sad_rows switch_sad_oldest_seconds
 switch_spec_version{name,version} switch_disk_free_bytes switch_clock_offset_seconds switch_security_up
+switch_vault_keys switch_vault_oldest_seconds switch_vault_shredded_total
 """
 
 

@@ -28,6 +28,7 @@ from switch.config import (
     UnionpayConfig,
     UnionpayProfile,
 )
+from switch.errors import SecurityError
 from switch.limits import SHORT
 from switch.machines import days
 from switch.ops.proof import prove
@@ -216,6 +217,7 @@ def helpers() -> Any:
         card = CardChoice
         answer = Answer
         times = SHORT
+        security_error = SecurityError
         json = staticmethod(orjson.loads)
 
     return Helpers

@@ -132,25 +132,40 @@ def test_shredded_data_cannot_be_opened_again_by_anybody(tmp_path: Path) -> None
     clock.go_to(START + 5)
     kept = vault.seal(CONTEXT, CARD)
 
-    assert vault.shred(START + 5) == 1
+    assert vault.shred({START}) == 1
     assert files(tmp_path) == ["20270115T13.key"]
     for each in (vault, Vault(tmp_path, WRAPPING, clock)):
         with pytest.raises(SecurityError, match="20270115T08: the card data of that hour was shredded") as caught:
             each.open(CONTEXT, old)
         assert caught.value.code == "key"
         assert each.open(CONTEXT, kept) == CARD
-    assert vault.shred(START + 5) == 0
+    assert vault.shred({START}) == 0
 
 
-def test_shredding_never_takes_this_hour_or_the_one_before(tmp_path: Path) -> None:
+def test_an_hour_that_is_needed_outlives_its_neighbours(tmp_path: Path) -> None:
+    """One payment that waits for a person must not keep the keys of everybody after it."""
+    clock = Clock()
+    vault = Vault(tmp_path, WRAPPING, clock)
+    sealed = {}
+    for hour in range(START, START + 6):
+        clock.go_to(hour)
+        sealed[hour] = vault.seal(CONTEXT, CARD)
+    assert vault.hours() == set(sealed)
+    assert vault.shred(vault.hours() - {START + 1}) == 3
+    assert vault.hours() == {START + 1, START + 4, START + 5}
+    assert vault.open(CONTEXT, sealed[START + 1]) == CARD
+
+
+def test_shredding_never_takes_this_hour_the_one_before_or_a_later_one(tmp_path: Path) -> None:
     clock = Clock()
     vault = Vault(tmp_path, WRAPPING, clock)
     sealed = []
     for hour in range(START, START + 4):
         clock.go_to(hour)
         sealed.append(vault.seal(CONTEXT, CARD))
-    assert vault.shred(START + 1000) == 2
-    assert files(tmp_path) == ["20270115T10.key", "20270115T11.key"]
+    vault.prepare_next_hour()
+    assert vault.shred(range(START - 1, START + 1000)) == 2
+    assert files(tmp_path) == ["20270115T10.key", "20270115T11.key", "20270115T12.key"]
     for one in sealed[2:]:
         assert vault.open(CONTEXT, one) == CARD
     assert vault.open(CONTEXT, vault.seal(CONTEXT, CARD)) == CARD
@@ -160,9 +175,11 @@ def test_another_process_forgets_when_it_shreds_too(tmp_path: Path) -> None:
     clock = Clock()
     first, second = Vault(tmp_path, WRAPPING, clock), Vault(tmp_path, WRAPPING, clock)
     sealed = first.seal(CONTEXT, CARD)
-    assert second.open(CONTEXT, sealed) == CARD
     clock.go_to(START + 5)
-    assert (first.shred(START + 5), second.shred(START + 5)) == (1, 0)
+    assert second.open(CONTEXT, sealed) == CARD
+    assert first.shred({START}) == 1
+    assert second.hours() == {START}, "the file is gone, its own copy is not"
+    assert second.shred(second.hours()) == 0
     with pytest.raises(SecurityError, match="was shredded"):
         second.open(CONTEXT, sealed)
 
@@ -176,12 +193,39 @@ def test_shredding_sweeps_what_a_kill_left_and_leaves_foreign_files(tmp_path: Pa
     for name in foreign:
         (tmp_path / name).write_text("")
     clock.go_to(START + 5)
-    assert vault.shred(START + 5) == 2
+    assert vault.shred(vault.hours()) == 2
     assert files(tmp_path) == sorted(foreign)
 
 
+def test_a_kill_between_two_files_leaves_the_rest_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    vault = Vault(tmp_path, WRAPPING, clock)
+    for hour in range(START, START + 4):
+        clock.go_to(hour)
+        vault.seal(CONTEXT, CARD)
+    clock.go_to(START + 9)
+    real = Path.unlink
+    unlinked: list[Path] = []
+
+    def dies(path: Path, missing_ok: bool = False) -> None:
+        if unlinked:
+            raise KeyboardInterrupt
+        unlinked.append(path)
+        real(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", dies)
+        with pytest.raises(KeyboardInterrupt):
+            vault.shred(vault.hours())
+    heir = Vault(tmp_path, WRAPPING, clock)
+    assert len(heir.hours()) == 3 and heir.shred(heir.hours()) == 3 and heir.hours() == set()
+
+
 def test_shredding_before_anything_was_sealed(tmp_path: Path) -> None:
-    assert Vault(tmp_path / "vault", WRAPPING, Clock()).shred(START) == 0
+    vault = Vault(tmp_path / "vault", WRAPPING, Clock())
+    assert vault.hours() == set() and vault.shred({START - 9}) == 0
 
 
 # ------------------------------------------------------------------------------ crashes, damage, rights
@@ -349,9 +393,31 @@ def test_the_keys_in_memory_are_bounded(tmp_path: Path) -> None:
     for hour in range(START, START + 100):
         clock.go_to(hour)
         sealed.append(vault.seal(CONTEXT, CARD))
-    assert len(vault._keys) == 48 and vault._synced <= set(vault._keys)
+        vault.prepare_next_hour()
+    assert set(vault._sealing) == {START + 99, START + 100} and not vault._opening
     assert [vault.open(CONTEXT, one) for one in sealed] == [CARD] * 100
-    assert len(vault._keys) == 48
+    assert len(vault._opening) == 48
+
+
+def test_old_hours_that_are_opened_do_not_push_out_the_one_that_seals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refunds open what is weeks old, in any order; the hour at hand must not be read again because of them."""
+    clock = Clock()
+    vault = Vault(tmp_path, WRAPPING, clock)
+    sealed = []
+    for hour in range(START, START + 60):
+        clock.go_to(hour)
+        sealed.append(vault.seal(CONTEXT, CARD))
+    for one in (sealed * 2)[::-1]:
+        assert vault.open(CONTEXT, one) == CARD
+
+    def forbidden(*arguments: object) -> None:
+        raise AssertionError("a file operation")
+
+    monkeypatch.setattr(keyfile, "read_private", forbidden)
+    vault.seal(CONTEXT, CARD)
+    vault.open(CONTEXT, sealed[0])  # the last one used
 
 
 def test_repr_shows_the_directory_only(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from switch.store.terminals import PostgresTerminals
 
 from .support import RealClock, Recorder
 
+Kept = dict[tuple[int, int], tuple[bytes, int]]
 Claims = dict[tuple[str, str], tuple[int, bytes | None]]
 
 
@@ -71,6 +72,10 @@ class PostgresStore:
         rows = await self.fetch("SELECT kind::text AS kind, key, payment_id, sealed FROM switch.claim")
         return {(row["kind"], row["key"]): (row["payment_id"], row["sealed"]) for row in rows}
 
+    async def kept(self) -> Kept:
+        rows = await self.fetch("SELECT opened_on, payment_id, sealed, keep_until FROM switch.kept_card")
+        return {(row["opened_on"], row["payment_id"]): (row["sealed"], row["keep_until"]) for row in rows}
+
     async def strays(self) -> list[str]:
         return [row["detail"] for row in await self.fetch("SELECT detail FROM switch.stray ORDER BY id")]
 
@@ -116,6 +121,9 @@ class MemoryStore:
 
     async def claims(self) -> Claims:
         return {(kind.value, key): (held.payment_id, held.sealed) for (kind, key), held in self.database.claims.items()}
+
+    async def kept(self) -> Kept:
+        return dict(self.database.kept)
 
     async def strays(self) -> list[str]:
         return [stray.detail for stray in self.database.strays]

@@ -28,8 +28,11 @@ def draw(dice: random.Random, base: int) -> list[list[JournalEntry]]:
         group: list[JournalEntry] = []
         for _ in range(dice.choice([1, 1, 2, 5])):
             releases = _claims(dice, base)
+            payment_id = base + dice.randint(1, 3)
+            # One card number for a payment, as only its claim OPEN has one: else the database may keep any of them.
+            sealed = [None, b"", bytes(3), payment_id.to_bytes(40, "big")][payment_id % 4]
             item = entry(
-                base + dice.randint(1, 3),
+                payment_id,
                 dice.randint(1, 3),
                 opened_on=DAY + dice.randint(0, 1),
                 state=dice.choice(STATES),
@@ -38,8 +41,10 @@ def draw(dice: random.Random, base: int) -> list[list[JournalEntry]]:
                 body=b'{"k%d":%d}' % (dice.randint(1, 3), dice.randint(1, 99)),
                 attempt=dice.choice([None, b"", dice.randbytes(20)]),
                 ledger=dice.choice([None, b'[["a",1,0],["b",0,1]]']),
-                claims=_claims(dice, base),
+                claims=_claims(dice, base, sealed),
                 releases=releases,
+                # The same for all entries of a payment: in one commit the database may take either's.
+                keep_until=0 if payment_id % 3 == 0 else 20270100 + payment_id % 3,
             )
             # Who takes before the neighbour after it gives back may win or lose when both are in one commit.
             given = {(claim.kind, claim.key) for claim in item.releases}
@@ -49,9 +54,9 @@ def draw(dice: random.Random, base: int) -> list[list[JournalEntry]]:
     return groups
 
 
-def _claims(dice: random.Random, base: int) -> tuple[Claim, ...]:
+def _claims(dice: random.Random, base: int, sealed: bytes | None = None) -> tuple[Claim, ...]:
     kinds = dice.sample([ClaimKind.KIOSK, ClaimKind.STAN, ClaimKind.BILL], dice.choice([0, 1, 1, 2]))
-    return tuple(Claim(kind, f"{base}|{dice.randint(1, 3)}") for kind in kinds)
+    return tuple(Claim(kind, f"{base}|{dice.randint(1, 3)}", None, sealed) for kind in kinds)
 
 
 @pytest.mark.parametrize("line", ["sound", "flaky"])
@@ -79,6 +84,7 @@ def test_memory_and_postgres_end_alike(postgres: PostgresStore, seed: int, line:
                 assert seen == await play(expected_journal, history), history
             assert await postgres.rows() == await memory.rows()
             assert await postgres.claims() == await memory.claims()
+            assert await postgres.kept() == await memory.kept()
             for kind, key in list(memory.database.claims)[:20]:
                 claim = Claim(kind, key)
                 assert await found(journal, claim) == await found(expected_journal, claim)
@@ -111,7 +117,7 @@ def test_memory_faults_end_as_the_port_promises() -> None:
             for group in draw(random.Random(seed), 0):
                 outcomes = [await future for future in [append(faulty, item) for item in group]]
                 assert outcomes == [await future for future in [append(sound, item) for item in group]]
-            assert database.claims == plain.claims
+            assert database.claims == plain.claims and database.kept == plain.kept
             assert list(database.payment_rows()) == list(plain.payment_rows())
 
     asyncio.run(main())
