@@ -22,7 +22,6 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from switch import limits
 from switch.config import Config, load
@@ -242,12 +241,12 @@ def _scan(arguments: argparse.Namespace, on_database: OnDatabase) -> int:
 def print_scan(scan: Scan) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if scan.hits:
-        table = Table(show_edge=False, pad_edge=False)
-        for name in ("place", "where", "what", "masked"):
-            table.add_column(name, overflow="fold")
-        for hit in scan.hits:
-            table.add_row(hit.place, escape(hit.where), hit.kind, hit.shown)
-        console.print(table)
+        # No wrapping, whatever the terminal: a place is copied, and found by grep.
+        rows = [("place", "what", "masked", "where")]
+        rows += [(hit.place, hit.kind, hit.shown, hit.where) for hit in scan.hits]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        for row in rows:
+            console.print(escape("  ".join(f"{text:<{width}}" for text, width in zip(row, [*widths, 0], strict=True))))
         if scan.hit_count > len(scan.hits):
             console.print(f"… and {scan.hit_count - len(scan.hits):,} more")
     for what in scan.not_scanned:
