@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from switch.ops.books import add_books_parsers
     from switch.ops.cases import add_case_parser
+    from switch.ops.certs import add_certs_parser
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
     from switch.ops.scan import add_scan_parser
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         default="software",
         help="security module; pkcs11: a SoftHSM2 token made for this run (default software)",
     )
+    demo.add_argument("--tls", action="store_true", help="with TLS between kiosks, switch and both hosts")
     demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
     demo.add_argument(
         "--dir",
@@ -154,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add_books_parsers(commands, _on_database)
     add_faultproxy_parser(commands)
     add_scan_parser(commands, _on_database)
+    add_certs_parser(commands)
     return parser
 
 
@@ -322,5 +325,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         scenario=arguments.scenario,
         keep=arguments.keep,
         security=arguments.security,
+        tls=arguments.tls,
     )
     return demo.run()

@@ -31,12 +31,11 @@ from switch.errors import ConfigError
 
 EXAMPLE: Final = "switch/config.example.toml"
 HOST_SIZE_MAX: Final = 253  # characters of a DNS name, RFC 1035 2.3.4
-LOCAL_HOSTS: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
 MAC_ALGORITHMS: Final = (
     *("unionpay_ecb", "sm4_ecb", "sm4_cbc", "xor_sm4"),
     *("x9_9", "x9_19", "x9_19_pad80", "tdes_cbc", "xor_tdes"),
 )
-SAFE_SSL_MODES: Final = frozenset({"require", "verify-ca", "verify-full"})
+LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def option(
@@ -84,6 +83,10 @@ def _hex(help_text: str, count: int) -> Meta:
 def _printable(help_text: str, count: int, example: str) -> Meta:
     shape = f"{count} letters or digits"
     return option(help_text, pattern=rf"^[0-9A-Za-z]{{{count}}}\Z", shape=shape, example=example)
+
+
+def _file(help_text: str) -> Meta:
+    return option(help_text, path=True, shape="a path, or nothing")
 
 
 # The docstring of each section is its heading in the example file.
@@ -145,6 +148,24 @@ UNLIMITED: Final = LimitsConfig(
 )
 
 
+class ListenTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS 1.2 or newer to kiosks; each shows a certificate, and speaks for the terminal that it names (CN) alone."""
+
+    enabled: Annotated[
+        bool,
+        option("Whether kiosks must speak TLS; production demands it unless listen.host is this machine alone."),
+    ] = False
+    certificate: Annotated[str, _file("The switch's own certificate with its chain, PEM.")] = ""
+    key: Annotated[str, _file("Its key, PEM without a passphrase, mode 0600.")] = ""
+    client_ca: Annotated[
+        str,
+        _file("CA of the kiosks' certificates, PEM; whoever has a certificate of it is the terminal that it names."),
+    ] = ""
+    client_crl: Annotated[
+        str, _file("Its list of revoked certificates, PEM; keep it fresh: once it has expired, nobody gets in.")
+    ] = ""
+
+
 class ListenConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where kiosks connect to."""
 
@@ -166,6 +187,8 @@ class ListenConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = limits.KIOSK_IDLE_S
     limits: LimitsConfig = LimitsConfig()
+
+    tls: ListenTls = ListenTls()
 
 
 class ObserveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -255,6 +278,21 @@ class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 1
 
 
+class UpstreamTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS 1.2 or newer to this host, whose certificate must come from ca and carry server_name."""
+
+    enabled: Annotated[bool, option("Whether this link speaks TLS.")] = False
+    ca: Annotated[str, _file("CA of the host's certificate, PEM.")] = ""
+    server_name: Annotated[
+        str,
+        option(
+            "Name or IP address in the host's certificate; \"\" means the link's own host.", max_length=HOST_SIZE_MAX
+        ),
+    ] = ""
+    certificate: Annotated[str, _file("Our certificate with its chain, PEM, if the host asks for one.")] = ""
+    key: Annotated[str, _file("Its key, PEM without a passphrase, mode 0600.")] = ""
+
+
 class UnionpayProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How this acquirer's host behaves; ask it. The defaults trust it with nothing; production wants each one said."""
 
@@ -313,6 +351,7 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = "unionpay_ecb"
     profile: UnionpayProfile = UnionpayProfile()
+    tls: UpstreamTls = UpstreamTls()
 
 
 class MarketingProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -361,6 +400,7 @@ class MarketingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ]
     profile: MarketingProfile = MarketingProfile()
+    tls: UpstreamTls = UpstreamTls()
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -471,8 +511,8 @@ def _walk(section: type[Struct], table: dict[str, Any], prefix: str, base: Path,
                 problems.append((where, f"not a table; write [{where}] on a line of its own, its keys below it"))
         elif key in table and (problem := _refusal(field, hints[key], table[key])):
             problems.append((where, problem))
-        elif _extra(field)["path"]:
-            table[key] = str(base / table.get(key, field.default))
+        elif _extra(field)["path"] and (named := table.get(key, field.default)):
+            table[key] = str(base / named)
 
 
 def _refusal(field: shapes.Field, hint: Any, value: object) -> str:
@@ -515,6 +555,13 @@ def _cross_check(config: Config) -> Iterator[Problem]:
     if config.unionpay.name == config.marketing.name:
         yield "marketing.name", f'"{config.marketing.name}" is also unionpay.name; give each link its own name'
 
+    yield from _tls_files("listen.tls", config.listen.tls, needed=("certificate", "key", "client_ca"))
+    for link, tls in (("unionpay", config.unionpay.tls), ("marketing", config.marketing.tls)):
+        yield from _tls_files(f"{link}.tls", tls, needed=("ca",))
+        if bool(tls.certificate) != bool(tls.key):
+            missing = "key" if tls.certificate else "certificate"
+            yield f"{link}.tls.{missing}", "missing; a certificate and its key come together"
+
     # One folder's backup, or its cleaning, must not take another's content along; above all not the LMK.
     places = {
         "database.data_dir": Path(config.database.data_dir),
@@ -529,13 +576,35 @@ def _cross_check(config: Config) -> Iterator[Problem]:
                 yield inner, f"lies inside {outer}; give each its own place"
 
 
+def _tls_files(key: str, tls: ListenTls | UpstreamTls, *, needed: tuple[str, ...]) -> Iterator[Problem]:
+    """Files that TLS cannot do without, and files named where TLS is off: somebody believes that it is on."""
+    named = [name for name in tls.__struct_fields__ if name not in ("enabled", "server_name") and getattr(tls, name)]
+    if tls.enabled:
+        for name in needed:
+            if name not in named:
+                yield f"{key}.{name}", "missing; TLS needs it: the path of a PEM file"
+    elif named:
+        yield f"{key}.enabled", f"false, but {key}.{named[0]} is set; write enabled = true, or leave the files out"
+
+
 def _production(config: Config, tree: dict[str, Any]) -> Iterator[Problem]:
     if config.time_profile != "standard":
         yield "time_profile", '"short" reverses purchases that a real host still approves; production needs "standard"'
     if not config.database.dsn:
         yield "database.dsn", "empty; production needs its own PostgreSQL server: postgresql://user@host/name"
     elif not _safe_dsn(config.database.dsn):
-        yield "database.dsn", "would cross the network unencrypted; production needs ?sslmode=verify-full"
+        yield (
+            "database.dsn",
+            "could cross the network unencrypted, or to whoever answers; production needs the server's name and "
+            "?sslmode=verify-full&sslrootcert=/path/of/its/ca.pem, or ?host=/folder/of/its/socket on this machine",
+        )
+    if not config.listen.tls.enabled and config.listen.host not in LOCAL_HOSTS:
+        # On loopback there is no network to protect: a TLS proxy or a concentrator on this machine may be in front.
+        yield (
+            "listen.tls.enabled",
+            f"false, and other machines reach {config.listen.host}; production needs TLS towards kiosks: set "
+            "certificate, key and client_ca, or listen on 127.0.0.1 behind a proxy of your own",
+        )
     for key, port in (("listen.port", config.listen.port), ("observe.port", config.observe.port)):
         if port == 0:
             yield key, "0 takes any free port; production needs a fixed one, 1 to 65535"
@@ -547,9 +616,12 @@ def _production(config: Config, tree: dict[str, Any]) -> Iterator[Problem]:
             "security.back_end",
             '"software" holds keys in memory; production needs a hardware module: "pkcs11"',
         )
-    lmk_file = Path(config.security.lmk_file)
-    if lmk_file.is_file() and lmk_file.stat().st_mode & 0o077:
-        yield "security.lmk_file", f"other users may read it; run: chmod 600 {lmk_file}"
+    secrets = {"security.lmk_file": config.security.lmk_file, "listen.tls.key": config.listen.tls.key}
+    secrets |= {"unionpay.tls.key": config.unionpay.tls.key, "marketing.tls.key": config.marketing.tls.key}
+    for key, name in secrets.items():
+        secret = Path(name)
+        if name and secret.is_file() and secret.stat().st_mode & 0o077:
+            yield key, f"other users may read it; run: chmod 600 {secret}"
     for link, profile in (("unionpay", UnionpayProfile), ("marketing", MarketingProfile)):
         said = tree[link].get("profile", {})
         for field in _fields(profile):
@@ -561,14 +633,19 @@ def _production(config: Config, tree: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _safe_dsn(dsn: str) -> bool:
+    """On this machine, or to a server that must prove its name; never what PGHOST or a service file says instead."""
     try:
         parts = urlsplit(dsn)
         query = parse_qs(parts.query)
-        hosts = [parts.hostname or "", *query.get("host", [])]
+        # Several servers may be named: name:port,name:port. urlsplit itself would see the first one only.
+        named = [*parts.netloc.rpartition("@")[2].split(","), *",".join(query.get("host", [])).split(",")]
+        hosts = {urlsplit(f"//{name}").hostname if name[:1] not in ("", "/") else name for name in named} - {"", None}
     except ValueError:
         return False
-    local = all(host in LOCAL_HOSTS or host.startswith("/") for host in hosts)
-    return local or bool(SAFE_SSL_MODES.intersection(query.get("sslmode", [])[-1:]))
+    if not hosts or "service" in query:
+        return False
+    local = all(host in LOCAL_HOSTS or str(host).startswith("/") for host in hosts)
+    return local or query.get("sslmode", [])[-1:] == ["verify-full"]
 
 
 # ---------------------------------------------------------------------------------------------------- describing

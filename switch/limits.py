@@ -25,6 +25,15 @@ CONNECT_TIMEOUT_S: Final = 5.0  # a peer in the same province answers a SYN in m
 BACKOFF_FIRST_S: Final = 0.2  # first reconnect; doubles up to the next value, each with full jitter
 BACKOFF_MAX_S: Final = 15.0  # a peer that comes back is noticed within this time
 
+# ---- TLS
+TLS_HANDSHAKE_S: Final = 10.0  # two round trips and a millisecond of arithmetic; a bad mobile line takes seconds
+TLS_HANDSHAKE_BYTES_MAX: Final = 131_072  # of a peer's side of it; OpenSSL takes chains of up to 100 KB
+TLS_STEPS_A_TURN: Final = 8  # handshake steps of one loop turn, each up to 1 ms: payments run in between
+TLS_REFUSED_LINES_MAX: Final = 20  # warnings between two sweeps (5 s); a flood of failed handshakes is only counted
+CERTIFICATE_LOOK_S: Final = 30.0  # between looks for renewed files: much quicker than anybody renews them twice
+CERTIFICATE_WARN_S: Final = 14 * 86_400.0  # two weeks before the end: a utility's CA signs in days, not minutes
+CERTIFICATE_WARN_EVERY_S: Final = 86_400.0  # a warning that is in the log once a day is read
+
 # ---- work in progress
 PAYMENTS_OPEN_MAX: Final = 20_000  # in memory at once; about 4 KiB each; beyond it kiosks are told to try later
 PAYMENTS_REMEMBERED_MAX: Final = 20_000  # finished ones kept for repeats; older ones come from the journal

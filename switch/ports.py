@@ -438,6 +438,11 @@ class Wire(Protocol):
         ...
 
     @property
+    def terminal_id(self) -> str:
+        """The one terminal that may speak here, as the peer's certificate names it; "" where nothing is checked."""
+        ...
+
+    @property
     def is_open(self) -> bool: ...
 
     def send(self, frame: bytes, token: object = None) -> bool:

@@ -147,6 +147,7 @@ class FramedProtocol(asyncio.Protocol):
         "_splitter",
         "_stuck_bytes",
         "_tap",
+        "_terminal_id",
         "_tokens",
         "_transport",
         "frames_in",
@@ -191,6 +192,7 @@ class FramedProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._linger: asyncio.TimerHandle | None = None
         self._peer = "not connected"
+        self._terminal_id = ""
         self._reason = ""
         self._open = False
         self._held = held
@@ -212,6 +214,10 @@ class FramedProtocol(asyncio.Protocol):
     @property
     def peer(self) -> str:
         return self._peer
+
+    @property
+    def terminal_id(self) -> str:
+        return self._terminal_id
 
     @property
     def is_open(self) -> bool:
@@ -290,6 +296,7 @@ class FramedProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
         self._peer = tcp.address(transport.get_extra_info("peername"))
+        self._terminal_id = transport.get_extra_info("terminal_id") or ""  # only TLS knows one
         self.heard_at = self.opened_at = self._now()
         tcp.tune(transport.get_extra_info("socket"))
         self._open = True

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from switch import limits
 from switch.config import ListenConfig
 from switch.errors import StartError
 from switch.net import tcp
+from switch.net.certificates import End
 from switch.net.framed import LEN2, FramedProtocol, Tap
+from switch.net.tls import TlsLine, TlsRefusedError, Turns
 from switch.ports import Clock, Observer, Wire, WireHandler
 
 LABEL: Final = "kiosk"
@@ -29,6 +31,7 @@ class KioskListener:
     Args:
         bind: Gives the bound socket to listen on.
         loud: Asked when a kiosk's stream is no stream of frames; False: that is no line in the log.
+        tls: Certificates of the moment; None: kiosks speak in the clear.
         reuse_port: True lets several workers listen on one port; the kernel spreads the kiosks over them.
     """
 
@@ -43,8 +46,14 @@ class KioskListener:
         bind: Callable[..., Any] = tcp.bind,
         tap: Tap | None = None,
         loud: Callable[[Wire], bool] = lambda wire: True,
+        tls: End | None = None,
     ) -> None:
         self._loud = loud
+        self._tls = tls
+        self._turns = Turns()
+        self._handshakes: dict[TlsLine, float] = {}  # since when, oldest first
+        self._shaking: dict[str, dict[TlsLine, None]] = {}  # the same by address
+        self._refused = 0  # handshakes since the last sweep
         self._config = config
         self._handler = handler
         self._observer = observer
@@ -70,6 +79,11 @@ class KioskListener:
     @property
     def wires(self) -> int:
         return len(self._wires)
+
+    @property
+    def handshakes(self) -> int:
+        """Connections whose TLS handshake has begun and not ended."""
+        return len(self._handshakes)
 
     @property
     def accepting(self) -> bool:
@@ -111,6 +125,8 @@ class KioskListener:
 
     def close_all(self, reason: str) -> None:
         """Write what is queued and close every connection. ``wires`` falls to 0 as they go, within seconds."""
+        for line in tuple(self._handshakes):
+            line.refuse(TlsRefusedError("closing", "the switch stops"))
         for wire in tuple(self._wires):
             wire.close(reason)
 
@@ -123,8 +139,13 @@ class KioskListener:
             self._sweep_timer.cancel()
 
     def sweep(self) -> None:
-        """Drop those who are silent or stuck in the middle of a frame."""
+        """Drop those who are silent, or stuck in the middle of a frame or of a handshake."""
         now = self._clock.now()
+        for line, since in tuple(self._handshakes.items()):
+            if now - since <= limits.TLS_HANDSHAKE_S:
+                break  # the others are younger
+            line.refuse(TlsRefusedError("slow", f"no handshake within {limits.TLS_HANDSHAKE_S:g} s"))
+        self._refused = 0
         idle_s = self._config.idle_s
         for wire in tuple(self._wires):
             wire.check(now, idle_s)
@@ -133,8 +154,8 @@ class KioskListener:
         self._sweep_timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_and_again)
         self.sweep()
 
-    def _wire(self) -> FramedProtocol:
-        return FramedProtocol(
+    def _wire(self) -> asyncio.Protocol:
+        wire = FramedProtocol(
             LEN2,
             self._handler,
             self._observer,
@@ -146,6 +167,56 @@ class KioskListener:
             loud=self._loud,
             buffer_max=limits.KIOSK_WRITE_BUFFER_MAX,
         )
+        if self._tls is None:
+            return wire
+        return TlsLine(wire, self._tls.context, self._shaken, made=self._shake, turns=self._turns)
+
+    def _shake(self, line: TlsLine) -> bool:
+        """A caller begins a handshake: it counts as a connection, and of its source, from here on."""
+        source = tcp.source(tcp.address(line.get_extra_info("peername")))
+        waiting, neighbours = self._shaking.get(source, {}), self._sources.get(source, {})
+        all_max, source_max = self._config.connections_max, self._config.limits.source_connections_max
+        if not self._accepting:
+            reason = "closing"
+        elif len(neighbours) + len(waiting) >= source_max and not self._crowd_out(waiting, neighbours):
+            reason = "source"
+        elif len(self._wires) + len(self._handshakes) >= all_max and not self._crowd_out(self._handshakes, self._mute):
+            reason = "connections"
+        else:
+            self._handshakes[line] = self._clock.now()
+            self._shaking.setdefault(source, {})[line] = None
+            self._empty.clear()
+            self._observer.gauge("switch_tls_pending", len(self._handshakes))
+            return True
+        self._observer.count("switch_admission_rejects_total", (reason,))
+        return False
+
+    def _crowd_out(
+        self, waiting: Iterable[TlsLine], wires: OrderedDict[FramedProtocol, None] | dict[FramedProtocol, None]
+    ) -> bool:
+        """The oldest unfinished handshake goes first: a thousand that are stuck must not keep out one that needs ms."""
+        oldest = next(iter(waiting), None)
+        if oldest is None:
+            return self._make_room(wires)
+        oldest.refuse(TlsRefusedError("crowded_out", "connections are taken, and its handshake is the oldest"))
+        return True
+
+    def _shaken(self, line: TlsLine, error: TlsRefusedError | None) -> None:
+        peer = tcp.address(line.get_extra_info("peername"))
+        source = tcp.source(peer)
+        del self._handshakes[line], self._shaking[source][line]
+        if not self._shaking[source]:
+            del self._shaking[source]
+        self._observer.gauge("switch_tls_pending", len(self._handshakes))
+        if error is None:
+            return  # its wire opens now
+        self._observer.count("switch_tls_refused_total", (error.code,))
+        # Balancers and port scanners connect and go, and a flood must not fill the log: the counter knows them all.
+        self._refused += error.code not in ("cut", "closing")
+        quiet = error.code in ("cut", "closing") or self._refused > limits.TLS_REFUSED_LINES_MAX
+        level = "debug" if quiet else "warning"
+        self._observer.event("kiosk.tls_refused", level=level, peer=peer, code=error.code, reason=error.detail)
+        self._look_empty()
 
     def _opened(self, wire: FramedProtocol) -> bool:
         neighbours = self._sources.get(tcp.source(wire.peer), {})
@@ -189,6 +260,9 @@ class KioskListener:
 
     def _lost(self, wire: FramedProtocol) -> None:
         self._forget(wire)
-        if not self._wires:
-            self._empty.set()
+        self._look_empty()
         self._observer.gauge("switch_kiosk_connections", len(self._wires))
+
+    def _look_empty(self) -> None:
+        if not self._wires and not self._handshakes:
+            self._empty.set()

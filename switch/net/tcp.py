@@ -73,6 +73,8 @@ def explain(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, socket.gaierror):
         return f"name not found ({error.strerror})"
+    if isinstance(error, ConnectionError) and not error.errno:
+        return str(error)  # our own words
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

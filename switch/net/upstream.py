@@ -12,7 +12,9 @@ from typing import Protocol
 
 from switch import limits
 from switch.net import tcp
+from switch.net.certificates import End
 from switch.net.framed import FramedProtocol, Framing, Tap
+from switch.net.tls import TlsLine, TlsRefusedError
 from switch.ports import Dice, Observer, Wire, WireHandler
 
 
@@ -40,6 +42,8 @@ class Dialer:
     Args:
         name: The link's name in logs and metrics.
         may_write, tap: As of ``FramedProtocol``.
+        tls: Certificates of the moment; None: the link speaks in the clear.
+        server_name: In the peer's certificate; "" means ``host``.
     """
 
     def __init__(
@@ -54,7 +58,11 @@ class Dialer:
         name: str,
         may_write: Callable[[], bool] | None = None,
         tap: Tap | None = None,
+        tls: End | None = None,
+        server_name: str = "",
     ) -> None:
+        self._tls = tls
+        self._server_name = server_name or host
         self._may_write = may_write
         self._tap = tap
         self._host = host
@@ -68,6 +76,7 @@ class Dialer:
         self._wire: FramedProtocol | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._line: TlsLine | None = None
 
     @property
     def wire(self) -> Wire | None:
@@ -111,6 +120,13 @@ class Dialer:
                 continue
             self._hand_over(wire)
             await self._lost.wait()
+            if self._line is not None and (self._line.failure is not None or not wire.frames_in):
+                # With TLS 1.3 a host refuses our certificate after our handshake has ended well; some just hang up.
+                failure = self._line.failure
+                reason = (
+                    tcp.explain(failure) if failure else "lost before its first frame: does it take our certificate?"
+                )
+                self._observer.event("link.tls_failed", link=self._name, address=self._address, reason=reason)
             # Only a peer that has spoken is back. One that accepts and hangs up must not be dialled ever faster.
             if wire.frames_in:
                 attempt = 1
@@ -122,8 +138,16 @@ class Dialer:
         connection_lost. Had the owner been told in connection_made, it would wait for a ``wire_lost`` that never comes.
         """
         loop = asyncio.get_running_loop()
+        wire = self._new_wire()
         async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
-            _, wire = await loop.create_connection(self._new_wire, self._host, self._port)
+            if self._tls is None:
+                await loop.create_connection(lambda: wire, self._host, self._port)
+            else:
+                line, shaken = self._new_line(wire, self._tls)
+                self._line = line
+                await loop.create_connection(lambda: line, self._host, self._port)
+        if self._tls is not None:
+            await self._shake(line, shaken)
         if wire.is_self_connected:
             # TCP joins a dial to itself where nobody listens on a port that the system gives to callers.
             wire.abort("reached itself")
@@ -131,6 +155,30 @@ class Dialer:
         if not wire.is_open:
             raise ConnectionError("accepted and closed at once")
         return wire
+
+    def _new_line(self, wire: FramedProtocol, tls: End) -> tuple[TlsLine, asyncio.Future[TlsRefusedError | None]]:
+        shaken: asyncio.Future[TlsRefusedError | None] = asyncio.get_running_loop().create_future()
+
+        def ended(_line: TlsLine, error: TlsRefusedError | None) -> None:
+            if not shaken.done():
+                shaken.set_result(error)
+
+        return TlsLine(wire, tls.context, ended, server_name=self._server_name), shaken
+
+    async def _shake(self, line: TlsLine, shaken: asyncio.Future[TlsRefusedError | None]) -> None:
+        try:
+            async with asyncio.timeout(limits.TLS_HANDSHAKE_S):
+                refused = await shaken
+        except TimeoutError:
+            slow = TlsRefusedError("slow", f"no TLS handshake within {limits.TLS_HANDSHAKE_S:g} s")
+            line.refuse(slow)
+            raise slow from None
+        except asyncio.CancelledError:
+            line.abort()
+            raise
+        error = refused or line.failure
+        if error is not None:
+            raise error
 
     def _hand_over(self, wire: FramedProtocol) -> None:
         self._lost.clear()

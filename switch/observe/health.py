@@ -4,7 +4,8 @@ The server runs in threads of its own, because ``/live`` must answer "no" just w
 only the loop may look at (readiness) is looked at by the loop, by ``Heartbeat``, and remembered for the threads.
 
     /live      200, or 503 when the loop has not turned for LOOP_LAG_MAX_S: restart the process
-    /ready     200, or 503 with every reason: send no new kiosks here; what cannot be read is named unknown
+    /ready     200, or 503 with every reason: send no new kiosks here; what cannot be read is named unknown, what will
+               need somebody soon is a note
     /drained   200 when no payment is open any more, else 503: may be stopped
     /version   what runs: program, interfaces and code tables, a hash of the configuration
     /metrics   Prometheus text
@@ -164,11 +165,13 @@ class Health(HealthServer):
         *,
         version: Mapping[str, str] | None = None,
         unknown: Callable[[], Sequence[str]] = tuple,
+        notes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         super().__init__(config, self._answer)
         self._heartbeat = heartbeat
         self._metrics = metrics
         self._unknown = unknown
+        self._notes = notes
         self._version = {"version": __version__, **(version or {})}
 
     def _answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
@@ -177,7 +180,8 @@ class Health(HealthServer):
             return _status(heartbeat.live), JSON, _json(live=heartbeat.live, loop_age_s=round(heartbeat.age_s, 3))
         if path == "/ready":
             reasons = heartbeat.not_ready
-            return _status(not reasons), JSON, _json(ready=not reasons, reasons=reasons, unknown=self._unknown())
+            told = {"reasons": reasons, "unknown": self._unknown(), "notes": self._notes()}
+            return _status(not reasons), JSON, _json(ready=not reasons, **told)
         if path == "/drained":
             drained = heartbeat.drained
             return _status(drained), JSON, _json(drained=drained)

@@ -37,7 +37,11 @@ LEVEL_OF: Final = {
     "wire.aborted": "warning",
     "wire.handler_failed": "error",
     "link.dial_failed": "warning",
+    "link.tls_failed": "warning",
     "listener.files_short": "warning",
+    "certificates.refused": "error",
+    "certificate.ending": "warning",
+    "kiosk.wrong_terminal": "error",
     "loop.stalled": "warning",
     # Money or the means to move it: somebody has to look.
     "payment.late_after_final": "error",

@@ -28,14 +28,16 @@ from switch.sim.threeway import Proof
 
 
 class Demo:
-    def __init__(self, folder: Path, *, seconds: float, kiosks: int, scenario: str, keep: bool, security: str) -> None:
+    def __init__(
+        self, folder: Path, *, seconds: float, kiosks: int, scenario: str, keep: bool, security: str, tls: bool = False
+    ) -> None:
         self._seconds = seconds
         self._kiosks = kiosks
         self._scenario = scenario
         self._keep = keep
         self._security = security
         self._console = Console(highlight=False, soft_wrap=True)
-        self._rig = Rig(folder, say=self._console.print, security=security)
+        self._rig = Rig(folder, say=self._console.print, security=security, tls=tls)
         self._restarts = 0
 
     def run(self) -> int:
@@ -71,6 +73,8 @@ class Demo:
         if self._security != "software":
             say(f"security module [bold]{self._security}[/bold]: a SoftHSM2 token made for this run")
         rig.start_all(kiosks=self._kiosks, scenario=self._scenario)
+        if rig.tls_dir is not None:
+            say(f"TLS between kiosks, switch and hosts; development certificates in {rig.tls_dir}")
         say(f"PostgreSQL, both hosts and the switch are up; logs in {rig.folder}")
         say(f"kiosks pay for {self._seconds:g} s; then what is in doubt is settled, at most {SETTLE_S:g} s …")
         fleet = uvloop.run(self._load())
@@ -95,6 +99,7 @@ class Demo:
                         scenario=load_scenario(self._scenario),
                         book_path=self._rig.book(),
                         settle_s=SETTLE_S,
+                        tls_dir=self._rig.tls_dir,
                         progress=lambda result: live.update(self._progress(result)),
                     )
                 )

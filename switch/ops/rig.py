@@ -28,6 +28,7 @@ from switch.errors import StartError
 from switch.limits import DATABASE_START_WAIT_S, KIOSK_CONNECTIONS_MAX, SHORT
 from switch.machines import days
 from switch.model.cardnumber import Known
+from switch.ops.certs import make_development_certificates
 from switch.ops.postgres import EmbeddedPostgres
 from switch.ops.proof import prove
 from switch.ops.scan import Scan
@@ -56,6 +57,7 @@ class Rig:
     database_dir: Where PostgreSQL keeps its data; default inside ``folder``.
     security: Back end of the security module; ``pkcs11`` is a SoftHSM2 token made for this run.
     faults_per_minute, source_connections_max: ``[listen.limits]`` of the switches; the others are without limit.
+    tls: Kiosks, switches and hosts speak TLS, with certificates made in ``folder``.
     """
 
     def __init__(
@@ -69,11 +71,13 @@ class Rig:
         security: str = "software",
         faults_per_minute: int = 0,
         source_connections_max: int = KIOSK_CONNECTIONS_MAX,
+        tls: bool = False,
     ) -> None:
         self._faults_per_minute = faults_per_minute
         self._source_connections_max = source_connections_max
         self.folder = folder.absolute()
         self.server = EmbeddedPostgres(database_dir or self.folder / "postgres")
+        self.tls_dir = self.folder / "certs" if tls else None
         self.instances = tuple(instances)
         self._workers = workers
         self._security = SecurityConfig()
@@ -155,6 +159,8 @@ class Rig:
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         for instance in self.instances:
             self.ports[f"{instance} observe"] = free_row(1 + self._workers)
+        if self.tls_dir is not None:
+            make_development_certificates(self.tls_dir, [test_terminal(number)[0] for number in range(1, kiosks + 1)])
         self.dsn = self.server.start()
         uvloop.run(migrate(self.dsn))
         if self._back_end == "pkcs11":
@@ -167,6 +173,7 @@ class Rig:
                 host,
                 *("host", host, "--listen", f"{LOCALHOST}:{self.ports[host]}"),
                 *("--ledger", str(ledger), "--scenario", scenario),
+                *(("--tls", str(self.tls_dir)) if self.tls_dir is not None else ()),
             )
             self.wait_for(host, self.ports[host])
         for name in proxied:
@@ -349,7 +356,19 @@ channel = "SELF01"
 fence = "tombstone"
 inquiry = "serial"
 dedupe = "serial"
-"""
+""" + ("" if self.tls_dir is None else _tls_sections(self.tls_dir))
+
+
+def _tls_sections(folder: Path) -> str:
+    def files(**named: str) -> str:
+        return "".join(
+            f"{option} = {msgspec.json.encode(str(folder / name)).decode()}\n" for option, name in named.items()
+        )
+
+    own = files(certificate="server.pem", key="server.key", client_ca="ca.pem")
+    upstream = files(ca="ca.pem", certificate="switch.pem", key="switch.key")
+    sections = {"listen": own, "unionpay": upstream, "marketing": upstream}
+    return "".join(f"\n[{name}.tls]\nenabled = true\n{lines}" for name, lines in sections.items())
 
 
 def free_ports(count: int) -> list[int]:

@@ -84,6 +84,8 @@ def _print_status(told: Any) -> None:
         console.print(f"  [red]{escape(reason)}[/red]")
     for unknown in told["unknown"]:
         console.print(f"  [dim]unknown: {escape(unknown)}[/dim]")
+    for note in told["notes"]:
+        console.print(f"  [yellow]{escape(note)}[/yellow]")
     table = Table(show_header=False, show_edge=False, box=None, pad_edge=False, padding=(0, 2))
     journal, payments, reversals = told["journal"], told["payments"], told["reversals"]
     states = ", ".join(f"{count} {state}" for state, count in payments["states"].items())
@@ -108,6 +110,8 @@ def _print_status(told: Any) -> None:
         else "none"
     )
     table.add_row("reversals", waiting)
+    for each in told["certificates"]:
+        table.add_row(each["name"], f"{each['days_left']:.0f} days left ({escape(each['subject'])})")
     console.print(table)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from switch.config import Config
+from switch.config import Config, MarketingConfig, UnionpayConfig
 from switch.dialects.codes import CardCodes
 from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
@@ -25,7 +25,8 @@ from switch.machines.payment import HostProfile, Payment
 from switch.machines.payment_table import Input
 from switch.model.payment import DRIVEN, StoredPayment
 from switch.net import tcp
-from switch.net.framed import LEN2, LEN4
+from switch.net.certificates import Certificates
+from switch.net.framed import LEN2, LEN4, Framing
 from switch.net.listener import LABEL, KioskListener
 from switch.net.upstream import Dialer
 from switch.observe.trace import Trace
@@ -45,6 +46,7 @@ class Switch:
         bind: gives the kiosks' listening socket (``net.tcp.bind``).
         machine: the payment's machine.
         cases: what people decide; None: nobody does.
+        certificates: for whatever speaks TLS by the configuration; None: nothing does.
     """
 
     def __init__(
@@ -60,7 +62,11 @@ class Switch:
         bind: Callable[..., Any] = tcp.bind,
         machine: type[Payment] = Payment,
         cases: Cases | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
+        assert certificates is not None or not any(
+            each.tls.enabled for each in (config.listen, config.unionpay, config.marketing)
+        )
         self._clock = clock
         self._observer = observer
         self._journal = journal
@@ -88,13 +94,14 @@ class Switch:
         }
         self.trace = Trace(describe, clock.wall_us)
         self._dialers: list[Dialer] = []
-        for link, host, port, framing in (
-            (self.card_link, unionpay.host, unionpay.port, LEN2),
-            (self.marketing_link, marketing.host, marketing.port, LEN4),
-        ):
+        peers: tuple[tuple[CardLink | MarketingLink, UnionpayConfig | MarketingConfig, Framing], ...] = (
+            (self.card_link, unionpay, LEN2),
+            (self.marketing_link, marketing, LEN4),
+        )
+        for link, peer, framing in peers:
             dialer = Dialer(
-                host,
-                port,
+                peer.host,
+                peer.port,
                 framing,
                 link,
                 observer,
@@ -102,6 +109,8 @@ class Switch:
                 name=link.name,
                 may_write=lambda: journal.may_send,
                 tap=partial(self.trace.note, link.name),
+                tls=certificates.upstreams.get(link.name) if certificates is not None else None,
+                server_name=peer.tls.server_name,
             )
             link.dialer = dialer
             self._dialers.append(dialer)
@@ -162,6 +171,7 @@ class Switch:
             bind=bind,
             tap=partial(self.trace.note, LABEL),
             loud=self.dispatcher.loud,
+            tls=certificates.listen if certificates is not None else None,
         )
 
     async def start(self) -> int:

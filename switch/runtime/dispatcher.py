@@ -127,6 +127,8 @@ class Dispatcher:
         try:
             request = self._dialect.read(frame)
         except FormatError as error:
+            if not self._may_speak_for(wire, caller, error.reply.fields.get(41, wire.terminal_id), error.reply):
+                return
             self._observer.count("switch_bad_frames_total", (PEER, error.code))
             if self._tolerated(wire, caller):
                 self._observer.event("request.refused", peer=wire.peer, code=error.code, error=error.detail)
@@ -140,11 +142,27 @@ class Dispatcher:
                 self._observer.event("frame.unreadable", peer=wire.peer, error=error.detail, size=len(frame))
                 wire.close("unreadable frame")
             return
+        assert isinstance(request.reply, ReplyTo)
+        if not self._may_speak_for(wire, caller, request.terminal_id, request.reply):
+            return
         if isinstance(request, SignOn | EchoTest) and not self._door.greeting(caller, self._clock.now()):
             self._refuse(wire, request.reply, None, "too_fast")
             self._hang_up(wire, "greetings")
             return
         self._sessions.get(request.terminal_id, partial(self._with_session, wire, caller, request))
+
+    def _may_speak_for(self, wire: Wire, caller: Caller, terminal_id: object, reply: ReplyTo) -> bool:
+        """False, with an answer and the end of the line, for a terminal that the kiosk's certificate does not name."""
+        if not wire.terminal_id or wire.terminal_id == terminal_id:
+            return True
+        # A stolen certificate, or a kiosk with another one's: nothing of its request is looked at.
+        self._observer.count("switch_wrong_terminal_total")
+        if self._tolerated(wire, caller):
+            named = wire.terminal_id
+            self._observer.event("kiosk.wrong_terminal", peer=wire.peer, certificate=named, asked=terminal_id)
+            self._send(wire, self._dialect.refusal(reply, "wrong_certificate", self._now(), mac=False))
+            wire.close("another terminal than its certificate names")
+        return False
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
         """Payments of this kiosk run on; it asks for the result when it is back."""

@@ -14,6 +14,7 @@ from switch import __version__, contract
 from switch.config import Config, fingerprint
 from switch.errors import BadRequestError, SecurityError, StartError, UnavailableError
 from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, TRACE_RING_MAX
+from switch.net.certificates import Certificates
 from switch.observe.health import Health, Heartbeat
 from switch.observe.log import Log, Observation
 from switch.observe.metrics import Metrics
@@ -80,6 +81,7 @@ class Worker:
         await security.start()
         self._closing.append(security.stop)
         _prove(security)
+        certificates = self._certificates = Certificates(config, observer, clock.wall_us, dsn=self._dsn)
         await self._wait_for_schema()
         instance = config.worker.instance
         lock = InstanceLock(Path(config.security.vault_dir), instance)
@@ -109,7 +111,10 @@ class Worker:
             dice=SystemDice(),
             observer=observer,
             cases=cases,
+            certificates=certificates,
         )
+        certificates.start()
+        self._closing.append(certificates.stop)
         versions = self.switch.versions
         numbers = PostgresVitals(self._dsn, "vitals")
         self._closing.append(numbers.stop)
@@ -130,7 +135,12 @@ class Worker:
         heartbeat = Heartbeat(observer, not_ready=self._not_ready, drained=self.switch.drained)
         told = {"epoch": str(self.journal.epoch), "python": platform.python_version(), "config": fingerprint(config)}
         health = Health(
-            config.observe, heartbeat, self.metrics.text, version=told | versions, unknown=lambda: self.vitals.unknown
+            config.observe,
+            heartbeat,
+            self.metrics.text,
+            version=told | versions,
+            unknown=lambda: self.vitals.unknown,
+            notes=certificates.notes,
         )
         health.start()
         self._closing.append(_as_async(health.stop))
@@ -165,7 +175,7 @@ class Worker:
     def _not_ready(self) -> list[str]:
         trouble = self._security.trouble
         self.observer.gauge("switch_security_up", 0 if trouble else 1)
-        reasons = self.switch.not_ready() + self.vitals.not_ready()
+        reasons = self.switch.not_ready() + self.vitals.not_ready() + self._certificates.not_ready()
         if trouble:
             reasons.append(f"the security module cannot be used: {trouble}")
             self._security.random(1, _ignore)  # without kiosks nobody else would find out that it is back
@@ -187,6 +197,8 @@ class Worker:
                 "ready": not (reasons := self._not_ready()),
                 "not_ready": reasons,
                 "unknown": list(self.vitals.unknown),
+                "notes": self._certificates.notes(),
+                "certificates": self._certificates.status(),
                 "versions": {**self.switch.versions, "config": fingerprint(config)},
             }
 
@@ -210,7 +222,17 @@ class Worker:
         async def check(ask: Ask) -> Any:
             return await self.threeway.check()
 
-        return {"check": check, "status": status, "trace": trace, "drain": drain, "service": service}
+        async def certificates(ask: Ask) -> Any:
+            return self._certificates.look(reload_all=True)
+
+        return {
+            "certificates": certificates,
+            "check": check,
+            "drain": drain,
+            "service": service,
+            "status": status,
+            "trace": trace,
+        }
 
     async def _wait_for_schema(self) -> None:
         """A database that is just starting is waited for; one without our schema is a person's business."""

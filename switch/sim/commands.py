@@ -22,7 +22,7 @@ from switch.sim.fleet import SETTLE_S, FleetResult, run_fleet
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.scenario import BUNDLED, Scenario, load_scenario
 from switch.sim.unionpay_host import UnionPayHost
-from switch.sim.wire import LOOPBACK
+from switch.sim.wire import LOOPBACK, host_tls
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1  # the run ended, and something is wrong: payments without a final word
@@ -61,6 +61,7 @@ def add_host_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="when its business day ends (default: 12 hours after the ledger began)",
     )
+    parser.add_argument("--tls", type=Path, metavar="DIR", help="speak TLS with a folder of: gridswitch certs dev")
     parser.set_defaults(run=host_command)
     return parser
 
@@ -89,6 +90,7 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("--settle", type=float, default=SETTLE_S, metavar="S", help=settle_help)
     parser.add_argument("--first-terminal", type=test_terminals, default=1, metavar="N", help="first kiosk's number")
     parser.add_argument("--first-account", type=int, default=0, metavar="N", help="number of the first customer")
+    parser.add_argument("--tls", type=Path, metavar="DIR", help="speak TLS with a folder of: gridswitch certs dev")
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
     parser.set_defaults(run=fleet_command)
     return parser
@@ -112,6 +114,7 @@ async def _run_host(args: argparse.Namespace) -> int:
         host = UnionPayHost(address, port, args.ledger, scenario, cut_over_in_s=args.cut_over_in)
     else:
         host = MarketingHost(address, port, args.ledger, scenario, cut_over_in_s=args.cut_over_in)
+    host.tls = None if args.tls is None else host_tls(args.tls)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -143,6 +146,7 @@ async def _run_fleet(args: argparse.Namespace) -> int:
         first_terminal=args.first_terminal,
         first_account=args.first_account,
         progress=None if args.json else _show_progress,
+        tls_dir=args.tls,
     )
     if args.json:
         _say(orjson.dumps(result.to_dict()).decode())

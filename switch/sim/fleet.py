@@ -30,7 +30,7 @@ from switch.sim.day import china_now
 from switch.sim.kiosk_client import Answer, Bills, CardChoice, Kiosk, Payment
 from switch.sim.scenario import Dice, FleetScenario, Scenario
 from switch.sim.truth import TruthLedger, read_facts
-from switch.sim.wire import Turn
+from switch.sim.wire import Turn, kiosk_tls
 
 SETTLE_S: Final = 30.0  # after the load ends: every bound of the short profile is below it
 _PROGRESS_S: Final = 1.0
@@ -142,6 +142,7 @@ async def run_fleet(
     first_account: int = 0,
     progress: Callable[[FleetResult], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    tls_dir: Path | None = None,
 ) -> FleetResult:
     """Let ``count`` kiosks pay for ``seconds``, then settle.
 
@@ -152,12 +153,14 @@ async def run_fleet(
         first_account: Customers before this one are left alone: for runs that follow each other.
         progress: Called every second with the result so far.
         stop: Asked before each payment; True ends the load early.
+        tls_dir: A folder of ``gridswitch certs dev``; None: kiosks speak in the clear.
 
     Raises:
         StartError: The book belongs to another running fleet.
     """
     fleet = _Fleet(host, port, count, seconds, rate, scenario or Scenario(name="calm"), book_path, profile, settle_s)
     fleet.stop = stop
+    fleet.tls_dir = tls_dir
     return await fleet.run(first_terminal, first_account, progress)
 
 
@@ -186,6 +189,7 @@ class _Fleet:
         self._slot_s = 0.0 if rate is None else 1.0 / rate
         self._next_slot = 0.0
         self.stop: Callable[[], bool] = lambda: False
+        self.tls_dir: Path | None = None
         self.ends_at = 0.0  # loop time
         self.settled_at = 0.0
 
@@ -290,6 +294,7 @@ class _Stop:
             profile=fleet.profile,
             heard=self._heard,
             first_serial=first_serial,
+            tls=None if fleet.tls_dir is None else kiosk_tls(fleet.tls_dir, testkeys.test_terminal(number)[0]),
         )
 
     async def run(self) -> None:

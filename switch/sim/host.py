@@ -8,6 +8,7 @@ so it cuts its connections and forgets them, as a restarted host would.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -47,6 +48,7 @@ class SimulatedHost:
         self.dice = Dice(scenario.seed, self.kind)
         self.delay_ms = (0.0, 0.0)
         self.connections: set[FrameConnection] = set()
+        self.tls: ssl.SSLContext | None = None  # set before ``start``: its callers must speak TLS
         self._ledger_path = ledger_path
         self._cut_over_in_s = cut_over_in_s
         self._server: asyncio.Server | None = None
@@ -81,7 +83,7 @@ class SimulatedHost:
         self.turn = Turn(self.ledger.flush)
         try:
             self.business_day = self._replay()
-            self._server = await listen(self.host, self.port, self._connection)
+            self._server = await listen(self.host, self.port, self._connection, self.tls)
         except BaseException:
             self.ledger.close()
             raise

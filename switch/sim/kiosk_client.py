@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -94,6 +95,7 @@ class Kiosk:
         heard: Called with every word about a payment: (payment, answer, how, became_final), how being "answer" or
             "inquiry".
         first_serial: Serials start here; the switch must not have seen them today.
+        tls: Holds this terminal's certificate; None: the line is in the clear.
     """
 
     def __init__(
@@ -106,7 +108,9 @@ class Kiosk:
         profile: limits.TimeProfile = limits.SHORT,
         heard: Callable[[Payment, Answer, str, bool], None] | None = None,
         first_serial: int = 1,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self.number = number
         self.terminal_id, self.merchant_id = testkeys.test_terminal(number)
         self.unfinished: dict[tuple[str, str], Payment] = {}  # by date and serial
@@ -134,13 +138,15 @@ class Kiosk:
         return self._connection is not None and self._connection.is_open
 
     async def connect(self) -> None:
-        """Raises OSError when the switch cannot be reached."""
+        """Raises OSError when the switch cannot be reached, or is not whom its certificate should name."""
 
         def made() -> FrameConnection:
             return FrameConnection(2, limits.FRAME_SIZE_MAX, self._turn, self._frame_received, None, self._lost)
 
         async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
-            _, self._connection = await asyncio.get_running_loop().create_connection(made, self._host, self.port)
+            _, self._connection = await asyncio.get_running_loop().create_connection(
+                made, self._host, self.port, ssl=self._tls
+            )
 
     async def connect_again(self, until: float) -> bool:
         """Connect with growing pauses until the loop's time ``until``; False when that has passed."""

@@ -7,7 +7,9 @@ connection. That order is the host's promise, and the batching is what makes it 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, cast
 
 from switch import limits
@@ -138,7 +140,40 @@ class Turn:
             connection.write_out()
 
 
-async def listen(host: str, port: int, factory: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+def host_tls(folder: Path) -> ssl.SSLContext:
+    """For a simulated host: shows ``server.pem`` of a folder of ``gridswitch certs dev``, and asks for a certificate.
+
+    Raises:
+        StartError: The folder lacks something.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return _with_files(context, folder, "server")
+
+
+def kiosk_tls(folder: Path, terminal_id: str) -> ssl.SSLContext:
+    """For a simulated kiosk: shows the certificate of its terminal. Raises as ``host_tls``."""
+    return _with_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), folder, f"terminals/{terminal_id}")
+
+
+def _with_files(context: ssl.SSLContext, folder: Path, name: str) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(folder / "ca.pem")
+        context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(
+            "certs",
+            f"{folder}: ca.pem, {name}.pem or {name}.key cannot be used: {reason}; "
+            f"make them: gridswitch certs dev --dir {folder}",
+        ) from error
+    return context
+
+
+async def listen(
+    host: str, port: int, factory: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None
+) -> asyncio.Server:
     """A listening socket on a loopback address.
 
     Raises:
@@ -147,7 +182,7 @@ async def listen(host: str, port: int, factory: Callable[[], asyncio.Protocol]) 
     if host not in LOOPBACK:
         raise StartError("listen", f"a simulator listens on loopback only ({', '.join(LOOPBACK)}), not on {host}")
     try:
-        return await asyncio.get_running_loop().create_server(factory, host, port)
+        return await asyncio.get_running_loop().create_server(factory, host, port, ssl=tls)
     except OSError as error:
         raise StartError(
             "listen", f"cannot listen on {host}:{port}: {error.strerror or error}; is another host running there?"

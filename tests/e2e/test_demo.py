@@ -214,3 +214,19 @@ def test_a_wrong_command_says_what_is_wrong(arguments: tuple[str, ...], short_di
     result = run(*arguments)
     assert result.returncode == 2
     assert result.stderr and "Traceback" not in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------ TLS everywhere
+def test_the_demo_over_tls_proves_its_books(short_dir: Path) -> None:
+    folder = short_dir / "demo"
+    command = [*RUN, "demo", "--tls", "--seconds", "3", "--kiosks", "10", "--dir", str(folder)]
+    status, last, output = finish(
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    )
+    assert status == 0, output
+    assert last["open"] == last["differences"] == 0 and last["payments"] > 20
+    assert "TLS between kiosks, switch and hosts" in output
+    config = (folder / "switch.toml").read_text()
+    assert all(f"[{end}.tls]\nenabled = true" in config for end in ("listen", "unionpay", "marketing"))
+    events = [json.loads(line) for line in (folder / "switch.log").read_text().splitlines()]
+    assert not [event for event in events if event["event"] in ("kiosk.tls_refused", "link.tls_failed")]

@@ -307,9 +307,20 @@ def test_production_refuses_keys_in_software(at: Any) -> None:
             "listen.limits.payments_per_minute: 0 is without limit; production needs a number of messages a minute",
         ),
         ("[database]", "[nothing]", "nothing: unknown key"),
-        ("?sslmode=verify-full", "", "database.dsn: would cross the network unencrypted"),
-        ("?sslmode=verify-full", "?sslmode=prefer", "database.dsn: would cross the network unencrypted"),
-        ("?sslmode=verify-full", "?sslmode=require&sslmode=disable", "database.dsn: would cross the network"),
+        ("?sslmode=verify-full", "", "database.dsn: could cross the network unencrypted"),
+        ("?sslmode=verify-full", "?sslmode=prefer", "database.dsn: could cross the network unencrypted"),
+        ("?sslmode=verify-full", "?sslmode=require&sslmode=disable", "database.dsn: could cross the network"),
+        (
+            "?sslmode=verify-full",
+            "?sslmode=require",
+            "database.dsn: could cross the network unencrypted, or to whoever",
+        ),
+        ("?sslmode=verify-full", "?sslmode=verify-ca", "database.dsn: could cross the network"),
+        (
+            "[database]",
+            '[listen]\nhost = "0.0.0.0"\n[database]',
+            "listen.tls.enabled: false, and other machines reach 0",
+        ),
         ('fence = "tombstone"', "", "marketing.profile.fence: missing; production needs"),
     ],
 )
@@ -329,10 +340,91 @@ def test_production_refuses_missing_profiles_and_the_private_database(at: Any) -
     ]
 
 
-@pytest.mark.parametrize("dsn", ["postgresql:///switch?host=/run/postgresql", "postgresql://a@127.0.0.1/b"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://a@127.0.0.1:5432,db.inner:5432/b",  # the second host was once not looked at
+        "postgresql://a@127.0.0.1/b?host=db.inner",
+        "postgresql://a@/b?host=/run/postgresql,db.inner",
+        "postgresql://a@/b",  # PGHOST says where
+        "postgresql://a@db.inner/b?service=main&sslmode=verify-full",  # a service file says how
+        "postgresql://a@db.inner/b?sslmode=verify-full&sslmode=prefer",
+        "postgresql://a@db.inner/b?SSLMODE=verify-full",
+        "postgresql://a@[2001:db8::1]/b",
+        "postgresql://a@localhost.example/b",
+    ],
+)
+def test_production_lets_no_database_connection_fall_back_to_plain_text(at: Any, dsn: str) -> None:
+    (line,) = production_problems(at(re.sub('dsn = ".*"', f'dsn = "{dsn}"', PRODUCTION)))
+    assert line.startswith("switch.toml: database.dsn: could cross the network unencrypted")
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql:///switch?host=/run/postgresql",
+        "postgresql://a@127.0.0.1/b",
+        "postgresql://a:p%40ss@localhost:5432,[::1]:5433/b",
+    ],
+)
 def test_production_takes_a_database_on_this_machine_without_tls(at: Any, dsn: str) -> None:
     text = re.sub('dsn = ".*"', f'dsn = "{dsn}"', PRODUCTION)
     assert production_problems(at(text)) == []
+
+
+TLS = """
+[listen.tls]
+enabled = true
+certificate = "certs/server.pem"
+key = "certs/server.key"
+client_ca = "/etc/kiosks.pem"
+"""
+
+
+def test_tls_files_have_their_places(at: Any, tmp_path: Path) -> None:
+    loaded = load(at(MINIMAL + TLS + '[unionpay.tls]\nenabled = true\nca = "ca.pem"\n'))
+    assert loaded.listen.tls.certificate == str(tmp_path / "certs/server.pem")
+    assert loaded.listen.tls.client_ca == "/etc/kiosks.pem" and loaded.listen.tls.client_crl == ""
+    assert loaded.unionpay.tls.ca == str(tmp_path / "ca.pem") and loaded.unionpay.tls.certificate == ""
+    assert not loaded.marketing.tls.enabled
+    assert production_problems(at(PRODUCTION + '[listen]\nhost = "0.0.0.0"\n' + TLS)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('client_ca = "/etc/kiosks.pem"', "", "listen.tls.client_ca: missing; TLS needs it: the path of a PEM file"),
+        ('key = "certs/server.key"', 'key = ""', "listen.tls.key: missing; TLS needs it: the path of a PEM file"),
+        (
+            "enabled = true",
+            "",
+            "listen.tls.enabled: false, but listen.tls.certificate is set; write enabled = true, or leave",
+        ),
+        ("[listen.tls]", "[unionpay.tls]\nenabled = true\n[listen.tls]", "unionpay.tls.ca: missing; TLS needs it"),
+        (
+            "[listen.tls]",
+            '[marketing.tls]\nenabled = true\nca = "a"\nkey = "b"\n[listen.tls]',
+            "marketing.tls.certificate: missing; a certificate and its key come together",
+        ),
+        ("enabled = true", 'enabled = "yes"', 'listen.tls.enabled: "yes" is not accepted; true or false'),
+        ("key =", "kye =", 'listen.tls.kye: unknown key; did you mean "key"?'),
+    ],
+)
+def test_half_a_tls_section_is_one_clear_error(at: Any, old: str, new: str, message: str) -> None:
+    lines = check(at(MINIMAL + TLS.replace(old, new, 1)))
+    assert lines[0].startswith(f"switch.toml: {message}") and len(lines) == 1
+
+
+def test_production_refuses_tls_keys_that_others_may_read(at: Any, tmp_path: Path) -> None:
+    key = tmp_path / "server.key"
+    key.write_bytes(b"x")
+    path = at(PRODUCTION + TLS.replace("certs/server.key", "server.key"))
+    key.chmod(0o644)
+    assert production_problems(path) == [
+        f"switch.toml: listen.tls.key: other users may read it; run: chmod 600 {key} [config]"
+    ]
+    key.chmod(0o600)
+    assert production_problems(path) == []
 
 
 def test_production_refuses_a_key_file_that_others_may_read(at: Any, tmp_path: Path) -> None:

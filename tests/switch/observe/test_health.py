@@ -113,19 +113,19 @@ def test_ready_gives_every_reason_and_drained_follows() -> None:
             status, body = await asyncio.get_running_loop().run_in_executor(None, world.ask, path)
             return status, json.loads(body)
 
-        assert await answer("/ready") == (503, {"ready": False, "reasons": ["starting"], "unknown": []})
+        assert await answer("/ready") == (503, {"ready": False, "reasons": ["starting"], "unknown": [], "notes": []})
         world.reasons = ["no link to unionpay is up", "the database is away"]
         world.heartbeat.start()
-        assert await answer("/ready") == (503, {"ready": False, "reasons": world.reasons, "unknown": []})
+        assert await answer("/ready") == (503, {"ready": False, "reasons": world.reasons, "unknown": [], "notes": []})
         assert await answer("/drained") == (503, {"drained": False})
         world.reasons, world.is_drained = [], True
         give_up_at = time.monotonic() + 20
         while (await answer("/ready"))[0] != 200:
             assert time.monotonic() < give_up_at
-        assert await answer("/ready") == (200, {"ready": True, "reasons": [], "unknown": []})
+        assert await answer("/ready") == (200, {"ready": True, "reasons": [], "unknown": [], "notes": []})
         assert await answer("/drained") == (200, {"drained": True})
         world.heartbeat.stop()
-        assert await answer("/ready") == (503, {"ready": False, "reasons": ["stopped"], "unknown": []})
+        assert await answer("/ready") == (503, {"ready": False, "reasons": ["stopped"], "unknown": [], "notes": []})
 
     with World() as world:
         asyncio.run(main(world))

@@ -114,6 +114,7 @@ class Line:
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
+        self.terminal_id = ""
         self.is_open = True
         self.frames: list[bytes] = []
         self.unflushed: list[object] = []

@@ -67,7 +67,7 @@ def test_wrong_orders_are_told_what_is_wrong(play: Callable[..., None]) -> None:
         path = Path(world.config.control.path)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116
         for request, why in (
-            ({"do": "dance"}, "known: check, drain, service, status, trace"),
+            ({"do": "dance"}, "known: certificates, check, drain, service, status, trace"),
             ({"do": "trace", "link": "moon"}, "no link 'moon'"),
             ({"do": "status", "and": 1}, "expected a JSON object"),
             ({"do": "service", "terminal": "NOBODY00"}, "no terminal NOBODY00"),
