@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.certs import add_certs_parser
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
+    from switch.ops.keys import add_key_parser
     from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
     from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
@@ -93,11 +94,34 @@ def _parser() -> argparse.ArgumentParser:
     example = commands.add_parser("example-config", help="print every option with unit, default, bounds and help")
     example.set_defaults(run=_example_config)
 
-    terminal = commands.add_parser("terminal", help="terminals: list them, or add test terminals")
+    terminal = commands.add_parser("terminal", help="terminals: register them, bring them into service, list them")
     actions = terminal.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="terminals with their merchant, service state and batch")
     _config_option(listing)
     listing.set_defaults(run=_terminal_list)
+    registering = actions.add_parser(
+        "add", help="register a terminal: the first gate on its way into service", aliases=["register"]
+    )
+    _config_option(registering)
+    registering.add_argument("terminal", metavar="TERMINAL", help="its number at the acquirer (field 41), 8 characters")
+    registering.add_argument("merchant", metavar="MERCHANT", help="its merchant (field 42), 15 characters")
+    registering.set_defaults(run=_terminal_add)
+    showing = actions.add_parser("show", help="a terminal's gates: when each was passed, what proved it, what is next")
+    _config_option(showing)
+    showing.add_argument("terminal", metavar="TERMINAL", help="its number")
+    showing.set_defaults(run=_terminal_show)
+    onboarding = actions.add_parser(
+        "onboard",
+        help="follow a terminal through its gates and put it into service",
+        description="Registered, keys, sign-on, three echo tests with MAC, in service: each gate is passed by what the "
+        "switch has seen, in this order. Shows each one as it is passed and says what opens the next.",
+    )
+    _config_option(onboarding)
+    onboarding.add_argument("terminal", metavar="TERMINAL", help="its number")
+    onboarding.add_argument(
+        "--seconds", type=above_zero, default=600.0, metavar="S", help="how long to wait in all (default 600)"
+    )
+    onboarding.set_defaults(run=_terminal_onboard)
     adding = actions.add_parser("add-test", help="add terminals whose keys the simulated card host knows")
     _config_option(adding)
     adding.add_argument(
@@ -153,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     add_status_parsers(commands)
     add_drill_parser(commands)
     add_case_parser(commands, _on_database)
+    add_key_parser(commands, _on_database)
     add_books_parsers(commands, _on_database)
     add_faultproxy_parser(commands)
     add_scan_parser(commands, _on_database)
@@ -280,6 +305,37 @@ def _terminal_list(arguments: argparse.Namespace) -> int:
         for line in _uvloop(listed(dsn)):
             print(line)
     return EXIT_OK
+
+
+def _terminal_add(arguments: argparse.Namespace) -> int:
+    from switch.ops.terminals import register
+
+    async def added(dsn: str) -> int:
+        print(await register(dsn, arguments.terminal, arguments.merchant))
+        return EXIT_OK
+
+    return _on_database(arguments, added)
+
+
+def _terminal_show(arguments: argparse.Namespace) -> int:
+    from switch.ops.terminals import show_terminal
+
+    async def shown(dsn: str) -> int:
+        for line in await show_terminal(dsn, arguments.terminal):
+            print(line)
+        return EXIT_OK
+
+    return _on_database(arguments, shown)
+
+
+def _terminal_onboard(arguments: argparse.Namespace) -> int:
+    from switch.ops.terminals import onboard
+
+    async def done(dsn: str) -> int:
+        finished = await onboard(dsn, arguments.terminal, arguments.seconds, lambda line: print(line, flush=True))
+        return EXIT_OK if finished else EXIT_DIFFERENCES
+
+    return _on_database(arguments, done)
 
 
 def _terminal_add_test(arguments: argparse.Namespace) -> int:

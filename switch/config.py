@@ -350,6 +350,20 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             shape=f"one of {', '.join(MAC_ALGORITHMS)}, with :hex8 or :raw8 or nothing behind it",
         ),
     ] = "unionpay_ecb"
+    sign_on: Annotated[
+        Literal["001", "003", "004"],
+        option(
+            'Network code 60.3 of sign-ons: "001" brings single-length keys, "003" double-length ones, "004" a '
+            'track key as well. Terminals whose master key is SM4 ask with "006".'
+        ),
+    ] = "003"
+    echo_mac: Annotated[
+        Literal["checked", "none"],
+        option(
+            "Whether echo tests of a terminal that comes into service carry a MAC both ways; ask the acquirer. "
+            '"none": only the kiosk\'s half has one.'
+        ),
+    ] = "checked"
     profile: UnionpayProfile = UnionpayProfile()
     tls: UpstreamTls = UpstreamTls()
 

@@ -31,6 +31,7 @@ VIEWS: Final[dict[str, tuple[str, ...]]] = {
         *("terminal_id", "merchant_id", "key_mode", "in_service", "out_of_service_reason", "batch_number"),
         *("key_epoch", "signed_on_at"),
     ),
+    "contract_v1_terminal_gates": ("terminal_id", "stage", "gate", "proved_at", "proof"),
     "contract_v1_workers": ("epoch", "instance", "started_at", "renewed_at", "ended_at", "ended_by"),
 }
 

@@ -71,7 +71,14 @@ STAN_MAX: Final = 999_999  # six digits; wraps to 1
 STAN_BLOCK: Final = 200  # numbers reserved at once; a restart loses the rest of a block and never reuses one
 STAN_REFILL_AT: Final = 100  # numbers left when the next block is asked for, so that nobody waits for it
 SIGN_ON_PARALLEL_MAX: Final = 64  # terminal sign-ons in flight: a fleet that starts at 06:00 must not flood its host
-SIGN_ON_LIFE_S: Final = 86_400.0  # working keys are renewed once a day (facts: every 24 h)
+# Starts of two sign-ons of one process, in the queue behind those: 10,000 terminals whose host has forgotten their keys
+# at once take 50 s, and a host that serves payments sees 200 a second of them, not all
+SIGN_ON_GAP_S: Final = 0.005
+SIGN_ON_QUEUE_MAX: Final = 20_000  # terminals in that queue: every kiosk of a province; beyond it they try later
+SIGN_ON_LIFE_S: Final = 86_400.0  # working keys are renewed once a day (facts: every 24 h) …
+# … or up to so much sooner, by a fixed share of each terminal: a fleet that signed on in one minute at 06:00 is told to
+# do so again (by the answer to its echo test) between 00:00 and 06:00, a terminal every two seconds
+SIGN_ON_SPREAD_S: Final = 21_600.0
 TERMINAL_LOOKUPS_MAX: Final = 256  # unknown terminal ids being looked up at once; random ids must not load the database
 TERMINAL_UNKNOWN_S: Final = 5.0  # an id that nobody knows is not looked up again for so long
 TERMINAL_REFRESH_S: Final = 5.0  # what another process changed (in service, new TMK) is seen within this time
@@ -115,6 +122,11 @@ SECURITY_SESSIONS_MAX: Final = 32  # sessions of one process with a hardware mod
 SECURITY_AGAIN_S: Final = 0.5  # between attempts to verify an answer that the module could not judge …
 SECURITY_AGAIN_MAX: Final = 6  # … and so many of them: then the answer counts as not believed
 RANDOM_SIZE_MAX: Final = 1_024  # bytes asked of a module at once: its generator is slow
+
+# ---- key ceremonies
+KEY_CEREMONY_LIFE_S: Final = 86_400.0  # between the first component and the last confirmation: custodians of two shifts
+KEY_NAME_SIZE_MAX: Final = 32  # characters of a transport key's or a person's name: they are columns of a table
+KEY_EVENTS_PAGE: Final = 1_000  # acts read at once while the chain of all of them is checked
 
 # ---- card data and keys of the vault
 # days in which a purchase may be refunded: a month's bill is disputed when the next one comes
@@ -255,6 +267,7 @@ assert 0 < REFUND_DAYS <= REFUND_DAYS_MAX
 assert JOURNAL_ANSWER_S + STANDARD.lease_ttl_s + STANDARD.lease_margin_s < VAULT_LOOK_S
 # The next hour's key is made at some look of this one.
 assert VAULT_LOOK_S + VAULT_CLOCK_MAX_S < 3600
+assert SIGN_ON_SPREAD_S < SIGN_ON_LIFE_S
 # A terminal's open window must be far below the six digits, or an open number could come round again.
 assert STAN_BLOCK * 100 < STAN_MAX
 assert POSTINGS_PER_PAYMENT_MAX <= RECEIVABLES_MAX

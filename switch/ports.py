@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from switch.errors import SecurityError, SwitchError
 from switch.model.payment import State, StoredPayment
@@ -208,13 +208,22 @@ class Terminal:
     merchant_id: str  # 15 characters
     key_mode: str  # "dual_tmk"
     in_service: bool
-    tmk_wrapped: bytes  # under the LMK
-    tmk_kcv: bytes  # 3 or 4 bytes
+    tmk_wrapped: bytes  # the active terminal master key under the LMK; empty: none yet
+    tmk_kcv: bytes  # 3 or 4 bytes; empty with it
     batch_number: str = "000001"
     key_epoch: int = 0  # bumped by every sign-on
     working_keys: bytes | None = None  # field 62 as the acquirer sent it: cryptograms under the TMK with their KCVs
     signed_on_us: int = 0  # wall clock of the last sign-on
     out_of_service_reason: str = ""
+    sign_on_fault: str = ""  # why the last sign-on gave no usable keys; until the next good one it trades nothing
+    next_tmk_wrapped: bytes = b""  # the active one's successor: the first sign-on that it proves makes it that
+    next_tmk_kcv: bytes = b""
+    stage: str = "in_service"  # the last of GATES that it has passed; one that is added further on is a test terminal
+    mac_echoes: int = 0  # echo tests with MAC, kiosk to card network and back, with these working keys
+
+
+# How a new terminal comes into service: each is passed by its proof alone, in this order, never by hand.
+GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "in_service")
 
 
 class Terminals(Protocol):
@@ -231,11 +240,27 @@ class Terminals(Protocol):
         terminal_id: str,
         *,
         working_keys: bytes,
+        under: bytes,
         batch_number: str,
         wall_us: int,
         done: Callable[[Terminal | SwitchError], None],
     ) -> None:
-        """Store what a sign-on brought, bump ``key_epoch``, durably and atomically; gives the updated terminal."""
+        """Store what a sign-on brought, bump ``key_epoch``, durably and atomically; gives the updated terminal.
+
+        ``under`` is the block of the master key that proved the keys. If that is the next one it becomes the active
+        one with this; BadRequestError: it is neither, people have changed the terminal's keys meanwhile.
+        """
+        ...
+
+    def note_mac_echo(self, terminal_id: str, key_epoch: int, done: Callable[[Terminal | SwitchError], None]) -> None:
+        """An echo test with MAC has gone there and back with the working keys of this epoch; the third passes the gate.
+
+        BadRequestError: the terminal does not wait for one, or has other keys by now.
+        """
+        ...
+
+    def note_fault(self, terminal_id: str, fault: str, done: Callable[[Terminal | SwitchError], None]) -> None:
+        """A sign-on brought keys that do not prove themselves. What is stored of an earlier one stays as it is."""
         ...
 
 

@@ -14,12 +14,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from switch.config import SecurityConfig
 from switch.ops.postgres import EmbeddedPostgres
+from switch.ops.softhsm import make_tokens
 from switch.store.migrate import migrate
 
 _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 # How a developer says which PostgreSQL to test with.
 _KEPT = {"GRIDSWITCH_PG_BIN"}
+TOKENS = ("test", "empty", "guarded", "fresh", "ceremony")
 TEST_DAYS = [20261123, 20261124]
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
 
@@ -70,6 +73,18 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SecurityConfig]]:
+    """Tokens without a local master key, by label. The library looks for tokens once in a process, when it is loaded:
+    whoever needs one takes it from here."""
+    before = os.environ.get("SOFTHSM2_CONF")
+    made = make_tokens(tmp_path_factory.mktemp("softhsm"), TOKENS)
+    yield dict(zip(TOKENS, made, strict=True))
+    os.environ.pop("SOFTHSM2_CONF", None)
+    if before is not None:
+        os.environ["SOFTHSM2_CONF"] = before
 
 
 @pytest.fixture

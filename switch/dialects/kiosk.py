@@ -94,7 +94,10 @@ class KioskDialect:
         if mti == "0820":
             if network != "301":
                 raise _FieldError(60, "60.3 of an echo test is 301")
-            return EchoTest(terminal_id, merchant_id, serial, "", reply, b"", None)
+            if 64 not in message:
+                return EchoTest(terminal_id, merchant_id, serial, "", reply, b"", None)
+            mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
+            return EchoTest(terminal_id, merchant_id, serial, "", reply, mab, mac)
         if 64 not in message:
             raise _FieldError(64, "the MAC is missing")
         date: str = _need(message, 13, "date MMDD")
@@ -146,12 +149,14 @@ class KioskDialect:
         known = self._codes[code]
         return self._answer(reply, known.f39, [("DF0A", code.encode()), _screen(text or known.text)], {}, time, mac)
 
-    def signed_on(self, reply: ReplyTo, time: LocalTime, *, batch_number: str, working_keys: bytes) -> bytes:
-        reply.fields[60] = f"00{batch_number}003"
+    def signed_on(
+        self, reply: ReplyTo, time: LocalTime, *, batch_number: str, working_keys: bytes, network_code: str
+    ) -> bytes:
+        reply.fields[60] = f"00{batch_number}{network_code}"
         return self._answer(reply, "00", [], {62: working_keys}, time, mac=False)
 
-    def echo(self, reply: ReplyTo, time: LocalTime) -> bytes:
-        return self._answer(reply, "00", [], {}, time, mac=False)
+    def echo(self, reply: ReplyTo, time: LocalTime, *, mac: bool) -> bytes:
+        return self._answer(reply, "00", [], {}, time, mac=mac)
 
     def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime) -> bytes:
         total = sum(row.amount for row in quote.rows)

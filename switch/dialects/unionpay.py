@@ -120,11 +120,15 @@ class UnionPayDialect:
             fields[55] = kept.icc_data
         return self._both(fields)
 
-    def sign_on(self, terminal_id: str, merchant_id: str, stan: str) -> bytes:
-        return self._encode({0: "0800", 11: stan, 41: terminal_id, 42: merchant_id, 60: "00000000003", 63: "001"})
+    def sign_on(self, terminal_id: str, merchant_id: str, stan: str, network_code: str) -> bytes:
+        """``network_code`` (60.3) says which working keys are wanted; see ``security/workingkeys.py``."""
+        reserved = f"00000000{network_code}"
+        return self._encode({0: "0800", 11: stan, 41: terminal_id, 42: merchant_id, 60: reserved, 63: "001"})
 
-    def echo(self, terminal_id: str, merchant_id: str, stan: str) -> bytes:
-        return self._encode({0: "0820", 11: stan, 41: terminal_id, 42: merchant_id, 60: "00000000301"})
+    def echo(self, terminal_id: str, merchant_id: str, stan: str, *, mac: bool = False) -> bytes:
+        """With ``mac`` the frame waits for its MAC: by UnionPay's tables an echo has none, some acquirers check one."""
+        fields: dict[int, Any] = {0: "0820", 11: stan, 41: terminal_id, 42: merchant_id, 60: "00000000301"}
+        return self._encode({**fields, 64: NO_MAC} if mac else fields)
 
     def _encode(self, fields: dict[int, Any]) -> bytes:
         return self._spec.encode(fields, header=self._header)

@@ -114,7 +114,18 @@ class Switch:
             )
             link.dialer = dialer
             self._dialers.append(dialer)
-        sessions = TerminalSessions(terminals, security, self.card_link, clock, observer, old_key_s=times.card_s)
+        sessions = TerminalSessions(
+            terminals,
+            security,
+            self.card_link,
+            clock,
+            timers,
+            observer,
+            old_key_s=times.card_s,
+            sign_on_code=unionpay.sign_on,
+            mac_algorithm=unionpay.mac,
+            echo_has_mac=unionpay.echo_mac == "checked",
+        )
         profile = HostProfile(
             reversal_00_any=unionpay.profile.reversal_00 == "any",
             not_found_proves=unionpay.profile.reversal_not_found == "proves",
@@ -133,7 +144,6 @@ class Switch:
             codes=codes,
             times=times,
             profile=profile,
-            mac_algorithm=unionpay.mac,
             unmacced_decline_reverses=unionpay.profile.unmacced_decline == "reverse",
             refund_days=config.security.refund_days,
             clock=clock,
@@ -153,7 +163,6 @@ class Switch:
             security=security,
             times=times,
             profile=profile,
-            mac_algorithm=unionpay.mac,
             cut_over_minute=self._cut_over_minute,
             day_close_minute=self._day_close_minute,
             reversal_first_s=unionpay.profile.reversal_first_s,

@@ -23,7 +23,7 @@ from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
 from switch.model.payment import Posting, Quote, Receivable, StoredPayment
 from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
 from switch.net import tcp
-from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Wire
+from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Slot, Waiter, request_digest
@@ -33,7 +33,7 @@ from switch.runtime.timers import Timers
 PEER = "kiosk"
 # With one of these the keys are in doubt or nobody's: the answer carries no MAC.
 _WITHOUT_MAC = frozenset(
-    {"unknown_terminal", "out_of_service", "sign_on_first", "mac_wrong", "terminal_stopped", "format"}
+    {"unknown_terminal", "out_of_service", "sign_on_first", "keys_wrong", "mac_wrong", "terminal_stopped", "format"}
 )
 
 
@@ -84,7 +84,6 @@ class Dispatcher:
         security: SecurityModule,
         times: TimeProfile,
         profile: HostProfile,
-        mac_algorithm: str,
         cut_over_minute: int,
         day_close_minute: int | None,
         reversal_first_s: float,
@@ -104,7 +103,6 @@ class Dispatcher:
         self._security = security
         self._times = times
         self._profile = profile
-        self._mac_algorithm = mac_algorithm
         self._cut_over_minute = cut_over_minute
         self._day_close_minute = day_close_minute
         self._reversal_first_s = reversal_first_s
@@ -205,39 +203,56 @@ class Dispatcher:
         elif not isinstance(session, TerminalSession):
             code = "internal" if isinstance(session, SecurityError) else "busy"
             self._refuse(wire, request.reply, None, code)
-        elif not session.terminal.in_service:
+        elif not session.terminal.in_service and not _comes_into_service(session.terminal, request):
             self._refuse(wire, request.reply, session, "out_of_service")
         elif isinstance(request, SignOn):
             self._sessions.sign_on(session, partial(self._signed_on, wire, request, session))
+        elif session.terminal.sign_on_fault:
+            self._refuse(wire, request.reply, session, "keys_wrong")
         elif isinstance(request, EchoTest):
+            if self._sessions.is_due(session):
+                # Heard now, and not by the next customer; each terminal at its own time of day.
+                self._refuse(wire, request.reply, session, "sign_on_first")
+                return
+            if request.mac is not None:
+                self._verify(wire, caller, request, session)
+                return
             assert isinstance(request.reply, ReplyTo)
-            self._send(wire, self._dialect.echo(request.reply, self._now()))
+            self._send(wire, self._dialect.echo(request.reply, self._now(), mac=False))
         elif session.mac_key is None or session.must_sign_on or self._keys_are_old(session):
             self._refuse(wire, request.reply, session, "sign_on_first")
         else:
-            assert request.mac is not None
-            self._security.verify_mac(
-                session.mac_key,
-                self._mac_algorithm,
-                request.mab,
-                request.mac,
-                partial(self._verified, wire, caller, request, session),
-            )
+            self._verify(wire, caller, request, session)
+
+    def _verify(self, wire: Wire, caller: Caller, request: Request, session: TerminalSession) -> None:
+        assert session.mac_key is not None and request.mac is not None
+        self._security.verify_mac(
+            session.mac_key,
+            session.mac_algorithm,
+            request.mab,
+            request.mac,
+            partial(self._verified, wire, caller, request, session),
+        )
 
     def _keys_are_old(self, session: TerminalSession) -> bool:
         return self._clock.wall_us() - session.terminal.signed_on_us > limits.WORKING_KEYS_LIFE_S * 1e6
 
     def _signed_on(self, wire: Wire, request: SignOn, session: TerminalSession, error: SwitchError | None) -> None:
         if error is not None:
-            code = "internal" if isinstance(error, SecurityError) else error.code
-            self._refuse(wire, request.reply, None, code if code in ("busy", "card_unavailable") else "internal")
+            code = "keys_wrong" if isinstance(error, SecurityError) else error.code
+            code = code if code in ("keys_wrong", "busy", "card_unavailable") else "internal"
+            self._refuse(wire, request.reply, None, code)
             return
         assert isinstance(request.reply, ReplyTo)
         terminal = session.terminal
         self._door.signed_on(terminal.terminal_id)
         assert terminal.working_keys is not None
         frame = self._dialect.signed_on(
-            request.reply, self._now(), batch_number=terminal.batch_number, working_keys=terminal.working_keys
+            request.reply,
+            self._now(),
+            batch_number=terminal.batch_number,
+            working_keys=terminal.working_keys,
+            network_code=session.network_code,
         )
         self._send(wire, frame)
 
@@ -261,6 +276,8 @@ class Dispatcher:
             self._hang_up(wire, "requests")
         elif isinstance(request, ResultInquiry):
             self._result(wire, request, session)
+        elif isinstance(request, EchoTest):
+            self._echo(wire, request, session)
         elif self._door.is_stopped(terminal_id):
             self._refuse(wire, request.reply, session, "terminal_stopped")
         elif isinstance(request, BillInquiry):
@@ -270,8 +287,9 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- wrong MACs
     def _doubt_mac(self, wire: Wire, caller: Caller, request: Request, session: TerminalSession) -> None:
-        """A kiosk that has not heard of its new keys yet is told so, and no more."""
-        if session.old_mac_key is None or self._clock.now() > session.old_until:
+        """A kiosk that has not heard of its new keys yet is told so, and no more: its PIN block has the old key too."""
+        old = self._sessions.old_mac_key(session)
+        if old is None:
             self._mac_wrong(wire, caller, request)
             return
 
@@ -279,12 +297,12 @@ class Dispatcher:
             if isinstance(good, SecurityError):
                 self._unjudged(wire, request, good)
             elif good:
-                self._refuse(wire, request.reply, None, "mac_wrong")
+                self._refuse(wire, request.reply, None, "sign_on_first")
             else:
                 self._mac_wrong(wire, caller, request)
 
         assert request.mac is not None
-        self._security.verify_mac(session.old_mac_key, self._mac_algorithm, request.mab, request.mac, verified)
+        self._security.verify_mac(old, session.mac_algorithm, request.mab, request.mac, verified)
 
     def _unjudged(self, wire: Wire, request: Request, error: SecurityError) -> None:
         """The module could not judge it: nothing is known about this kiosk, good or bad. Without a MAC, as the request
@@ -306,6 +324,22 @@ class Dispatcher:
             self._observer.event("kiosk.macs_wrong", terminal=terminal_id, peer=wire.peer, wrong_macs=caller.wrong)
         if outcome is not Wrong.ANSWER:
             wire.close("wrong MACs in a row")
+
+    def _echo(self, wire: Wire, request: Request, session: TerminalSession) -> None:
+        """An echo test with a good MAC. While its terminal comes into service, it goes on to the card network."""
+        reply = request.reply
+        assert isinstance(reply, ReplyTo)
+
+        def echoed(error: SwitchError | None) -> None:
+            if error is not None:
+                self._refuse(wire, reply, session, error.code if error.code == "busy" else "card_unavailable")
+            else:
+                self._answer(wire, session, self._dialect.echo(reply, self._now(), mac=True))
+
+        if session.terminal.stage == "sign_on":
+            self._sessions.prove_echo(session, echoed)
+        else:
+            echoed(None)
 
     # -------------------------------------------------------------------------------------------- bill inquiry
     def _inquire(self, wire: Wire, caller: Caller, request: BillInquiry, session: TerminalSession) -> None:
@@ -655,7 +689,7 @@ class Dispatcher:
             else:
                 self._send(wire, with_mac(frame, mac))
 
-        self._security.make_mac(session.mac_key, self._mac_algorithm, mab(frame), made)
+        self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
 
     def _send(self, wire: Wire, frame: bytes) -> None:
         wire.send(frame)  # refused: the kiosk is gone or does not read; it asks for the result when it is back
@@ -674,6 +708,11 @@ class Dispatcher:
             moment = days.local(second * 1_000_000)
             self._time = (second, LocalTime(moment.strftime("%H%M%S"), moment.strftime("%m%d")))
         return self._time[1]
+
+
+def _comes_into_service(terminal: Terminal, request: Request) -> bool:
+    """What a terminal may do that has keys, and has not passed its last gate yet."""
+    return terminal.stage in ("keys", "sign_on", "mac_echo") and isinstance(request, SignOn | EchoTest)
 
 
 def _chosen(quote: Quote, request: PaymentRequest) -> list[Receivable]:

@@ -180,21 +180,38 @@ class CardLink(UpstreamLink):
         self._dialect = dialect
         self._service = service
         self._echo_stan = count(1)
-        self._sign_ons: dict[tuple[str, str], tuple[Callable[[CardAnswer | None], None], Timer]] = {}
+        self._managed: dict[tuple[str, str, str], tuple[Callable[[CardAnswer | None], None], Timer]] = {}
 
-    def sign_on(self, terminal_id: str, merchant_id: str, stan: str, done: Callable[[CardAnswer | None], None]) -> None:
+    def sign_on(
+        self,
+        terminal_id: str,
+        merchant_id: str,
+        stan: str,
+        network_code: str,
+        done: Callable[[CardAnswer | None], None],
+    ) -> None:
         """``done(None)``: no answer in time, or the link is down."""
-        key = (terminal_id, stan)
-        if not self.send(self._dialect.sign_on(terminal_id, merchant_id, stan)):
+        frame = self._dialect.sign_on(terminal_id, merchant_id, stan, network_code)
+        self.manage("sign_on", terminal_id, stan, frame, done)
+
+    def manage(
+        self, kind: str, terminal_id: str, stan: str, frame: bytes, done: Callable[[CardAnswer | None], None]
+    ) -> None:
+        """A message about a terminal that moves no money: ``sign_on`` or ``echo``. ``done`` as with ``sign_on``."""
+        key = (kind, terminal_id, stan)
+        if not self.send(frame):
             done(None)
             return
-        timer = self._timers.after(self._times.card_s, lambda: self._end_sign_on(key, None))
-        self._sign_ons[key] = (done, timer)
+        timer = self._timers.after(self._times.card_s, lambda: self._end_managed(key, None))
+        self._managed[key] = (done, timer)
 
-    def _end_sign_on(self, key: tuple[str, str], answer: CardAnswer | None) -> None:
-        waiting = self._sign_ons.pop(key, None)
+    def echo_frame(self, terminal_id: str, merchant_id: str, stan: str, *, mac: bool) -> bytes:
+        return self._dialect.echo(terminal_id, merchant_id, stan, mac=mac)
+
+    def _end_managed(self, key: tuple[str, str, str], answer: CardAnswer | None) -> None:
+        waiting = self._managed.pop(key, None)
         if waiting is None:
-            self.stray("late", f"{key[0]}|{key[1]}", "sign-on answered after its time-out, or twice")
+            self.stray("late", f"{key[1]}|{key[2]}", f"{key[0]} answered after its time-out, or twice")
             return
         done, timer = waiting
         timer.cancel()
@@ -207,15 +224,15 @@ class CardLink(UpstreamLink):
         answer = self._dialect.read(frame)
         if answer.kind in ("purchase", "reversal"):
             self.on_answer(answer)
-        elif answer.kind == "sign_on":
-            self._end_sign_on((answer.terminal_id, answer.stan), answer)
+        elif answer.kind == "sign_on" or (answer.kind, answer.terminal_id, answer.stan) in self._managed:
+            self._end_managed((answer.kind, answer.terminal_id, answer.stan), answer)
         elif answer.response_code == "00":
             self._answered()
         else:
             self._observer.event("link.echo_refused", link=self.name, response_code=answer.response_code)
 
     def _forget_all(self) -> None:
-        call_each(self._observer, [partial(self._end_sign_on, key, None) for key in self._sign_ons])
+        call_each(self._observer, [partial(self._end_managed, key, None) for key in self._managed])
 
 
 class MarketingLink(UpstreamLink):

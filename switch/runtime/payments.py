@@ -123,7 +123,6 @@ class Payments:
         codes: CardCodes,
         times: TimeProfile,
         profile: HostProfile,
-        mac_algorithm: str,
         unmacced_decline_reverses: bool,
         clock: Clock,
         timers: Timers,
@@ -142,7 +141,6 @@ class Payments:
         self._codes = codes
         self._times = times
         self._profile = profile
-        self._mac_algorithm = mac_algorithm
         self._unmacced_decline_reverses = unmacced_decline_reverses
         self._refund_days = refund_days
         self._clock = clock
@@ -561,7 +559,7 @@ class Payments:
                 slot.ready = Ready(with_mac(frame, mac))
             then()
 
-        self._security.make_mac(session.mac_key, self._mac_algorithm, mab(frame), made)
+        self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
 
     def _carry_out(self, slot: Slot, effect: Effect) -> None:
         if isinstance(effect, Sending):
@@ -685,11 +683,11 @@ class Payments:
                 # Nothing is known about the answer. Should it take too long, the purchase's own deadline reverses it.
                 self._observer.event("mac.unjudged", link=self._card_link.name, error=good.detail)
                 self._timers.after(limits.SECURITY_AGAIN_S, partial(self.card_answered, answer, tries + 1))
-            elif session.old_mac_key is not None and self._clock.now() < session.old_until:
+            elif (old_key := self._sessions.old_mac_key(session)) is not None:
                 # Keys rolled over while this answer was under way.
                 self._security.verify_mac(
-                    session.old_mac_key,
-                    self._mac_algorithm,
+                    old_key,
+                    session.mac_algorithm,
                     answer.mab,
                     mac,
                     lambda old: self._card_checked(slot, answer, old is True),
@@ -697,7 +695,7 @@ class Payments:
             else:
                 self._card_checked(slot, answer, False)
 
-        self._security.verify_mac(session.mac_key, self._mac_algorithm, answer.mab, mac, checked)
+        self._security.verify_mac(session.mac_key, session.mac_algorithm, answer.mab, mac, checked)
 
     def _card_checked(self, slot: Slot, answer: CardAnswer, mac_good: bool | None) -> None:
         payment = slot.payment

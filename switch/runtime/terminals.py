@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from switch import limits
-from switch.errors import SecurityError, SwitchError, UnavailableError
+from switch.dialects.unionpay import mab, with_mac
+from switch.errors import NOT_NOW, SecurityError, SwitchError, UnavailableError
 from switch.model.request import CardAnswer
 from switch.ports import Clock, Key, KeyUsage, Observer, SecurityModule, Terminal, Terminals
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink
+from switch.runtime.timers import Timer, Timers
 from switch.security import workingkeys
 
-SignedOn = Callable[[SwitchError | None], None]
+MasterKeys = tuple[Key | None, Key | None]
+SignedOn = Callable[[SwitchError | None], None]  # a SecurityError: the keys do not prove themselves
+# What only SM4 terminals do, whatever the link's settings say: the family of their master key decides.
+_SM4_SIGN_ON, _SM4_MAC = "006", "sm4_ecb"
 
 
 @dataclass(slots=True)
 class TerminalSession:
     terminal: Terminal
-    tmk: Key
+    tmk: Key | None = None
+    next_tmk: Key | None = None  # the acquirer may use it from any sign-on on
+    blocks: tuple[bytes, bytes] = (b"", b"")  # those two as stored
+    network_code: str = ""  # 60.3 of its sign-ons
+    mac_algorithm: str = ""
     mac_key: Key | None = None
     old_mac_key: Key | None = None  # accepted until ``old_until``: answers under way carry the old key's MAC
     old_until: float = 0.0
@@ -33,7 +44,13 @@ class TerminalSession:
 
     @property
     def is_signed_on(self) -> bool:
-        return self.mac_key is not None and not self.must_sign_on
+        return self.mac_key is not None and not self.must_sign_on and not self.terminal.sign_on_fault
+
+
+def life_s(terminal_id: str) -> float:
+    """How long a terminal's working keys live: a share of its own, the same in every process and for ever."""
+    share = zlib.crc32(terminal_id.encode()) / 2**32
+    return limits.SIGN_ON_LIFE_S - share * limits.SIGN_ON_SPREAD_S
 
 
 class TerminalSessions:
@@ -43,19 +60,30 @@ class TerminalSessions:
         security: SecurityModule,
         link: CardLink,
         clock: Clock,
+        timers: Timers,
         observer: Observer,
         *,
         old_key_s: float,
+        sign_on_code: str,
+        mac_algorithm: str,
+        echo_has_mac: bool,
     ) -> None:
         self._store = store
         self._security = security
         self._link = link
         self._clock = clock
         self._observer = observer
+        self._timers = timers
         self._old_key_s = old_key_s
+        self._sign_on_code = sign_on_code
+        self._mac_algorithm = mac_algorithm
+        self._echo_has_mac = echo_has_mac
         self._sessions: dict[str, TerminalSession] = {}
         self._loading: dict[str, list[Callable[[TerminalSession | SwitchError | None], None]]] = {}
         self._signing_on = 0
+        self._queue: deque[TerminalSession] = deque()  # they sign on when it is their turn
+        self._next_start_at = 0.0
+        self._starting: Timer | None = None
 
     # ------------------------------------------------------------------------------------------ sessions
     def get(self, terminal_id: str, done: Callable[[TerminalSession | SwitchError | None], None]) -> None:
@@ -78,14 +106,43 @@ class TerminalSessions:
         found: Terminal | SwitchError | None,
         done: Callable[[TerminalSession | SwitchError | None], None],
     ) -> None:
-        """What others changed meanwhile: service taken away, or a sign-on through another worker (new epoch)."""
+        """What others changed meanwhile: service taken away, another master key, a sign-on through another worker."""
         if not isinstance(found, Terminal):
             # Removed, or its cache is gone with the database: what we know still holds for what is under way.
             done(None if found is None else session)
+        elif (found.tmk_wrapped, found.next_tmk_wrapped) != session.blocks:
+            self._load_master_keys(found, partial(self._master_keys_changed, session, found, done))
+        else:
+            self._keys_changed(session, found, done)
+
+    def _master_keys_changed(
+        self,
+        session: TerminalSession,
+        found: Terminal,
+        done: Callable[[TerminalSession | SwitchError | None], None],
+        keys: MasterKeys | SecurityError,
+    ) -> None:
+        if isinstance(keys, SecurityError):
+            self._observer.event("terminal.unusable", terminal=found.terminal_id, error=keys.detail)
+            done(keys)
             return
-        if found.key_epoch <= session.terminal.key_epoch or found.working_keys is None:
+        self._use_master_keys(session, found, keys)
+        self._keys_changed(session, found, done)
+
+    def _keys_changed(
+        self,
+        session: TerminalSession,
+        found: Terminal,
+        done: Callable[[TerminalSession | SwitchError | None], None],
+    ) -> None:
+        if found.key_epoch <= session.terminal.key_epoch:
             if found.key_epoch == session.terminal.key_epoch:
                 session.terminal = found
+            done(session)
+            return
+        if found.working_keys is None:
+            # Its active master key was retired: what was signed on under that is over.
+            session.terminal, session.mac_key, session.old_until = found, None, 0.0
             done(session)
             return
 
@@ -93,33 +150,75 @@ class TerminalSessions:
             if isinstance(key, SecurityError):
                 self._observer.event("terminal.keys_unusable", terminal=found.terminal_id, error=key.detail)
                 session.must_sign_on = True
-            else:
+            elif found.key_epoch > session.terminal.key_epoch:  # else several frames asked, and one was first
                 self._install(session, found, key)
             done(session)
 
-        self._import_mac_key(session, found.working_keys, imported)
+        self._import_mac_key(session.tmk, found.working_keys, imported)
 
     def _install(self, session: TerminalSession, terminal: Terminal, key: Key) -> None:
         session.old_mac_key, session.old_until = session.mac_key, self._clock.now() + self._old_key_s
         session.terminal, session.mac_key, session.must_sign_on = terminal, key, False
 
+    def old_mac_key(self, session: TerminalSession) -> Key | None:
+        """The MAC key before the last roll-over, while frames made with it may still be under way."""
+        return session.old_mac_key if self._clock.now() < session.old_until else None
+
     def _found(self, terminal_id: str, found: Terminal | SwitchError | None) -> None:
         if not isinstance(found, Terminal):
             self._loaded(terminal_id, found)
             return
-        self._security.load_key(found.tmk_wrapped, KeyUsage.TMK, lambda key: self._tmk_loaded(terminal_id, found, key))
+        self._load_master_keys(found, partial(self._master_keys_loaded, found))
 
-    def _tmk_loaded(self, terminal_id: str, terminal: Terminal, key: Key | SecurityError) -> None:
-        if isinstance(key, SecurityError):
-            self._observer.event("terminal.unusable", terminal=terminal_id, error=key.detail)
-            self._loaded(terminal_id, key)
+    def _load_master_keys(self, terminal: Terminal, done: Callable[[MasterKeys | SecurityError], None]) -> None:
+        """The active one and the next one, each as far as there is one."""
+        loaded: list[Key | None] = []
+
+        def load(wrapped: bytes, kcv: bytes, then: Callable[[], None]) -> None:
+            def got(key: Key | SecurityError) -> None:
+                if isinstance(key, SecurityError):
+                    done(key)
+                elif not key.kcv.startswith(kcv):
+                    # A stored key block is not bound to its terminal: two rows may have been mixed up.
+                    done(
+                        SecurityError("kcv", f"terminal {terminal.terminal_id}: its stored TMK has another check value")
+                    )
+                else:
+                    loaded.append(key)
+                    then()
+
+            if wrapped:
+                self._security.load_key(wrapped, KeyUsage.TMK, got)
+            else:
+                loaded.append(None)
+                then()
+
+        def both() -> None:
+            done((loaded[0], loaded[1]))
+
+        load(
+            terminal.tmk_wrapped,
+            terminal.tmk_kcv,
+            lambda: load(terminal.next_tmk_wrapped, terminal.next_tmk_kcv, both),
+        )
+
+    def _use_master_keys(self, session: TerminalSession, terminal: Terminal, keys: MasterKeys) -> None:
+        session.tmk, session.next_tmk = keys
+        session.blocks = (terminal.tmk_wrapped, terminal.next_tmk_wrapped)
+        # A successor of another family is refused where it is installed, so either says it.
+        known = session.tmk or session.next_tmk
+        is_sm4 = known is not None and known.family == "sm4"
+        session.network_code = _SM4_SIGN_ON if is_sm4 else self._sign_on_code
+        session.mac_algorithm = _SM4_MAC if is_sm4 else self._mac_algorithm
+
+    def _master_keys_loaded(self, terminal: Terminal, keys: MasterKeys | SecurityError) -> None:
+        terminal_id = terminal.terminal_id
+        if isinstance(keys, SecurityError):
+            self._observer.event("terminal.unusable", terminal=terminal_id, error=keys.detail)
+            self._loaded(terminal_id, keys)
             return
-        if not key.kcv.startswith(terminal.tmk_kcv):
-            # A stored key block is not bound to its terminal: two rows may have been mixed up.
-            self._observer.event("terminal.unusable", terminal=terminal_id, error="stored TMK has another check value")
-            self._loaded(terminal_id, SecurityError("kcv", f"terminal {terminal_id}: TMK has another check value"))
-            return
-        session = TerminalSession(terminal, key)
+        session = TerminalSession(terminal)
+        self._use_master_keys(session, terminal, keys)
         if terminal.working_keys is None:
             self._loaded(terminal_id, session)
             return
@@ -131,22 +230,23 @@ class TerminalSessions:
                 session.mac_key = mac_key
             self._loaded(terminal_id, session)
 
-        self._import_mac_key(session, terminal.working_keys, imported)
+        self._import_mac_key(session.tmk, terminal.working_keys, imported)
 
     def _loaded(self, terminal_id: str, result: TerminalSession | SwitchError | None) -> None:
         if isinstance(result, TerminalSession):
             self._sessions[terminal_id] = result
         call_each(self._observer, self._loading.pop(terminal_id, []), result)
 
-    def _import_mac_key(
-        self, session: TerminalSession, field_62: bytes, done: Callable[[Key | SecurityError], None]
-    ) -> None:
+    def _import_mac_key(self, tmk: Key | None, field_62: bytes, done: Callable[[Key | SecurityError], None]) -> None:
+        if tmk is None:
+            done(SecurityError("key", "the terminal has no master key; see: gridswitch key show"))
+            return
         try:
             keys = workingkeys.parse(field_62)
         except SecurityError as error:
             done(error)
             return
-        self._security.import_key(keys.mac.cryptogram, session.tmk, KeyUsage.MAC, keys.mac.kcv, done)
+        self._security.import_key(keys.mac.cryptogram, tmk, KeyUsage.MAC, keys.mac.kcv, done)
 
     # ------------------------------------------------------------------------------------------ numbers
     def take_stan(self, session: TerminalSession, done: Callable[[str | None], None]) -> None:
@@ -181,20 +281,52 @@ class TerminalSessions:
         self._store.reserve_stans(session.terminal.terminal_id, limits.STAN_BLOCK, reserved)
 
     # ------------------------------------------------------------------------------------------ sign-on
-    def sign_on(self, session: TerminalSession, done: SignedOn) -> None:
-        """Once a day and after the host refused our keys; several callers share one sign-on (single-flight)."""
+    def is_due(self, session: TerminalSession) -> bool:
+        """Its keys are missing, refused, or have lived long enough."""
         age_s = (self._clock.wall_us() - session.terminal.signed_on_us) / 1e6
-        if session.is_signed_on and 0 <= age_s < limits.SIGN_ON_LIFE_S:
+        return not session.is_signed_on or not 0 <= age_s < life_s(session.terminal.terminal_id)
+
+    def sign_on(self, session: TerminalSession, done: SignedOn) -> None:
+        """Once a day and after the host refused our keys; several callers share one sign-on (single-flight).
+
+        Many terminals at once, as at 06:00 or when the host has forgotten everybody's keys, wait for their turn.
+        """
+        if not self.is_due(session):
             done(None)
+            return
+        if session.tmk is None and session.next_tmk is None:
+            done(SecurityError("key", "the terminal has no master key; see: gridswitch key show"))
+            return
+        if len(session.sign_on_waiters) >= limits.INBOX_MAX:
+            done(UnavailableError("busy", "too many wait for the same sign-on"))
             return
         session.sign_on_waiters.append(done)
         if len(session.sign_on_waiters) > 1:
             return
-        if self._signing_on >= limits.SIGN_ON_PARALLEL_MAX:
+        if len(self._queue) >= limits.SIGN_ON_QUEUE_MAX:
             self._signed_on(session, UnavailableError("busy", "too many terminals sign on at once"), counted=False)
             return
+        self._queue.append(session)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        """The next in the queue, if it is time and not too many are under way."""
+        if not self._queue or self._starting is not None or self._signing_on >= limits.SIGN_ON_PARALLEL_MAX:
+            return
+        now = self._clock.now()
+        if now < self._next_start_at:
+            self._starting = self._timers.at(self._next_start_at, self._start_due)
+            return
+        self._next_start_at = now + limits.SIGN_ON_GAP_S
+        session = self._queue.popleft()
         self._signing_on += 1
+        if self._queue:
+            self._starting = self._timers.at(self._next_start_at, self._start_due)
         self.take_stan(session, lambda stan: self._send_sign_on(session, stan))
+
+    def _start_due(self) -> None:
+        self._starting = None
+        self._start_next()
 
     def _send_sign_on(self, session: TerminalSession, stan: str | None) -> None:
         if stan is None:
@@ -202,7 +334,11 @@ class TerminalSessions:
             return
         terminal = session.terminal
         self._link.sign_on(
-            terminal.terminal_id, terminal.merchant_id, stan, lambda answer: self._sign_on_answered(session, answer)
+            terminal.terminal_id,
+            terminal.merchant_id,
+            stan,
+            session.network_code,
+            lambda answer: self._sign_on_answered(session, answer),
         )
 
     def _sign_on_answered(self, session: TerminalSession, answer: CardAnswer | None) -> None:
@@ -213,35 +349,162 @@ class TerminalSessions:
             detail = f"the card network refuses the sign-on with {answer.response_code or 'no code'}"
             self._signed_on(session, UnavailableError("card_unavailable", detail))
             return
-        self._import_mac_key(session, answer.working_keys, lambda key: self._key_imported(session, answer, key))
+        # From here on the host uses other keys than we have, whatever becomes of those that it sent.
+        session.must_sign_on = True
+        # Proved by its check value, a successor is told from the active key without asking anybody.
+        nxt, next_block = session.next_tmk, session.blocks[1]
+        if nxt is None:
+            self._import_active(session, answer)
+            return
 
-    def _key_imported(self, session: TerminalSession, answer: CardAnswer, key: Key | SecurityError) -> None:
+        def tried(key: Key | SecurityError) -> None:
+            if isinstance(key, SecurityError) and key.code in NOT_NOW:
+                self._keys_unusable(session, key)
+            elif isinstance(key, SecurityError):
+                self._import_active(session, answer)
+            else:
+                self._key_imported(session, answer, next_block, key)
+
+        self._import_mac_key(nxt, answer.working_keys, tried)
+
+    def _import_active(self, session: TerminalSession, answer: CardAnswer) -> None:
+        self._import_mac_key(
+            session.tmk, answer.working_keys, partial(self._key_imported, session, answer, session.blocks[0])
+        )
+
+    def _key_imported(
+        self, session: TerminalSession, answer: CardAnswer, under: bytes, key: Key | SecurityError
+    ) -> None:
         if isinstance(key, SecurityError):
-            # Keys that do not prove themselves are never used; the terminal stays out until a good sign-on.
-            session.must_sign_on = True
-            self._signed_on(session, key)
+            self._keys_unusable(session, key)
             return
 
         def installed(result: Terminal | SwitchError) -> None:
             if isinstance(result, SwitchError):
-                self._signed_on(session, result)
+                self._signed_on(session, UnavailableError("busy", result.detail))
                 return
+            if under == session.blocks[1]:
+                session.tmk, session.next_tmk = session.next_tmk, None
+                session.blocks = (result.tmk_wrapped, result.next_tmk_wrapped)
+                self._observer.event("terminal.tmk_activated", terminal=result.terminal_id, kcv=result.tmk_kcv.hex())
             self._install(session, result, key)
             self._signed_on(session, None)
 
         self._store.install_keys(
             session.terminal.terminal_id,
             working_keys=answer.working_keys,
+            under=under,
             batch_number=answer.batch_number,
             wall_us=self._clock.wall_us(),
             done=installed,
         )
+
+    def _keys_unusable(self, session: TerminalSession, error: SecurityError) -> None:
+        """Keys that do not prove themselves are never used, nor do they replace any."""
+        if error.code in NOT_NOW:
+            self._signed_on(session, UnavailableError("busy", f"the security module: {error.detail}"))
+            return
+
+        def noted(result: Terminal | SwitchError) -> None:
+            # Without the database only this process knows it: others find out by themselves.
+            fault = error.detail
+            session.terminal = (
+                replace(session.terminal, sign_on_fault=fault) if isinstance(result, SwitchError) else result
+            )
+            self._signed_on(session, error)
+
+        self._store.note_fault(session.terminal.terminal_id, error.detail, noted)
 
     def _signed_on(self, session: TerminalSession, error: SwitchError | None, *, counted: bool = True) -> None:
         if counted:
             self._signing_on -= 1
         self._observer.count("switch_sign_ons_total", ("failed" if error else "done",))
         if error is not None:
-            self._observer.event("terminal.sign_on_failed", terminal=session.terminal.terminal_id, error=error.detail)
+            self._observer.event(
+                "terminal.sign_on_failed",
+                terminal=session.terminal.terminal_id,
+                error=error.detail,
+                out_of_service=bool(session.terminal.sign_on_fault),
+            )
         waiters, session.sign_on_waiters = session.sign_on_waiters, []
         call_each(self._observer, waiters, error)
+        self._start_next()
+
+    # ------------------------------------------------------------------------------------------ MAC echo
+    def prove_echo(self, session: TerminalSession, done: SignedOn) -> None:
+        """The card network's half of a round trip whose other half is the kiosk's echo test with a good MAC.
+
+        The third one passes the gate of a terminal that is coming into service. An error: this one does not count.
+        """
+
+        def numbered(stan: str | None) -> None:
+            if stan is None:
+                done(UnavailableError("busy", "no trace number can be reserved"))
+                return
+            terminal = session.terminal
+            frame = self._link.echo_frame(terminal.terminal_id, terminal.merchant_id, stan, mac=self._echo_has_mac)
+            proof = _EchoProof(stan, terminal.key_epoch, session.mac_key, done)
+            if not self._echo_has_mac:
+                self._link.manage("echo", terminal.terminal_id, stan, frame, partial(self._echoed, session, proof))
+                return
+            assert proof.key is not None
+            self._security.make_mac(
+                proof.key, session.mac_algorithm, mab(frame), partial(self._send_echo, session, proof, frame)
+            )
+
+        self.take_stan(session, numbered)
+
+    def _send_echo(self, session: TerminalSession, proof: _EchoProof, frame: bytes, mac: bytes | SecurityError) -> None:
+        if isinstance(mac, SecurityError):
+            self._echo_failed(session, proof, f"the security module: {mac.detail}")
+            return
+        self._link.manage(
+            "echo",
+            session.terminal.terminal_id,
+            proof.stan,
+            with_mac(frame, mac),
+            partial(self._echoed, session, proof),
+        )
+
+    def _echoed(self, session: TerminalSession, proof: _EchoProof, answer: CardAnswer | None) -> None:
+        if answer is None:
+            self._echo_failed(session, proof, "the card network does not answer the echo test")
+        elif answer.response_code != "00":
+            self._echo_failed(session, proof, f"the card network answers the echo test with {answer.response_code}")
+        elif not self._echo_has_mac:
+            self._echo_judged(session, proof, True)
+        elif answer.mac is None:
+            self._echo_failed(session, proof, "the card network's echo has no MAC; see unionpay.echo_mac")
+        else:
+            assert proof.key is not None
+            self._security.verify_mac(
+                proof.key, session.mac_algorithm, answer.mab, answer.mac, partial(self._echo_judged, session, proof)
+            )
+
+    def _echo_judged(self, session: TerminalSession, proof: _EchoProof, good: bool | SecurityError) -> None:
+        if good is not True:
+            self._echo_failed(session, proof, "the card network's echo has a wrong MAC")
+            return
+
+        def noted(result: Terminal | SwitchError) -> None:
+            if isinstance(result, SwitchError):
+                self._echo_failed(session, proof, result.detail)
+                return
+            if result.key_epoch == session.terminal.key_epoch:
+                session.terminal = result
+            self._observer.event("terminal.mac_echo", terminal=result.terminal_id, seen=result.mac_echoes)
+            proof.done(None)
+
+        self._store.note_mac_echo(session.terminal.terminal_id, proof.epoch, noted)
+
+    def _echo_failed(self, session: TerminalSession, proof: _EchoProof, why: str) -> None:
+        self._observer.event("terminal.mac_echo_failed", terminal=session.terminal.terminal_id, error=why)
+        proof.done(UnavailableError("card_unavailable", why))
+
+
+@dataclass(slots=True)
+class _EchoProof:
+    stan: str
+    epoch: int  # of the working keys
+    key: Key | None
+    done: SignedOn

@@ -25,7 +25,8 @@ from switch.sim.day import china_now, stopwatch_s
 from switch.sim.wire import FrameConnection, Turn
 
 NOT_FINAL: Final = frozenset({"U1", "B1", "R1", "09"})
-_WITHOUT_MAC: Final = frozenset({"77", "97", "A0", "A1"})  # answers to a kiosk whose keys are missing or in doubt
+# answers to a kiosk whose keys are missing or in doubt, or that is out of service
+_WITHOUT_MAC: Final = frozenset({"58", "77", "97", "A0", "A1", "K1"})
 _MAY_MOVE: Final = frozenset({"U2", "C1"})  # final for the customer; files or a person decide the rest
 _HEADER: Final = bytes.fromhex("6000030000603100000000")
 _HEADER_SIZE: Final = 11
@@ -96,6 +97,7 @@ class Kiosk:
             "inquiry".
         first_serial: Serials start here; the switch must not have seen them today.
         tls: Holds this terminal's certificate; None: the line is in the clear.
+        sm4: Its keys are SM4.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Kiosk:
         heard: Callable[[Payment, Answer, str, bool], None] | None = None,
         first_serial: int = 1,
         tls: ssl.SSLContext | None = None,
+        sm4: bool = False,
     ) -> None:
         self._tls = tls
         self.number = number
@@ -124,13 +127,20 @@ class Kiosk:
         self._serial = first_serial - 1
         self._batch = "000000"
         self._spec = iso8583.load("kiosk", header="tpdu+pos6")
-        self._tmk = primitives.des(testkeys.test_tmk(self.terminal_id))
+        self._cipher = primitives.sm4 if sm4 else primitives.des
+        self.load_master_key(testkeys.test_tmk(self.terminal_id))
+        self._mac_algorithm = "sm4_ecb" if sm4 else "unionpay_ecb"
+        self.keys: bytes = b""  # field 62 of its last sign-on
         self._mac: mac.Mac | None = None
         self._mac_before: mac.Mac | None = None  # answers under way during a sign-on
         self._pin: primitives.BlockCipher | None = None
         self._connection: FrameConnection | None = None
         self._waiting: dict[tuple[str, str, str], asyncio.Future[Answer]] = {}  # response MTI, serial, date
         self._recent: dict[tuple[str, str], Payment] = {}
+
+    def load_master_key(self, key: bytes) -> None:
+        """As the loader of PIN pads does it."""
+        self._tmk = self._cipher(key)
 
     # ---- connection
     @property
@@ -202,15 +212,18 @@ class Kiosk:
         except SecurityError:
             self._count("key_error")
             return "kcv"
-        self._mac_before, self._mac = self._mac, mac.prepare("unionpay_ecb", mac_key)
+        self._mac_before, self._mac = self._mac, mac.prepare(self._mac_algorithm, mac_key)
+        self.keys = keys
         self._batch = business[2:8]
         self.signed_on = True
         return "00"
 
-    async def echo(self) -> str:
-        """Field 39, "" for no answer."""
+    async def echo(self, *, with_mac: bool = False) -> str:
+        """Field 39, "" for no answer, or none whose MAC is right."""
         values: Values = {0: "0820", 41: self.terminal_id, 42: self.merchant_id, 60: f"00{self._batch}301"}
-        answer = await self._ask(values, "0830", with_mac=False, wait_s=self._profile.kiosk_s)
+        answer = await self._ask(values, "0830", with_mac=with_mac, wait_s=self._profile.kiosk_s)
+        if with_mac and answer.code == "00" and (answer.message is None or 64 not in answer.message):
+            return ""
         return answer.code
 
     async def inquire(self, account: str) -> Answer:
@@ -430,7 +443,8 @@ class Kiosk:
     def _read(self, message: iso8583.Message, frame: bytes) -> Answer | None:
         """The response, if its MAC is right or not due; else None, as if it had never come."""
         code = str(message[39])
-        if message.mti in ("0210", "0410") and code not in _WITHOUT_MAC:
+        due = message.mti in ("0210", "0410") or (message.mti == "0830" and 64 in message)
+        if due and code not in _WITHOUT_MAC:
             covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
             keys = [key for key in (self._mac, self._mac_before) if key is not None]
             if 64 not in message or not any(key.verify(covered, found) for key in keys):

@@ -48,16 +48,21 @@ Values = dict[int | str, Any]
 class _Terminal:
     """What the host keeps of one terminal. Its keys follow from its id and the number of its sign-ons."""
 
-    __slots__ = ("batch", "epoch", "mac", "merchant_id", "pin", "signed_on", "terminal_id")
+    __slots__ = ("batch", "epoch", "layout", "mac", "merchant_id", "pin", "signed_on", "terminal_id")
 
     def __init__(self, terminal_id: str, merchant_id: str) -> None:
         self.terminal_id = terminal_id
         self.merchant_id = merchant_id
         self.batch = _FIRST_BATCH
         self.epoch = 0
+        self.layout = "003"  # 60.3 of its last sign-on: 001 single DES, 003 double, 004 with a track key, 006 SM4
         self.signed_on = False
         self.mac: mac.Mac | None = None
         self.pin: primitives.BlockCipher | None = None
+
+    @property
+    def cipher(self) -> Callable[[bytes], primitives.BlockCipher]:
+        return primitives.sm4 if self.layout == "006" else primitives.des
 
     def key(self, usage: str, size: int = 16) -> bytes:
         label = f"{self.terminal_id}|{self.epoch}|{usage}".encode()
@@ -98,6 +103,7 @@ class UnionPayHost(SimulatedHost):
         self.behave(scenario)
         self._mac_key_size = mac_key_size
         self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
+        self.master_keys: dict[str, bytes] = {}  # of terminals whose own is not the test one any more
         self._terminals: dict[str, _Terminal] = {}
         self._purchases: dict[str, _Purchase] = {}
         self._last_rrn = 0
@@ -125,7 +131,7 @@ class UnionPayHost(SimulatedHost):
             case "sign_on":
                 terminal = self._terminal(fact["terminal"])
                 assert terminal is not None
-                self._install_keys(terminal, fact["epoch"])
+                self._install_keys(terminal, fact["epoch"], fact.get("layout", "003"))
                 terminal.batch = fact["batch"]
             case "sign_off":
                 terminal = self._terminal(fact["terminal"])
@@ -151,7 +157,7 @@ class UnionPayHost(SimulatedHost):
                 self._take_purchase(connection, request)
             case "0400", "22", _ if request.message.get(3) == "000000":
                 self._take_reversal(connection, request)
-            case "0800", "00", "003" | "004":
+            case "0800", "00", "001" | "003" | "004" | "006":
                 self._take_sign_on(connection, request)
             case "0820", "00", "301":
                 self._take_echo(connection, request)
@@ -178,25 +184,32 @@ class UnionPayHost(SimulatedHost):
             return self._reply(request, {39: "97"})
         if request.merchant_id != terminal.merchant_id:
             return self._reply(request, {39: "03"})
-        self._install_keys(terminal, terminal.epoch + 1)
-        self.write("sign_on", terminal=terminal.terminal_id, epoch=terminal.epoch, batch=terminal.batch)
-        tmk = primitives.des(testkeys.test_tmk(terminal.terminal_id))
-        with_track = request.network_code == "004"
+        layout = request.network_code
+        self._install_keys(terminal, terminal.epoch + 1, layout)
+        self.write("sign_on", terminal=terminal.terminal_id, epoch=terminal.epoch, batch=terminal.batch, layout=layout)
+        tmk = terminal.cipher(self.master_keys.get(terminal.terminal_id) or testkeys.test_tmk(terminal.terminal_id))
+        pin_size, mac_size = self._key_sizes(layout)
         keys = workingkeys.build(
             workingkeys.WorkingKeys(
-                pin=workingkeys.encrypt_key(terminal.key("pin"), tmk),
-                mac=workingkeys.encrypt_key(terminal.key("mac", self._mac_key_size), tmk),
-                track=workingkeys.encrypt_key(terminal.key("track"), tmk) if with_track else None,
+                pin=workingkeys.encrypt_key(terminal.key("pin", pin_size), tmk),
+                mac=workingkeys.encrypt_key(terminal.key("mac", mac_size), tmk),
+                track=workingkeys.encrypt_key(terminal.key("track"), tmk) if layout in ("004", "006") else None,
             )
         )
         business = f"00{terminal.batch}{request.network_code}"
         return self._reply(request, {37: self._next_rrn(), 39: "00", 60: business, 62: keys})
 
-    def _install_keys(self, terminal: _Terminal, epoch: int) -> None:
-        terminal.epoch = epoch
+    def _install_keys(self, terminal: _Terminal, epoch: int, layout: str) -> None:
+        terminal.epoch, terminal.layout = epoch, layout
         terminal.signed_on = True
-        terminal.mac = mac.prepare("unionpay_ecb", primitives.des(terminal.key("mac", self._mac_key_size)))
-        terminal.pin = primitives.des(terminal.key("pin"))
+        pin_size, mac_size = self._key_sizes(layout)
+        algorithm = "sm4_ecb" if layout == "006" else "unionpay_ecb"
+        terminal.mac = mac.prepare(algorithm, terminal.cipher(terminal.key("mac", mac_size)))
+        terminal.pin = terminal.cipher(terminal.key("pin", pin_size))
+
+    def _key_sizes(self, layout: str) -> tuple[int, int]:
+        """Bytes of the PIN key and of the MAC key."""
+        return (8, 8) if layout == "001" else (16, 16 if layout == "006" else self._mac_key_size)
 
     def _take_echo(self, connection: FrameConnection, request: _Request) -> None:
         self.counts["echo"] += 1
@@ -204,7 +217,16 @@ class UnionPayHost(SimulatedHost):
         self._obey(action, connection, request, self._echo, self._decline_management)
 
     def _echo(self, request: _Request) -> bytes:
-        return self._reply(request, {39: "00"})
+        """An echo test with a MAC is answered with one."""
+        if 64 not in request.message:
+            return self._reply(request, {39: "00"})
+        terminal = self._terminals.get(request.terminal_id)
+        if terminal is None or not terminal.signed_on or terminal.mac is None:
+            return self._reply(request, {39: "77"})
+        if not request.mac_is_right(terminal.mac):
+            return self._reply(request, {39: "A0"})
+        frame = self._reply(request, {39: "00", 64: bytes(_MAC_SIZE)})[:-_MAC_SIZE]
+        return frame + terminal.mac.make(frame[_HEADER_SIZE:])
 
     def _decline_management(self, request: _Request, code: str) -> bytes:
         return self._reply(request, {39: code})

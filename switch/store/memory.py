@@ -501,14 +501,20 @@ class MemoryTerminals:
         terminal_id: str,
         *,
         working_keys: bytes,
+        under: bytes,
         batch_number: str,
         wall_us: int,
         done: Callable[[Terminal | SwitchError], None],
     ) -> None:
         def install() -> Terminal | SwitchError:
             terminal = self._database.terminals.get(terminal_id)
-            if terminal is None:
-                return BadRequestError("terminal", f"there is no terminal {terminal_id}")
+            if terminal is None or not under or under not in (terminal.tmk_wrapped, terminal.next_tmk_wrapped):
+                detail = f"terminal {terminal_id} is gone or has another master key now: sign on again"
+                return BadRequestError("terminal", detail)
+            if under == terminal.next_tmk_wrapped:
+                terminal = replace(
+                    terminal, tmk_wrapped=under, tmk_kcv=terminal.next_tmk_kcv, next_tmk_wrapped=b"", next_tmk_kcv=b""
+                )
             return self._store(
                 replace(
                     terminal,
@@ -516,10 +522,33 @@ class MemoryTerminals:
                     batch_number=batch_number,
                     signed_on_us=wall_us,
                     key_epoch=terminal.key_epoch + 1,
+                    sign_on_fault="",
+                    stage="sign_on" if terminal.stage == "keys" else terminal.stage,
+                    mac_echoes=0 if terminal.stage in ("keys", "sign_on") else terminal.mac_echoes,
                 )
             )
 
         self._run(install, done)
+
+    def note_mac_echo(self, terminal_id: str, key_epoch: int, done: Callable[[Terminal | SwitchError], None]) -> None:
+        def note() -> Terminal | SwitchError:
+            terminal = self._database.terminals.get(terminal_id)
+            if terminal is None or (terminal.stage, terminal.key_epoch) != ("sign_on", key_epoch):
+                detail = f"terminal {terminal_id} waits for no echo test, or has other keys by now"
+                return BadRequestError("terminal", detail)
+            seen = terminal.mac_echoes + 1
+            return self._store(replace(terminal, mac_echoes=seen, stage="mac_echo" if seen == 3 else terminal.stage))
+
+        self._run(note, done)
+
+    def note_fault(self, terminal_id: str, fault: str, done: Callable[[Terminal | SwitchError], None]) -> None:
+        def note() -> Terminal | SwitchError:
+            terminal = self._database.terminals.get(terminal_id)
+            if terminal is None:
+                return BadRequestError("terminal", f"there is no terminal {terminal_id}")
+            return self._store(replace(terminal, sign_on_fault=fault))
+
+        self._run(note, done)
 
     async def start(self) -> None:
         self._refresh()
@@ -537,7 +566,8 @@ class MemoryTerminals:
     async def add(self, terminal: Terminal) -> None:
         if terminal.terminal_id in self._database.terminals:
             raise BadRequestError("terminal", f"terminal {terminal.terminal_id} exists already")
-        self._store(replace(terminal))
+        keyed = terminal.tmk_wrapped or terminal.next_tmk_wrapped
+        self._store(replace(terminal, stage="keys" if keyed and terminal.stage == "registered" else terminal.stage))
 
     async def list(self) -> list[Terminal]:
         return sorted(self._database.terminals.values(), key=lambda terminal: terminal.terminal_id)
@@ -546,7 +576,10 @@ class MemoryTerminals:
         terminal = self._database.terminals.get(terminal_id)
         if terminal is None:
             raise BadRequestError("terminal", f"there is no terminal {terminal_id}")
-        return self._store(replace(terminal, in_service=in_service, out_of_service_reason=reason))
+        if in_service and terminal.stage not in ("mac_echo", "in_service"):
+            raise BadRequestError("gate", f"terminal {terminal_id} has passed its gates up to {terminal.stage} only")
+        stage = "in_service" if in_service else terminal.stage
+        return self._store(replace(terminal, in_service=in_service, out_of_service_reason=reason, stage=stage))
 
     def _store(self, terminal: Terminal) -> Terminal:
         self._database.terminals[terminal.terminal_id] = terminal

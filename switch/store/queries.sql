@@ -224,14 +224,16 @@ SELECT payment_id, opened_on, ver, state::text AS state, body, link, amount
 
 -- terminal_list --
 SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-       signed_on_us, out_of_service_reason
+       signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv,
+       stage, mac_echoes
   FROM switch.terminal
  ORDER BY terminal_id;
 
 -- terminal_get --
 -- $1 terminal ids.
 SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-       signed_on_us, out_of_service_reason
+       signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv,
+       stage, mac_echoes
   FROM switch.terminal
  WHERE terminal_id = ANY ($1::text[]);
 
@@ -239,7 +241,8 @@ SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, bat
 -- Rows that another transaction changed since $1 (a transaction id that was still open then, as text), and the next $1.
 -- By transaction id, not by time: a late commit must not be missed.
 SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-       signed_on_us, out_of_service_reason
+       signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv,
+       stage, mac_echoes
   FROM switch.terminal
  WHERE changed_by >= $1::text::xid8;
 
@@ -248,10 +251,11 @@ SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, bat
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text;
 
 -- terminal_add --
--- $1..$11 the columns of terminal_list.
+-- $1..$16 the columns of terminal_list.
 INSERT INTO switch.terminal (terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number,
-                             key_epoch, working_keys, signed_on_us, out_of_service_reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+                             key_epoch, working_keys, signed_on_us, out_of_service_reason, sign_on_fault,
+                             next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- terminal_reserve --
 -- Reserve $2 numbers that do not wrap inside. $1 terminal id. Returns the first.
@@ -261,13 +265,40 @@ UPDATE switch.terminal
 RETURNING stan_next - $2;
 
 -- terminal_install --
--- What a sign-on brought. $1 terminal id, $2 working keys, $3 batch number, $4 wall clock in microseconds.
+-- What a sign-on brought. $1 terminal id, $2 working keys, $3 batch number, $4 wall clock in microseconds, $5 the block of
+-- the master key that proved them: the next one becomes the active one, and nothing happens when it is neither.
 UPDATE switch.terminal
-   SET working_keys = $2, batch_number = $3, signed_on_us = $4, key_epoch = key_epoch + 1,
+   SET working_keys = $2, batch_number = $3, signed_on_us = $4, key_epoch = key_epoch + 1, sign_on_fault = '',
+       tmk_wrapped = $5,
+       tmk_kcv = CASE WHEN next_tmk_wrapped = $5 THEN next_tmk_kcv ELSE tmk_kcv END,
+       next_tmk_kcv = CASE WHEN next_tmk_wrapped = $5 THEN '' ELSE next_tmk_kcv END,
+       next_tmk_wrapped = CASE WHEN next_tmk_wrapped = $5 THEN '' ELSE next_tmk_wrapped END,
        changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1 AND $5::bytea <> '' AND $5 IN (tmk_wrapped, next_tmk_wrapped)
+RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
+
+-- terminal_mac_echo --
+-- One more echo test with MAC. $1 terminal id, $2 epoch of the keys that it was made with.
+UPDATE switch.terminal SET mac_echoes = mac_echoes + 1, changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1 AND key_epoch = $2 AND stage = 'sign_on'
+RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
+
+-- terminal_gates --
+-- $1 terminal id. Every gate since it was registered last, oldest first.
+SELECT gate, proved_at, proof FROM switch.terminal_gate
+ WHERE terminal_id = $1
+   AND id >= (SELECT max(id) FROM switch.terminal_gate WHERE terminal_id = $1 AND gate = 'registered')
+ ORDER BY id;
+
+-- terminal_fault --
+-- Keys of a sign-on that do not prove themselves. $1 terminal id, $2 why. What an earlier one brought stays.
+UPDATE switch.terminal
+   SET sign_on_fault = $2, changed_by = pg_current_xact_id()
  WHERE terminal_id = $1
 RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-          signed_on_us, out_of_service_reason;
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
 
 -- terminal_service --
 -- $1 terminal id, $2 in service, $3 reason.
@@ -275,7 +306,7 @@ UPDATE switch.terminal
    SET in_service = $2, out_of_service_reason = $3, changed_by = pg_current_xact_id()
  WHERE terminal_id = $1
 RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-          signed_on_us, out_of_service_reason;
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
 
 -- ledger_totals --
 -- Debit minus credit of every account, in fen, over all events.
@@ -507,3 +538,145 @@ SELECT relation.relname::text AS name,
   FROM pg_class AS relation
  WHERE relation.relnamespace = 'switch'::regnamespace AND relation.relkind = 'r'
  ORDER BY relation.relname;
+
+-- ======================================================================== keys
+
+-- key_list --
+-- Every generation that is not destroyed, or all of one name. $1 name or NULL.
+SELECT name, usage, generation, state, kcv, made_at, changed_at
+  FROM switch.key
+ WHERE CASE WHEN $1::text IS NULL THEN state <> 'destroyed' ELSE name = $1 END
+ ORDER BY usage, name, generation;
+
+-- key_get --
+-- $1 name, $2 usage, $3 generation. A terminal's block comes from its row.
+SELECT key.name, key.usage, key.generation, key.state, key.kcv,
+       CASE WHEN key.usage = 'transport' THEN key.wrapped
+            WHEN key.state = 'active' THEN terminal.tmk_wrapped
+            WHEN key.state = 'pending' THEN terminal.next_tmk_wrapped
+            ELSE '' END AS wrapped
+  FROM switch.key
+  LEFT JOIN switch.terminal ON key.usage = 'tmk' AND terminal.terminal_id = key.name
+ WHERE key.name = $1 AND key.usage = $2 AND key.generation = $3
+   FOR UPDATE OF key;
+
+-- key_latest --
+-- The generation that an order without a number means: the pending one, else the active one. $1 name, $2 usage.
+SELECT generation FROM switch.key
+ WHERE name = $1 AND usage = $2 AND state IN ('pending', 'active')
+ ORDER BY state DESC LIMIT 1;
+
+-- key_add --
+-- The next generation. $1 name, $2 usage, $3 state, $4 check value, $5 block of a transport key. Returns its number.
+INSERT INTO switch.key (name, usage, generation, state, kcv, wrapped)
+SELECT $1, $2, coalesce(max(generation), 0) + 1, $3, $4, $5 FROM switch.key WHERE name = $1 AND usage = $2
+RETURNING generation;
+
+-- key_state --
+-- $1 name, $2 usage, $3 generation, $4 state. Whatever is not in use any more is wiped.
+UPDATE switch.key SET state = $4, changed_at = now(), wrapped = CASE WHEN $4 IN ('pending', 'active') THEN wrapped ELSE '' END
+ WHERE name = $1 AND usage = $2 AND generation = $3;
+
+-- key_supersede --
+-- A transport key whose successor comes is retired and wiped. $1 name.
+UPDATE switch.key SET state = 'retired', wrapped = '', changed_at = now()
+ WHERE name = $1 AND usage = 'transport' AND state = 'active'
+RETURNING generation, kcv;
+
+-- key_terminal --
+-- $1 terminal id, locked until the transaction ends.
+SELECT terminal_id, in_service, tmk_wrapped, next_tmk_wrapped FROM switch.terminal WHERE terminal_id = $1 FOR UPDATE;
+
+-- key_terminal_next --
+-- $1 terminal id, $2 block, $3 check value.
+UPDATE switch.terminal SET next_tmk_wrapped = $2, next_tmk_kcv = $3, changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1;
+
+-- key_terminal_wipe --
+-- Without its active key a terminal cannot trade: its working keys go too. $1 terminal id, $2 reason.
+UPDATE switch.terminal
+   SET tmk_wrapped = '', tmk_kcv = '', working_keys = NULL, signed_on_us = 0, key_epoch = key_epoch + 1,
+       in_service = false, out_of_service_reason = $2, changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1;
+
+-- key_open_payments --
+-- Payments of a terminal that are not final: their reversals need its keys. $1 terminal id.
+SELECT count(*)
+  FROM switch.claim
+ CROSS JOIN LATERAL (
+       SELECT body::jsonb ->> 'terminal' AS terminal_id FROM switch.payment_event AS event
+        WHERE event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id AND event.ver = 1) AS first
+ WHERE claim.kind = 'open' AND first.terminal_id = $1;
+
+-- key_note --
+-- $1 who, $2 act, $3 name, $4 usage, $5 generation, $6 check value, $7 detail.
+SELECT switch.note_key($1, $2, $3, $4, $5, $6, $7);
+
+-- key_events --
+-- $1 name or NULL, $2 seq after which, $3 most.
+SELECT seq, wall_us, who, act, name, usage, generation, kcv, detail, link
+  FROM switch.key_event
+ WHERE seq > $2 AND ($1::text IS NULL OR name = $1)
+ ORDER BY seq
+ LIMIT $3;
+
+-- key_ceremony_end --
+-- Ceremonies and components whose time is over are wiped. Returns what ended.
+WITH ended AS (
+    UPDATE switch.key_ceremony SET state = 'abandoned', wrapped = ''
+     WHERE state IN ('open', 'combined') AND ends_at <= now()
+    RETURNING id, name, usage
+), wiped AS (
+    UPDATE switch.key_component SET sealed = '' FROM ended WHERE ceremony_id = ended.id
+)
+SELECT name, usage FROM ended;
+
+-- key_ceremony_get --
+-- The one that runs. $1 name, $2 usage.
+SELECT id, name, usage, family, needed, state, kcv, wrapped, ends_at FROM switch.key_ceremony
+ WHERE name = $1 AND usage = $2 AND state IN ('open', 'combined')
+   FOR UPDATE;
+
+-- key_ceremony_add --
+-- $1 name, $2 usage, $3 family, $4 components, $5 seconds until it ends.
+INSERT INTO switch.key_ceremony (name, usage, family, needed, ends_at)
+VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5))
+RETURNING id, name, usage, family, needed, state, kcv, wrapped, ends_at;
+
+-- key_ceremony_state --
+-- $1 id, $2 state, $3 check value, $4 block. Components are wiped as soon as nobody needs them.
+WITH wiped AS (UPDATE switch.key_component SET sealed = '' WHERE ceremony_id = $1)
+UPDATE switch.key_ceremony SET state = $2, kcv = $3, wrapped = $4 WHERE id = $1;
+
+-- key_component_add --
+-- $1 ceremony, $2 number, $3 custodian, $4 check value, $5 sealed component.
+INSERT INTO switch.key_component (ceremony_id, number, custodian, kcv, sealed) VALUES ($1, $2, $3, $4, $5);
+
+-- key_components --
+-- $1 ceremony.
+SELECT number, custodian, kcv, sealed, entered_at, confirmed_at FROM switch.key_component
+ WHERE ceremony_id = $1 ORDER BY number;
+
+-- key_component_confirm --
+-- $1 ceremony, $2 custodian.
+UPDATE switch.key_component SET confirmed_at = now()
+ WHERE ceremony_id = $1 AND lower(custodian) = lower($2)
+RETURNING number;
+
+-- key_propose --
+-- $1 act, $2 name, $3 usage, $4 generation, $5 target, $6 who, $7 seconds until it ends.
+INSERT INTO switch.key_proposal (act, name, usage, generation, target, proposed_by, ends_at)
+VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7));
+
+-- key_confirm --
+-- The latest one under way; the table itself refuses who proposed it. $1 act, $2 name, $3 usage, $4 generation, $5 target,
+-- $6 who.
+UPDATE switch.key_proposal SET confirmed_by = $6
+ WHERE id = (SELECT max(id) FROM switch.key_proposal
+              WHERE act = $1 AND name = $2 AND usage = $3 AND generation = $4 AND target = $5
+                AND confirmed_by IS NULL AND ends_at > now())
+RETURNING proposed_by;
+
+-- key_transport --
+-- The active one. $1 name.
+SELECT generation, kcv, wrapped FROM switch.key WHERE name = $1 AND usage = 'transport' AND state = 'active';

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -75,14 +75,29 @@ class PostgresTerminals:
         terminal_id: str,
         *,
         working_keys: bytes,
+        under: bytes,
         batch_number: str,
         wall_us: int,
         done: Callable[[Terminal | SwitchError], None],
     ) -> None:
         async def job(connection: Connection) -> None:
             row = await connection.fetchrow(
-                QUERY["terminal_install"], terminal_id, working_keys, batch_number, wall_us, timeout=_ANSWER_S
+                QUERY["terminal_install"], terminal_id, working_keys, batch_number, wall_us, under, timeout=_ANSWER_S
             )
+            self._tell(done, _other_keys(terminal_id) if row is None else self._remember(row))
+
+        self._submit(job, done)
+
+    def note_mac_echo(self, terminal_id: str, key_epoch: int, done: Callable[[Terminal | SwitchError], None]) -> None:
+        async def job(connection: Connection) -> None:
+            row = await connection.fetchrow(QUERY["terminal_mac_echo"], terminal_id, key_epoch, timeout=_ANSWER_S)
+            self._tell(done, _no_gate(terminal_id) if row is None else self._remember(row))
+
+        self._submit(job, done)
+
+    def note_fault(self, terminal_id: str, fault: str, done: Callable[[Terminal | SwitchError], None]) -> None:
+        async def job(connection: Connection) -> None:
+            row = await connection.fetchrow(QUERY["terminal_fault"], terminal_id, fault, timeout=_ANSWER_S)
             self._tell(done, _unknown_terminal(terminal_id) if row is None else self._remember(row))
 
         self._submit(job, done)
@@ -127,24 +142,41 @@ class PostgresTerminals:
         except asyncpg.IntegrityConstraintViolationError as error:
             raise BadRequestError("terminal", f"terminal {terminal.terminal_id}: {error}") from error
         self._unknown.pop(terminal.terminal_id, None)
-        self._cache[terminal.terminal_id] = replace(terminal)
+        keyed = terminal.tmk_wrapped or terminal.next_tmk_wrapped
+        stage = "keys" if keyed and terminal.stage == "registered" else terminal.stage  # as its trigger has it
+        self._cache[terminal.terminal_id] = replace(terminal, stage=stage)
 
     async def list(self) -> list[Terminal]:
         """All of them as the database has them, by id."""
         async with connected(self._dsn, f"{self._name} terminal") as connection:
             return [_terminal(row) for row in await connection.fetch(QUERY["terminal_list"])]
 
-    async def set_service(self, terminal_id: str, in_service: bool, reason: str) -> Terminal:
-        """Take a terminal out of service or back. Other processes see it within TERMINAL_REFRESH_S."""
+    async def gates(self, terminal_id: str) -> Sequence[Any]:
+        """Rows of what it has passed since it was registered: gate, proved_at, proof."""
         async with connected(self._dsn, f"{self._name} terminal") as connection:
-            row = await connection.fetchrow(QUERY["terminal_service"], terminal_id, in_service, reason)
+            rows: Sequence[Any] = await connection.fetch(QUERY["terminal_gates"], terminal_id)
+        return rows
+
+    async def set_service(self, terminal_id: str, in_service: bool, reason: str) -> Terminal:
+        """Take a terminal out of service or back. Other processes see it within TERMINAL_REFRESH_S.
+
+        Raises:
+            BadRequestError: ``gate``: it has not passed those before. ``terminal``: there is none.
+        """
+        async with connected(self._dsn, f"{self._name} terminal") as connection:
+            try:
+                row = await connection.fetchrow(QUERY["terminal_service"], terminal_id, in_service, reason)
+            except asyncpg.CheckViolationError as error:
+                raise BadRequestError("gate", str(error)) from error
         if row is None:
             raise _unknown_terminal(terminal_id)
         cached = self._cache.get(terminal_id)
         if cached is None:
             return self._remember(row)
         # Only what was set here: a sign-on may have gone through on the other connection meanwhile.
-        self._cache[terminal_id] = replace(cached, in_service=in_service, out_of_service_reason=reason)
+        self._cache[terminal_id] = replace(
+            cached, in_service=in_service, out_of_service_reason=reason, stage=row["stage"]
+        )
         return self._cache[terminal_id]
 
     # ------------------------------------------------------------------------------------------------- inside
@@ -260,7 +292,8 @@ class PostgresTerminals:
 _ANSWER_S = limits.CONNECT_TIMEOUT_S  # nothing here is a payment's commit, so a time-out may cancel it
 _COLUMN_ORDER = (
     *("terminal_id", "merchant_id", "key_mode", "in_service", "tmk_wrapped", "tmk_kcv", "batch_number", "key_epoch"),
-    *("working_keys", "signed_on_us", "out_of_service_reason"),
+    *("working_keys", "signed_on_us", "out_of_service_reason", "sign_on_fault", "next_tmk_wrapped", "next_tmk_kcv"),
+    *("stage", "mac_echoes"),
 )
 assert set(_COLUMN_ORDER) == set(_COLUMNS)
 
@@ -272,6 +305,14 @@ def _terminal(row: Mapping[str, Any]) -> Terminal:
 def _is_id(terminal_id: str) -> bool:
     """Whatever a kiosk sends as an id comes here; the database is not asked about what it cannot hold."""
     return len(terminal_id) == 8 and terminal_id.isascii() and terminal_id.isprintable()
+
+
+def _no_gate(terminal_id: str) -> BadRequestError:
+    return BadRequestError("terminal", f"terminal {terminal_id} waits for no echo test, or has other keys by now")
+
+
+def _other_keys(terminal_id: str) -> BadRequestError:
+    return BadRequestError("terminal", f"terminal {terminal_id} is gone or has another master key now: sign on again")
 
 
 def _unknown_terminal(terminal_id: str) -> BadRequestError:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -56,6 +56,10 @@ class World:
     profile: UnionpayProfile
     limits: LimitsConfig = UNLIMITED
     terminals: int = KIOSKS
+    sign_on: Literal["001", "003", "004"] = "003"  # 60.3
+    family: str = "des"  # of the terminals' master keys
+    mac_key_size: int = 16
+    echo_mac: Literal["checked", "none"] = "checked"
     config: Config = field(init=False)
     worker: Worker = field(init=False)
     unionpay: UnionPayHost = field(init=False)
@@ -67,7 +71,9 @@ class World:
         # No test may run into the closed minutes before the cut-over.
         noon = days.local(SystemClock().wall_us() + 12 * 3_600_000_000)
         self.profile = msgspec.structs.replace(self.profile, cut_over=f"{noon:%H:%M}")
-        self.unionpay = UnionPayHost("127.0.0.1", 0, self.folder / "unionpay.jsonl", self.scenario)
+        self.unionpay = UnionPayHost(
+            "127.0.0.1", 0, self.folder / "unionpay.jsonl", self.scenario, mac_key_size=self.mac_key_size
+        )
         self.marketing = MarketingHost("127.0.0.1", 0, self.folder / "marketing.jsonl", self.scenario)
         await self.unionpay.start()
         await self.marketing.start()
@@ -85,6 +91,8 @@ class World:
                 service_terminal=terminal,
                 service_merchant=merchant,
                 profile=self.profile,
+                sign_on=self.sign_on,
+                echo_mac=self.echo_mac,
             ),
             marketing=MarketingConfig(
                 host="127.0.0.1",
@@ -93,7 +101,7 @@ class World:
                 profile=MarketingProfile(fence="tombstone", inquiry="serial", dedupe="serial"),
             ),
         )
-        await add_test_terminals(self.config, self.dsn, self.terminals)
+        await add_test_terminals(self.config, self.dsn, self.terminals, self.family)
         await self.start_worker()
 
     async def start_worker(self) -> None:
@@ -108,14 +116,20 @@ class World:
         await self.unionpay.stop()
         await self.marketing.stop()
 
-    async def kiosk(self, number: int = 1) -> Kiosk:
+    async def kiosk(self, number: int = 1, *, sign_on: bool = True) -> Kiosk:
         """A kiosk that has signed on."""
         kiosk = Kiosk(
-            number, "127.0.0.1", self.worker.kiosk_port, turn=Turn(), first_serial=1 + 1000 * len(self.kiosks)
+            number,
+            "127.0.0.1",
+            self.worker.kiosk_port,
+            turn=Turn(),
+            first_serial=1 + 1000 * len(self.kiosks),
+            sm4=self.family == "sm4",
         )
         self.kiosks.append(kiosk)
         await kiosk.connect()
-        assert await kiosk.sign_on() == "00"
+        if sign_on:
+            assert await kiosk.sign_on() == "00"
         return kiosk
 
     async def bills(self, kiosk: Kiosk, months: int | None = None, *, partial: bool | None = None) -> Bills:
@@ -130,9 +144,15 @@ class World:
             if months in (None, len(answer.bills.rows)) and partial in (None, answer.bills.partial_allowed):
                 return answer.bills
 
-    async def pay(self, kiosk: Kiosk, months: int | None = None, **options: Any) -> Payment:
+    async def pay(
+        self,
+        kiosk: Kiosk,
+        months: int | None = None,
+        card: CardChoice = CardChoice(1),  # noqa: B008
+        **options: Any,
+    ) -> Payment:
         bills = await self.bills(kiosk, months)
-        return await kiosk.pay(bills, tuple(row[0] for row in bills.rows), CardChoice(1), **options)
+        return await kiosk.pay(bills, tuple(row[0] for row in bills.rows), card, **options)
 
     async def settle(self, seconds: float = 20.0) -> Proof:
         """Until the machines have brought everything to an end; then the three-way proof."""
@@ -184,11 +204,15 @@ def play(database: str, short_dir: Path) -> Callable[..., None]:
         profile: UnionpayProfile = UnionpayProfile(reversal_00="found_only", reversal_not_found="proves"),  # noqa: B008
         limits: LimitsConfig = UNLIMITED,
         kiosks: int = KIOSKS,
+        **keys: Any,
     ) -> None:
+        """``keys``: the fields of ``World`` about keys."""
+
         async def whole() -> None:
-            async with _world(
-                short_dir, database, read_scenario('name = "test"\n' + scenario), profile, limits, kiosks
-            ) as world:
+            world = World(
+                short_dir, database, read_scenario('name = "test"\n' + scenario), profile, limits, kiosks, **keys
+            )
+            async with _started(world):
                 await story(world)
 
         uvloop.run(whole())
@@ -197,10 +221,7 @@ def play(database: str, short_dir: Path) -> Callable[..., None]:
 
 
 @asynccontextmanager
-async def _world(
-    folder: Path, dsn: str, scenario: Scenario, profile: UnionpayProfile, limits: LimitsConfig, kiosks: int
-) -> AsyncIterator[World]:
-    world = World(folder, dsn, scenario, profile, limits, kiosks)
+async def _started(world: World) -> AsyncIterator[World]:
     await world.start()
     try:
         yield world

@@ -233,7 +233,18 @@ class Bench:
             "unionpay", card_dialect, (TERMINAL, MERCHANT), SHORT, timers, clock, watcher, journal
         )
         self.marketing_link = MarketingLink("marketing", marketing_dialect, SHORT, timers, clock, watcher, journal)
-        self.sessions = TerminalSessions(self.terminals, security, self.card_link, clock, watcher, old_key_s=2.0)
+        self.sessions = TerminalSessions(
+            self.terminals,
+            security,
+            self.card_link,
+            clock,
+            timers,
+            watcher,
+            old_key_s=2.0,
+            sign_on_code="003",
+            mac_algorithm="unionpay_ecb",
+            echo_has_mac=True,
+        )
         self.payments = Payments(
             journal=journal,
             security=security,
@@ -245,7 +256,6 @@ class Bench:
             codes=codes,
             times=SHORT,
             profile=profile,
-            mac_algorithm="unionpay_ecb",
             unmacced_decline_reverses=True,
             clock=clock,
             timers=timers,
@@ -263,7 +273,6 @@ class Bench:
             security=security,
             times=SHORT,
             profile=profile,
-            mac_algorithm="unionpay_ecb",
             cut_over_minute=23 * 60,
             day_close_minute=None,
             reversal_first_s=0.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from switch.config import SecurityConfig
 from switch.errors import SecurityError
-from switch.ops.softhsm import make_tokens
 from switch.ports import Key, KeyUsage, SecurityModule
 from switch.security import primitives
 from switch.security.backends import ask
@@ -21,7 +19,6 @@ from switch.security.pkcs11 import Pkcs11SecurityModule
 from switch.security.software import SoftwareSecurityModule
 from switch.security.token import create_masters
 
-SPARE = ("empty", "guarded", "fresh")
 LMK = bytes(range(100, 132))
 
 
@@ -38,16 +35,10 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecurityConfig]:
+def token(tokens: dict[str, SecurityConfig]) -> SecurityConfig:
     """A token with a local master key."""
-    before = os.environ.get("SOFTHSM2_CONF")
-    # The library looks for tokens once, when it is loaded: those without a master key are made with it.
-    security, *_ = make_tokens(tmp_path_factory.mktemp("softhsm"), ("test", *SPARE))
-    create_masters(security)
-    yield security
-    os.environ.pop("SOFTHSM2_CONF", None)
-    if before is not None:
-        os.environ["SOFTHSM2_CONF"] = before
+    create_masters(tokens["test"])
+    return tokens["test"]
 
 
 class Module:

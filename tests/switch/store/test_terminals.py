@@ -71,6 +71,7 @@ def test_a_sign_on_is_stored_and_bumps_the_epoch(store: Store, run: Run, termina
                     terminals.install_keys,
                     terminal.terminal_id,
                     working_keys=b"keys %d" % epoch,
+                    under=terminal.tmk_wrapped,
                     batch_number=f"00000{epoch}",
                     wall_us=1000 + epoch,
                 )
@@ -83,11 +84,92 @@ def test_a_sign_on_is_stored_and_bumps_the_epoch(store: Store, run: Run, termina
                 )
                 assert await asked(terminals.get, terminal.terminal_id) == installed
             unknown = await asked(
-                terminals.install_keys, "99999999", working_keys=b"", batch_number="000001", wall_us=1
+                terminals.install_keys, "99999999", working_keys=b"", under=b"", batch_number="000001", wall_us=1
             )
             assert isinstance(unknown, BadRequestError)
         async with store.terminals() as terminals:
             assert await asked(terminals.get, terminal.terminal_id) == installed
+
+    run(main())
+
+
+def test_the_next_master_key_becomes_the_active_one_when_it_proves_keys(
+    store: Store, run: Run, terminal: Terminal
+) -> None:
+    async def main() -> None:
+        async with store.terminals() as terminals:
+            both = replace(terminal, next_tmk_wrapped=b"next", next_tmk_kcv=b"nkcv")
+            await terminals.add(both)
+            keys = {"working_keys": b"k", "batch_number": "000001", "wall_us": 1}
+            old = await asked(terminals.install_keys, both.terminal_id, under=both.tmk_wrapped, **keys)
+            assert (old.tmk_wrapped, old.next_tmk_wrapped) == (both.tmk_wrapped, b"next"), (
+                "the host uses the old one yet"
+            )
+            new = await asked(terminals.install_keys, both.terminal_id, under=b"next", **keys)
+            assert (new.tmk_wrapped, new.tmk_kcv, new.next_tmk_wrapped, new.next_tmk_kcv) == (
+                b"next",
+                b"nkcv",
+                b"",
+                b"",
+            )
+            refused = await asked(terminals.install_keys, both.terminal_id, under=both.tmk_wrapped, **keys)
+            assert isinstance(refused, BadRequestError), "it is gone: what was signed on under it is of no use"
+            assert await asked(terminals.get, both.terminal_id) == new
+
+    run(main())
+
+
+def test_gates_are_passed_one_after_the_other(store: Store, run: Run, terminal: Terminal) -> None:
+    async def main() -> None:
+        async with store.terminals() as terminals:
+            new = replace(
+                terminal,
+                in_service=False,
+                stage="registered",
+                tmk_wrapped=b"",
+                tmk_kcv=b"",
+                next_tmk_wrapped=b"next",
+                next_tmk_kcv=b"nkcv",
+            )
+            await terminals.add(new)
+            identity = new.terminal_id
+            keyed = await asked(terminals.get, identity)
+            assert keyed == replace(new, stage="keys"), "it came with its key"
+            assert isinstance(await asked(terminals.note_mac_echo, identity, 0), BadRequestError)
+            with pytest.raises(BadRequestError, match="up to keys only"):
+                await terminals.set_service(identity, True, "")
+            keys = {"working_keys": b"k", "under": b"next", "batch_number": "000001", "wall_us": 1}
+            signed_on = await asked(terminals.install_keys, identity, **keys)
+            assert (signed_on.stage, signed_on.mac_echoes) == ("sign_on", 0)
+            assert (await asked(terminals.note_mac_echo, identity, 1)).mac_echoes == 1
+            assert isinstance(await asked(terminals.note_mac_echo, identity, 2), BadRequestError), "other keys"
+            again = await asked(terminals.install_keys, identity, **keys)
+            assert (again.stage, again.mac_echoes, again.key_epoch) == ("sign_on", 0, 2)
+            for seen in (1, 2, 3):
+                noted = await asked(terminals.note_mac_echo, identity, 2)
+                assert (noted.stage, noted.mac_echoes) == ("mac_echo" if seen == 3 else "sign_on", seen)
+            assert isinstance(await asked(terminals.note_mac_echo, identity, 2), BadRequestError)
+            done = await terminals.set_service(identity, True, "")
+            assert (done.stage, done.in_service) == ("in_service", True)
+            assert await asked(terminals.get, identity) == done
+            later = await asked(terminals.install_keys, identity, **keys)
+            assert (later.stage, later.in_service) == ("in_service", True)
+
+    run(main())
+
+
+def test_a_fault_keeps_what_an_earlier_sign_on_brought(store: Store, run: Run, terminal: Terminal) -> None:
+    async def main() -> None:
+        async with store.terminals() as terminals:
+            await terminals.add(terminal)
+            install = {"working_keys": b"k", "under": terminal.tmk_wrapped, "batch_number": "000001", "wall_us": 1}
+            good = await asked(terminals.install_keys, terminal.terminal_id, **install)
+            bad = await asked(terminals.note_fault, terminal.terminal_id, "the check value differs")
+            assert bad == replace(good, sign_on_fault="the check value differs")
+            assert await asked(terminals.get, terminal.terminal_id) == bad
+            again = await asked(terminals.install_keys, terminal.terminal_id, **install)
+            assert again == replace(good, key_epoch=2)
+            assert isinstance(await asked(terminals.note_fault, "99999999", "x"), BadRequestError)
 
     run(main())
 
@@ -97,7 +179,12 @@ def test_out_of_service_keeps_what_a_sign_on_brought(store: Store, run: Run, ter
         async with store.terminals() as terminals:
             await terminals.add(terminal)
             await asked(
-                terminals.install_keys, terminal.terminal_id, working_keys=b"k", batch_number="000001", wall_us=1
+                terminals.install_keys,
+                terminal.terminal_id,
+                working_keys=b"k",
+                under=terminal.tmk_wrapped,
+                batch_number="000001",
+                wall_us=1,
             )
             out = await terminals.set_service(terminal.terminal_id, False, "paper jam")
             assert (out.in_service, out.out_of_service_reason, out.working_keys) == (False, "paper jam", b"k")
