@@ -287,7 +287,7 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- wrong MACs
     def _doubt_mac(self, wire: Wire, caller: Caller, request: Request, session: TerminalSession) -> None:
-        """A kiosk that has not heard of its new keys yet is told so, and no more: its PIN block has the old key too."""
+        """A kiosk that has not heard of its new keys yet is told so, and no more: its PIN block is old, too."""
         old = self._sessions.old_mac_key(session)
         if old is None:
             self._mac_wrong(wire, caller, request)
@@ -297,7 +297,7 @@ class Dispatcher:
             if isinstance(good, SecurityError):
                 self._unjudged(wire, request, good)
             elif good:
-                self._refuse(wire, request.reply, None, "sign_on_first")
+                self._refuse(wire, request.reply, None, "mac_wrong")
             else:
                 self._mac_wrong(wire, caller, request)
 

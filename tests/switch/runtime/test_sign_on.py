@@ -119,17 +119,18 @@ def test_a_sign_on_that_fails_never_replaces_good_keys(play: Callable[..., None]
     play(story, scenario)
 
 
-def test_a_frame_made_with_the_key_before_the_roll_over_is_told_to_sign_on(play: Callable[..., None]) -> None:
-    """It is no attack, and its PIN block is of the old key too: nothing is done with it."""
+def test_a_frame_made_with_the_key_before_the_roll_over_is_no_wrong_mac(play: Callable[..., None]) -> None:
+    """It is no attack, and its PIN block is of the old key too: it is not counted, and nothing is done with it."""
 
     async def story(world: Any) -> None:
         kiosk = await world.kiosk()
         session_of(world).must_sign_on = True
         other = await world.kiosk()  # the same terminal, on another connection
-        assert (await kiosk.inquire("1000000001")).code == "77"
+        assert (await kiosk.inquire("1000000001")).code == "A0"
         assert world.metric('switch_mac_failures_total{peer="kiosk"}') == 0
         session_of(world).old_until = 0.0  # the card time-out has passed
         assert (await kiosk.inquire("1000000001")).code == "A0"
+        assert world.metric('switch_mac_failures_total{peer="kiosk"}') == 1
         assert (await other.inquire("1000000001")).code in ("00", "E1", "E2")
 
     play(story)
