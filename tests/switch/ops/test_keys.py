@@ -139,25 +139,27 @@ def clear_key(room: Room, column: str = "next_tmk_wrapped") -> str:
 def test_two_custodians_make_a_key_that_nobody_has_seen(room: Room, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     register(room)
-    status, text = room.enter(ONE, "Li Wei")
+    status, text = room.enter(ONE, "Custodian One")
     assert status == 0 and des(ONE).check_value().hex().upper() in text, text
     status, text = room.enter(TWO, "li  wei")
     assert status == 2 and "another custodian enters this one" in text
-    status, text = room.say("confirm", TERMINAL, "--custodian", "Li Wei", "--kcv", KCV)
+    status, text = room.say("confirm", TERMINAL, "--custodian", "Custodian One", "--kcv", KCV)
     assert status == 2 and "no key waits" in text
-    status, text = room.enter(TWO, "Wang Fang")
+    status, text = room.enter(TWO, "Custodian Two")
     assert status == 0 and f"the key's check value is {KCV}" in text, text
     assert [row["sealed"] for row in room.rows("SELECT sealed FROM switch.key_component")] == [b"", b""], "wiped"
     assert room.rows("SELECT next_tmk_wrapped FROM switch.terminal")[0][0] == b"", "not before both have confirmed"
 
     for wrong in ("000000", KCV[:4], "", "not hex"):
-        status, text = room.say("confirm", TERMINAL, "--custodian", "Li Wei", "--kcv", wrong)
+        status, text = room.say("confirm", TERMINAL, "--custodian", "Custodian One", "--kcv", wrong)
         assert status == 2 and "the check value is" in text
     status, text = room.say("confirm", TERMINAL, "--custodian", "Zhao", "--kcv", KCV)
     assert status == 2 and "entered no component" in text
-    assert room.say("confirm", TERMINAL, "--custodian", "Li Wei", "--kcv", KCV[:6])[0] == 0
-    assert room.say("confirm", TERMINAL, "--custodian", "LI WEI", "--kcv", KCV)[1].count("still to confirm: Wang Fang")
-    status, text = room.say("confirm", TERMINAL, "--custodian", "Wang Fang", "--kcv", KCV.lower())
+    assert room.say("confirm", TERMINAL, "--custodian", "Custodian One", "--kcv", KCV[:6])[0] == 0
+    assert room.say("confirm", TERMINAL, "--custodian", "CUSTODIAN ONE", "--kcv", KCV)[1].count(
+        "still to confirm: Custodian Two"
+    )
+    status, text = room.say("confirm", TERMINAL, "--custodian", "Custodian Two", "--kcv", KCV.lower())
     assert status == 0 and f"generation 1, check value {KCV}, is pending" in text
     assert clear_key(room) == KCV, "what is stored is the exclusive or of the two"
     assert room.rows("SELECT wrapped FROM switch.key_ceremony")[0][0] == b""
@@ -165,13 +167,13 @@ def test_two_custodians_make_a_key_that_nobody_has_seen(room: Room, caplog: pyte
     status, text = room.say("log", "--json")
     acts = [json.loads(line) for line in text.splitlines()]
     assert [(act["who"], act["act"]) for act in acts if act["name"] == TERMINAL] == [
-        ("Li Wei", "component"),
-        ("Wang Fang", "component"),
-        ("Wang Fang", "combined"),
-        ("Li Wei", "confirmed"),
-        ("LI WEI", "confirmed"),
-        ("Wang Fang", "confirmed"),
-        ("Wang Fang", "installed"),
+        ("Custodian One", "component"),
+        ("Custodian Two", "component"),
+        ("Custodian Two", "combined"),
+        ("Custodian One", "confirmed"),
+        ("CUSTODIAN ONE", "confirmed"),
+        ("Custodian Two", "confirmed"),
+        ("Custodian Two", "installed"),
     ]
     assert "the chain holds" in room.say("log")[1]
     assert all(act["wall_us"] > 1_700_000_000_000_000 for act in acts)
@@ -194,7 +196,7 @@ def test_two_custodians_make_a_key_that_nobody_has_seen(room: Room, caplog: pyte
 )
 def test_a_bad_component_is_refused_and_never_shown(room: Room, typed: str, why: str) -> None:
     register(room)
-    status, text = room.say("component", TERMINAL, "--custodian", "Li Wei", stdin=typed + "\n")
+    status, text = room.say("component", TERMINAL, "--custodian", "Custodian One", stdin=typed + "\n")
     assert status == 2 and why in text and "nothing was kept" in text
     assert len(typed) < 8 or typed not in text
     assert room.rows("SELECT * FROM switch.key_ceremony") == []
@@ -202,20 +204,20 @@ def test_a_bad_component_is_refused_and_never_shown(room: Room, typed: str, why:
 
 def test_the_same_component_twice_makes_no_key(room: Room) -> None:
     register(room)
-    room.enter(ONE, "Li Wei")
-    status, text = room.enter(ONE, "Wang Fang")
+    room.enter(ONE, "Custodian One")
+    status, text = room.enter(ONE, "Custodian Two")
     assert status == 2 and "weak key" in text
-    assert room.say("abandon", TERMINAL, "--by", "Li Wei")[0] == 0
+    assert room.say("abandon", TERMINAL, "--by", "Custodian One")[0] == 0
     assert room.rows("SELECT count(*) FROM switch.key_component WHERE sealed <> ''")[0][0] == 0
-    assert room.enter(ONE, "Li Wei")[0] == 0, "it may begin anew"
+    assert room.enter(ONE, "Custodian One")[0] == 0, "it may begin anew"
 
 
 def test_what_waits_too_long_is_wiped(room: Room) -> None:
     register(room)
-    room.enter(ONE, "Li Wei")
+    room.enter(ONE, "Custodian One")
     assert room.rows("SELECT count(*) FROM switch.key_component WHERE sealed <> ''")[0][0] == 1
     room.execute("UPDATE switch.key_ceremony SET ends_at = now()")
-    status, text = room.enter(TWO, "Wang Fang")
+    status, text = room.enter(TWO, "Custodian Two")
     assert status == 0 and "component 1 of 2" in text, "it is the first one of another ceremony"
     states = [row["state"] for row in room.rows("SELECT state FROM switch.key_ceremony ORDER BY id")]
     assert states == ["abandoned", "open"]
@@ -226,48 +228,50 @@ def test_three_components(room: Room) -> None:
     register(room)
     three = bytes.fromhex("FEDCBA98765432100123456789ABCDEF")
     last = bytes(a ^ b for a, b in zip(TWO, three, strict=True))
-    assert "component 1 of 3" in room.enter(ONE, "Li Wei", "--of", "3")[1]
-    assert "1 more by other custodians" in room.enter(three, "Wang Fang")[1]
-    assert KCV in room.enter(last, "Zhao Min")[1]
-    for who in ("Li Wei", "Wang Fang", "Zhao Min"):
+    assert "component 1 of 3" in room.enter(ONE, "Custodian One", "--of", "3")[1]
+    assert "1 more by other custodians" in room.enter(three, "Custodian Two")[1]
+    assert KCV in room.enter(last, "Custodian Three")[1]
+    for who in ("Custodian One", "Custodian Two", "Custodian Three"):
         status, text = room.say("confirm", TERMINAL, "--custodian", who, "--kcv", KCV)
         assert status == 0
     assert "is pending" in text
 
 
 def test_a_terminal_that_nobody_registered_gets_no_key(room: Room) -> None:
-    for status, text in (room.enter(ONE, "Li Wei"), room.say("generate", TERMINAL, "--by", "Li Wei")):
+    for status, text in (room.enter(ONE, "Custodian One"), room.say("generate", TERMINAL, "--by", "Custodian One")):
         assert status == 2 and "register it first" in text
 
 
 def test_a_generated_key_goes_to_the_pin_pad_under_four_eyes(room: Room) -> None:
     register(room)
-    assert room.say("generate", "loader-1", "--usage", "transport", "--by", "Li Wei")[0] == 0
-    status, text = room.say("generate", TERMINAL, "--by", "Li Wei")
+    assert room.say("generate", "loader-1", "--usage", "transport", "--by", "Custodian One")[0] == 0
+    status, text = room.say("generate", TERMINAL, "--by", "Custodian One")
     assert status == 0 and "is pending" in text, text
-    assert room.say("generate", TERMINAL, "--by", "Li Wei")[1].count("pending already")
+    assert room.say("generate", TERMINAL, "--by", "Custodian One")[1].count("pending already")
     order = ("export", TERMINAL, "--under", "loader-1")
-    assert "nobody has proposed" in room.say(*order, "--by", "Wang Fang", "--confirm")[1]
-    assert room.say(*order, "--by", "Li Wei")[0] == 0
-    assert "another person must confirm" in room.say(*order, "--by", "LI WEI", "--confirm")[1]
-    status, text = room.say(*order, "--by", "Wang Fang", "--confirm", "--json")
+    assert "nobody has proposed" in room.say(*order, "--by", "Custodian Two", "--confirm")[1]
+    assert room.say(*order, "--by", "Custodian One")[0] == 0
+    assert "another person must confirm" in room.say(*order, "--by", "CUSTODIAN ONE", "--confirm")[1]
+    status, text = room.say(*order, "--by", "Custodian Two", "--confirm", "--json")
     told = json.loads(text)
     assert status == 0 and told["check_value"] == clear_key(room)
     assert len(told["cryptogram"]) == 32
-    assert "nobody has proposed" in room.say(*order, "--by", "Wang Fang", "--confirm")[1], "once"
-    assert "no active transport key" in room.say("export", TERMINAL, "--under", "x", "--by", "Li Wei")[1]
+    assert "nobody has proposed" in room.say(*order, "--by", "Custodian Two", "--confirm")[1], "once"
+    assert "no active transport key" in room.say("export", TERMINAL, "--under", "x", "--by", "Custodian One")[1]
 
 
 def test_the_cryptogram_opens_with_the_loader_s_key(room: Room) -> None:
     """The transport key comes by ceremony here, so that the test knows it."""
     register(room)
-    room.enter(ONE, "Li Wei", "--usage", "transport", name="loader")
-    room.enter(TWO, "Wang Fang", "--usage", "transport", name="loader")
-    for who in ("Li Wei", "Wang Fang"):
+    room.enter(ONE, "Custodian One", "--usage", "transport", name="loader")
+    room.enter(TWO, "Custodian Two", "--usage", "transport", name="loader")
+    for who in ("Custodian One", "Custodian Two"):
         room.say("confirm", "loader", "--usage", "transport", "--custodian", who, "--kcv", KCV)
-    room.say("generate", TERMINAL, "--by", "Li Wei")
-    room.say("export", TERMINAL, "--under", "loader", "--by", "Li Wei")
-    told = json.loads(room.say("export", TERMINAL, "--under", "loader", "--by", "Wang Fang", "--confirm", "--json")[1])
+    room.say("generate", TERMINAL, "--by", "Custodian One")
+    room.say("export", TERMINAL, "--under", "loader", "--by", "Custodian One")
+    told = json.loads(
+        room.say("export", TERMINAL, "--under", "loader", "--by", "Custodian Two", "--confirm", "--json")[1]
+    )
     opened = des(TMK).decrypt(bytes.fromhex(told["cryptogram"]))
     assert des(opened).check_value().hex().upper() == told["check_value"] == clear_key(room)
     seen = (room.printed + room.database_text()).upper()
@@ -276,28 +280,28 @@ def test_the_cryptogram_opens_with_the_loader_s_key(room: Room) -> None:
 
 def test_rotation_retirement_and_destruction(room: Room) -> None:
     asyncio.run(add_test_terminals(load(room.path), room.dsn, 1))
-    assert "to rotate" in room.say("rotate", "loader", "--usage", "transport", "--by", "Li Wei")[1]
-    assert "its successor comes with" in room.say("generate", TERMINAL, "--by", "Li Wei")[1]
-    status, text = room.say("rotate", TERMINAL, "--by", "Li Wei")
+    assert "to rotate" in room.say("rotate", "loader", "--usage", "transport", "--by", "Custodian One")[1]
+    assert "its successor comes with" in room.say("generate", TERMINAL, "--by", "Custodian One")[1]
+    status, text = room.say("rotate", TERMINAL, "--by", "Custodian One")
     assert status == 0 and "generation 2" in text, text
     assert "generation 1: active" in room.say("show", TERMINAL)[1]
 
     # The pending one is what an order without a number means.
-    assert room.say("retire", TERMINAL, "--by", "Li Wei")[0] == 0
-    assert "another person must confirm" in room.say("retire", TERMINAL, "--by", "Li Wei", "--confirm")[1]
-    assert "generation 2" in room.say("retire", TERMINAL, "--by", "Wang Fang", "--confirm")[1]
+    assert room.say("retire", TERMINAL, "--by", "Custodian One")[0] == 0
+    assert "another person must confirm" in room.say("retire", TERMINAL, "--by", "Custodian One", "--confirm")[1]
+    assert "generation 2" in room.say("retire", TERMINAL, "--by", "Custodian Two", "--confirm")[1]
     row = room.rows("SELECT * FROM switch.terminal")[0]
     assert row["next_tmk_wrapped"] == b"" and row["tmk_wrapped"] != b"" and row["in_service"]
-    assert "is retired already" in room.say("retire", TERMINAL, "--generation", "2", "--by", "Li Wei")[1]
+    assert "is retired already" in room.say("retire", TERMINAL, "--generation", "2", "--by", "Custodian One")[1]
 
-    assert room.say("destroy", TERMINAL, "--by", "Li Wei")[0] == 0
-    status, text = room.say("destroy", TERMINAL, "--by", "Wang Fang", "--confirm")
+    assert room.say("destroy", TERMINAL, "--by", "Custodian One")[0] == 0
+    status, text = room.say("destroy", TERMINAL, "--by", "Custodian Two", "--confirm")
     assert status == 0 and "its terminal is out of service" in text
     row = room.rows("SELECT * FROM switch.terminal")[0]
     assert (row["tmk_wrapped"], row["working_keys"], row["in_service"]) == (b"", None, False)
     assert "destroyed" in row["out_of_service_reason"]
-    room.say("destroy", TERMINAL, "--generation", "2", "--by", "Li Wei")
-    assert room.say("destroy", TERMINAL, "--generation", "2", "--by", "Wang Fang", "--confirm")[0] == 0
+    room.say("destroy", TERMINAL, "--generation", "2", "--by", "Custodian One")
+    assert room.say("destroy", TERMINAL, "--generation", "2", "--by", "Custodian Two", "--confirm")[0] == 0
     assert "no keys" in room.say("list")[1] or room.say("list", "--json")[1] == "[]\n"
     assert room.say("show", TERMINAL)[1].count("destroyed") == 2
     assert [row["state"] for row in room.rows("SELECT state FROM switch.key")] == ["destroyed"] * 2
@@ -307,16 +311,16 @@ def test_a_successor_is_of_the_same_family(room: Room) -> None:
     asyncio.run(add_test_terminals(load(room.path), room.dsn, 1))
     for order in ("rotate", "component"):
         who = "--by" if order == "rotate" else "--custodian"
-        status, text = room.say(order, TERMINAL, who, "Li Wei", "--family", "sm4", stdin=ONE.hex() + "\n")
+        status, text = room.say(order, TERMINAL, who, "Custodian One", "--family", "sm4", stdin=ONE.hex() + "\n")
         assert status == 2 and "its active key is des" in text
     assert room.rows("SELECT * FROM switch.key_component") == []
 
 
 def test_a_proposal_does_not_last(room: Room) -> None:
     asyncio.run(add_test_terminals(load(room.path), room.dsn, 1))
-    room.say("retire", TERMINAL, "--by", "Li Wei")
+    room.say("retire", TERMINAL, "--by", "Custodian One")
     room.execute("UPDATE switch.key_proposal SET ends_at = now()")
-    assert "nobody has proposed" in room.say("retire", TERMINAL, "--by", "Wang Fang", "--confirm")[1]
+    assert "nobody has proposed" in room.say("retire", TERMINAL, "--by", "Custodian Two", "--confirm")[1]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +333,7 @@ def test_a_proposal_does_not_last(room: Room) -> None:
 )
 def test_the_record_of_acts_cannot_be_changed_unseen(room: Room, fraud: str) -> None:
     for name in ("one", "two", "three"):
-        assert room.say("generate", name, "--usage", "transport", "--by", "Li Wei")[0] == 0
+        assert room.say("generate", name, "--usage", "transport", "--by", "Custodian One")[0] == 0
     for refused in (fraud, "TRUNCATE switch.key_event"):
         with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
             room.execute(refused)
@@ -356,7 +360,7 @@ def test_init_never_replaces_a_master_key(room: Room) -> None:
 
 def test_a_failed_command_leaves_nothing_half_done(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     register(room)
-    room.enter(ONE, "Li Wei")
+    room.enter(ONE, "Custodian One")
     events = room.rows("SELECT count(*) FROM switch.key_event")[0][0]
 
     async def broken(*_: Any) -> None:
@@ -364,7 +368,7 @@ def test_a_failed_command_leaves_nothing_half_done(room: Room, monkeypatch: pyte
 
     monkeypatch.setattr(store.Keys, "combined", broken)
     with pytest.raises(RuntimeError):
-        room.enter(TWO, "Wang Fang")
+        room.enter(TWO, "Custodian Two")
     monkeypatch.undo()
     assert room.rows("SELECT count(*) FROM switch.key_event")[0][0] == events
     assert len(room.rows("SELECT * FROM switch.key_component")) == 1

@@ -95,9 +95,9 @@ def test_a_new_terminal_from_its_registration_to_a_paid_bill(
         await asyncio.sleep(0.1)
         assert await kiosk.sign_on() == "58", "without keys it may do nothing"
 
-        for component, who in ((ONE, "Li Wei"), (TWO, "Wang Fang")):
+        for component, who in ((ONE, "Custodian One"), (TWO, "Custodian Two")):
             assert (await say("key", "component", TERMINAL, "--custodian", who, stdin=component.hex()))[0] == 0
-        for who in ("Li Wei", "Wang Fang"):
+        for who in ("Custodian One", "Custodian Two"):
             assert await gates(world) == ["registered"], "not before the last custodian has confirmed"
             assert (await say("key", "confirm", TERMINAL, "--custodian", who, "--kcv", KCV))[0] == 0
         assert await gates(world) == ["registered", "keys"]

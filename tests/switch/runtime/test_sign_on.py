@@ -233,7 +233,7 @@ def test_a_new_master_key_takes_over_with_the_first_sign_on_that_it_proves(
         sealed = await ask(module.seal_component, successor)
         stored = await ask(module.combine_sealed, [sealed], KeyUsage.TMK, "des")
         async with transaction(world.dsn) as keys:
-            await keys.install(Act("Li Wei", kiosk.terminal_id, "tmk"), "installed", stored)
+            await keys.install(Act("Custodian One", kiosk.terminal_id, "tmk"), "installed", stored)
 
         await helpers.wait_until(lambda: session_of(world).blocks[1] == stored.wrapped)
         assert (await world.pay(kiosk)).stable == "completed"
@@ -273,7 +273,7 @@ def test_a_terminal_whose_key_was_retired_stops_at_every_worker(
 
     async def story(world: Any) -> None:
         kiosk = await world.kiosk()
-        act = Act("Li Wei", kiosk.terminal_id, "tmk")
+        act = Act("Custodian One", kiosk.terminal_id, "tmk")
         async with transaction(world.dsn) as keys:
             await keys.end(act, await keys.get(act.name, act.usage, None), "retired", "test")
         await helpers.wait_until(lambda: session_of(world).tmk is None)
@@ -290,7 +290,7 @@ def test_a_key_that_open_payments_need_is_not_retired(play: Callable[..., None],
         paying = asyncio.create_task(world.pay(kiosk))
         await helpers.wait_until(lambda: world.worker.switch.payments.open_count > 0)
         await helpers.wait_until(lambda: world.unionpay.counts["purchase"] > 0)  # so it is recorded
-        act = Act("Li Wei", kiosk.terminal_id, "tmk")
+        act = Act("Custodian One", kiosk.terminal_id, "tmk")
         with pytest.raises(BadRequestError, match="1 payments are not final"):
             async with transaction(world.dsn) as keys:
                 await keys.end(act, await keys.get(act.name, act.usage, None), "retired", "test")
