@@ -141,7 +141,7 @@ def test_two_custodians_make_a_key_that_nobody_has_seen(room: Room, caplog: pyte
     register(room)
     status, text = room.enter(ONE, "Custodian One")
     assert status == 0 and des(ONE).check_value().hex().upper() in text, text
-    status, text = room.enter(TWO, "li  wei")
+    status, text = room.enter(TWO, "custodian  one")
     assert status == 2 and "another custodian enters this one" in text
     status, text = room.say("confirm", TERMINAL, "--custodian", "Custodian One", "--kcv", KCV)
     assert status == 2 and "no key waits" in text
