@@ -105,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     _config_option(registering)
     registering.add_argument("terminal", metavar="TERMINAL", help="its number at the acquirer (field 41), 8 characters")
     registering.add_argument("merchant", metavar="MERCHANT", help="its merchant (field 42), 15 characters")
+    registering.add_argument(
+        "--key-mode",
+        choices=("dual_tmk", "translate", "mac_in_ped"),
+        default="dual_tmk",
+        help="dual_tmk: the acquirer's keys in the PIN pad (default); translate: ours, and PINs are translated; "
+        "mac_in_ped is refused",
+    )
     registering.set_defaults(run=_terminal_add)
     showing = actions.add_parser("show", help="a terminal's gates: when each was passed, what proved it, what is next")
     _config_option(showing)
@@ -308,10 +315,13 @@ def _terminal_list(arguments: argparse.Namespace) -> int:
 
 
 def _terminal_add(arguments: argparse.Namespace) -> int:
+    from switch.config import load
     from switch.ops.terminals import register
 
+    config = load(arguments.config)
+
     async def added(dsn: str) -> int:
-        print(await register(dsn, arguments.terminal, arguments.merchant))
+        print(await register(config, dsn, arguments.terminal, arguments.merchant, arguments.key_mode))
         return EXIT_OK
 
     return _on_database(arguments, added)

@@ -206,7 +206,7 @@ class Terminal:
 
     terminal_id: str  # 8 characters
     merchant_id: str  # 15 characters
-    key_mode: str  # "dual_tmk"
+    key_mode: str  # "dual_tmk", or "translate": the kiosk has keys of ours, and PIN blocks are translated
     in_service: bool
     tmk_wrapped: bytes  # the active terminal master key under the LMK; empty: none yet
     tmk_kcv: bytes  # 3 or 4 bytes; empty with it
@@ -219,6 +219,9 @@ class Terminal:
     next_tmk_wrapped: bytes = b""  # the active one's successor: the first sign-on that it proves makes it that
     next_tmk_kcv: bytes = b""
     stage: str = "in_service"  # the last of GATES that it has passed; one that is added further on is a test terminal
+    platform_wrapped: bytes = b""  # mode translate: the kiosk's master key under the LMK
+    platform_kcv: bytes = b""
+    kiosk_keys: bytes | None = None  # mode translate: its working keys as field 62, under the platform key
     mac_echoes: int = 0  # echo tests with MAC, kiosk to card network and back, with these working keys
 
 
@@ -244,6 +247,7 @@ class Terminals(Protocol):
         batch_number: str,
         wall_us: int,
         done: Callable[[Terminal | SwitchError], None],
+        kiosk_keys: bytes | None = None,
     ) -> None:
         """Store what a sign-on brought, bump ``key_epoch``, durably and atomically; gives the updated terminal.
 

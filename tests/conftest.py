@@ -22,7 +22,7 @@ from switch.store.migrate import migrate
 _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 # How a developer says which PostgreSQL to test with.
 _KEPT = {"GRIDSWITCH_PG_BIN"}
-TOKENS = ("test", "empty", "guarded", "fresh", "ceremony")
+TOKENS = ("test", "empty", "guarded", "fresh", "ceremony", "world")
 TEST_DAYS = [20261123, 20261124]
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
 

@@ -35,7 +35,7 @@ from switch.store.keys import Act, Ceremony, Keys
 
 _COMPONENT_SIZE: Final = 16  # bytes
 _KCV_DIGITS: Final = (6, 8)  # of a check value on paper
-_USAGES: Final = {"tmk": KeyUsage.TMK, "transport": KeyUsage.TRANSPORT}
+_USAGES: Final = {"tmk": KeyUsage.TMK, "platform": KeyUsage.TMK, "transport": KeyUsage.TRANSPORT}
 
 Job = Callable[[str], Coroutine[Any, Any, int]]
 
@@ -91,8 +91,8 @@ async def component(config: Config, dsn: str, arguments: argparse.Namespace) -> 
             ceremony = await keys.open_ceremony(act, family, needed)
         ceremony = await keys.add_component(act, ceremony, kcv, await ask(security.seal_component, clear))
         del clear
-        print(f"component accepted, check value {_shown(kcv)}; compare it with your sheet")
         if len(ceremony.components) < ceremony.needed:
+            _print_component(kcv)
             print(
                 f"{ceremony.needed - len(ceremony.components)} more by other custodians, until "
                 f"{_when(ceremony.ends_at)}; then all components are wiped"
@@ -101,6 +101,7 @@ async def component(config: Config, dsn: str, arguments: argparse.Namespace) -> 
         sealed = [row["sealed"] for row in ceremony.components]
         whole: StoredKey = await ask(security.combine_sealed, sealed, _USAGES[act.usage], ceremony.family)
         await keys.combined(act, ceremony, whole)
+    _print_component(kcv)
     print(f"all components are there: the key's check value is {_shown(whole.kcv)}")
     print("each custodian compares it with the issuer's letter and says so:")
     print(f"  gridswitch key confirm {act.name} --custodian NAME --kcv DIGITS{_usage_option(act)}")
@@ -120,7 +121,9 @@ async def _check_component(keys: Keys, act: Act, ceremony: Ceremony | None) -> N
 
 async def _check_family(security: SecurityModule, act: Act, terminal: Any, family: str) -> None:
     """The family of its master key decides how a terminal signs on: a successor cannot change it beside the old one."""
-    if terminal is not None and terminal["tmk_wrapped"]:
+    if act.usage == "platform" and family != "des":
+        raise _wrong(f"{act.name}: a platform key is a DES key: field 52 has no room for an SM4 PIN block")
+    if act.usage == "tmk" and terminal["tmk_wrapped"]:
         active = await ask(security.load_key, terminal["tmk_wrapped"], KeyUsage.TMK)
         if active.family != family:
             raise _wrong(f"{act.name}: its active key is {active.family}; retire that before you load a {family} key")
@@ -183,13 +186,15 @@ async def generate(config: Config, dsn: str, arguments: argparse.Namespace, *, r
 
 async def export(config: Config, dsn: str, arguments: argparse.Namespace) -> int:
     """A terminal's key for the loader of its PIN pad, once two people want it."""
-    act = Act(_person(arguments.by), arguments.name, "tmk")
+    act = Act(_person(arguments.by), arguments.name, arguments.usage)
+    if act.usage == "transport":
+        raise _wrong("a transport key is never exported; it goes to its loader in components")
     async with _module(config) as security, store.transaction(dsn) as keys:
         row = await keys.get(act.name, act.usage, None)
         transport = await keys.transport(arguments.under)
         if not arguments.confirm:
             await keys.propose(act, "export", row, arguments.under)
-            _print_proposed(act, "export", f"--under {arguments.under} ")
+            _print_proposed(act, "export", f"--under {arguments.under}{_usage_option(act)} ")
             return 0
         await keys.confirm_proposal(act, "export", row, arguments.under)
         carried = await ask(security.load_key, row["wrapped"], KeyUsage.TMK)
@@ -291,18 +296,15 @@ async def log(dsn: str, arguments: argparse.Namespace) -> int:
         for row in events:
             print(orjson.dumps({name: row[name] for name in row.keys() if name != "link"}).decode())  # noqa: SIM118
         return 0
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table(show_edge=False, pad_edge=False)
-    for heading in ("time", "who", "act", "key", "generation", "check value", "detail"):
-        table.add_column(heading)
     for row in events:
-        table.add_row(
-            *(local(row["wall_us"]).strftime("%Y-%m-%d %H:%M:%S"), escape(row["who"]), row["act"]),
-            *(f"{escape(row['name'])} {row['usage']}", str(row["generation"] or ""), row["kcv"].upper()),
-            escape(row["detail"]),
+        generation = f" generation {row['generation']}" if row["generation"] else ""
+        kcv = f", check value {row['kcv'].upper()}" if row["kcv"] else ""
+        detail = f"; {row['detail']}" if row["detail"] else ""
+        print(
+            f"{local(row['wall_us']):%Y-%m-%d %H:%M:%S}  {row['act']}: {row['name']} {row['usage']} key"
+            f"{generation}{kcv}, by {row['who']}{detail}"
         )
-    console.print(table)
-    console.print(f"{len(events)} acts; the chain holds")
+    print(f"{len(events)} acts; the chain holds")
     return 0
 
 
@@ -335,6 +337,10 @@ def _read_component() -> bytes:
     if len({byte & 0xFE for byte in clear}) == 1:
         raise _wrong("a component of equal bytes protects nothing; nothing was kept")
     return clear
+
+
+def _print_component(kcv: bytes) -> None:
+    print(f"component accepted, check value {_shown(kcv)}; compare it with your sheet")
 
 
 def _person(name: str) -> str:
@@ -403,7 +409,8 @@ def add_key_parser(commands: Any, run: Callable[[argparse.Namespace, Job], int])
                 "--usage",
                 choices=store.USAGES,
                 default="tmk",
-                help="tmk: a terminal's master key (default); transport: carries those to the loader of PIN pads",
+                help="tmk: a terminal's master key at the acquirer (default); platform: ours, in its kiosk, for key "
+                "mode translate; transport: carries those to the loader of PIN pads",
             )
         return parser
 
@@ -450,7 +457,7 @@ def add_key_parser(commands: Any, run: Callable[[argparse.Namespace, Job], int])
             )
         )
 
-    exporting = action("export", "a terminal's master key under a transport key, for its PIN pad's loader", usage=False)
+    exporting = action("export", "a terminal's master key under a transport key, for its PIN pad's loader")
     exporting.add_argument("--under", required=True, metavar="TRANSPORT", help="name of the transport key")
     exporting.add_argument("--json", action="store_true", help="one JSON object")
     four_eyes(exporting)

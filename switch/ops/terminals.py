@@ -13,6 +13,7 @@ from switch.errors import BadRequestError, StartError
 from switch.observe.log import Log, Observation
 from switch.observe.metrics import Metrics
 from switch.ports import GATES, KeyUsage, Terminal
+from switch.runtime.assembly import translate_refused
 from switch.runtime.clock import SystemClock
 from switch.security.backends import ask, make_module
 from switch.sim.testkeys import test_terminal, test_tmk
@@ -52,13 +53,24 @@ def _service(terminal: Terminal) -> str:
     return "in"
 
 
-async def register(dsn: str, terminal_id: str, merchant_id: str) -> str:
+async def register(config: Config, dsn: str, terminal_id: str, merchant_id: str, key_mode: str) -> str:
     """The first gate: a row. Raises BadRequestError when it exists or a value is refused."""
+    for name, value, size in (("terminal", terminal_id, 8), ("merchant", merchant_id, 15)):
+        if not (len(value) == size and value.isascii() and value.isalnum()):
+            raise BadRequestError("terminal", f"{name} {value!r}: expected {size} letters or digits")
+    if key_mode == "mac_in_ped":
+        raise BadRequestError(
+            "key_mode",
+            "mac_in_ped: only the kiosk's PIN pad could make MACs, so the switch could not reverse a payment on its "
+            "own; use dual_tmk, or translate",
+        )
+    if key_mode == "translate" and (refused := translate_refused(config.environment, make_module(config, _now_us))):
+        raise BadRequestError("key_mode", refused)
     await _store(dsn).add(
         Terminal(
             terminal_id=terminal_id,
             merchant_id=merchant_id,
-            key_mode="dual_tmk",
+            key_mode=key_mode,
             in_service=False,
             tmk_wrapped=b"",
             tmk_kcv=b"",
@@ -126,6 +138,10 @@ async def _one(store: PostgresTerminals, terminal_id: str) -> Terminal:
 
 def _gate(row: Any) -> str:
     return f"{row['gate']:<11} {row['proved_at']:%Y-%m-%d %H:%M:%S} UTC  {row['proof']}"
+
+
+def _now_us() -> int:
+    return SystemClock().wall_us()
 
 
 async def add_test_terminals(config: Config, dsn: str, count: int, family: str = "des") -> int:

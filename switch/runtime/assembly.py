@@ -125,6 +125,7 @@ class Switch:
             sign_on_code=unionpay.sign_on,
             mac_algorithm=unionpay.mac,
             echo_has_mac=unionpay.echo_mac == "checked",
+            translate_refused=translate_refused(config.environment, security),
         )
         profile = HostProfile(
             reversal_00_any=unionpay.profile.reversal_00 == "any",
@@ -339,6 +340,16 @@ SETTLED: Final = {
     "refunded": Input.SETTLED_REFUNDED,
     "charged": Input.SETTLED_CHARGED,
 }
+
+
+def translate_refused(environment: str, security: SecurityModule) -> str:
+    """Why key mode translate is not for this installation; empty: it is."""
+    if environment == "production" and not security.translates_inside:
+        return (
+            f"key mode translate: the security module {security.name} has clear PINs outside for a moment; production "
+            "needs one that translates inside"
+        )
+    return ""
 
 
 def _answer(answered: asyncio.Future[str], outcome: str) -> None:

@@ -15,12 +15,12 @@ from switch import limits
 from switch.dialects.kiosk import FormatError, KioskDialect, LocalTime, ReplyTo
 from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.unionpay import PURCHASE_60, mab, with_mac
-from switch.errors import BadRequestError, SecurityError, SwitchError, UnavailableError
+from switch.errors import NOT_NOW, BadRequestError, SecurityError, SwitchError, UnavailableError
 from switch.limits import TimeProfile
 from switch.machines import days
 from switch.machines.door import Caller, Door, Wrong
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
-from switch.model.payment import Posting, Quote, Receivable, StoredPayment
+from switch.model.payment import Card, Posting, Quote, Receivable, StoredPayment
 from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
 from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
@@ -219,16 +219,16 @@ class Dispatcher:
                 return
             assert isinstance(request.reply, ReplyTo)
             self._send(wire, self._dialect.echo(request.reply, self._now(), mac=False))
-        elif session.mac_key is None or session.must_sign_on or self._keys_are_old(session):
+        elif session.kiosk_key is None or session.must_sign_on or self._keys_are_old(session):
             self._refuse(wire, request.reply, session, "sign_on_first")
         else:
             self._verify(wire, caller, request, session)
 
     def _verify(self, wire: Wire, caller: Caller, request: Request, session: TerminalSession) -> None:
-        assert session.mac_key is not None and request.mac is not None
+        assert session.kiosk_key is not None and request.mac is not None
         self._security.verify_mac(
-            session.mac_key,
-            session.mac_algorithm,
+            session.kiosk_key,
+            session.kiosk_algorithm,
             request.mab,
             request.mac,
             partial(self._verified, wire, caller, request, session),
@@ -246,13 +246,14 @@ class Dispatcher:
         assert isinstance(request.reply, ReplyTo)
         terminal = session.terminal
         self._door.signed_on(terminal.terminal_id)
-        assert terminal.working_keys is not None
+        working_keys, network_code = session.kiosk_keys
+        assert working_keys is not None
         frame = self._dialect.signed_on(
             request.reply,
             self._now(),
             batch_number=terminal.batch_number,
-            working_keys=terminal.working_keys,
-            network_code=session.network_code,
+            working_keys=working_keys,
+            network_code=network_code,
         )
         self._send(wire, frame)
 
@@ -288,7 +289,7 @@ class Dispatcher:
     # -------------------------------------------------------------------------------------------- wrong MACs
     def _doubt_mac(self, wire: Wire, caller: Caller, request: Request, session: TerminalSession) -> None:
         """A kiosk that has not heard of its new keys yet is told so, and no more: its PIN block is old, too."""
-        old = self._sessions.old_mac_key(session)
+        old = self._sessions.old_kiosk_key(session)
         if old is None:
             self._mac_wrong(wire, caller, request)
             return
@@ -302,7 +303,7 @@ class Dispatcher:
                 self._mac_wrong(wire, caller, request)
 
         assert request.mac is not None
-        self._security.verify_mac(old, session.mac_algorithm, request.mab, request.mac, verified)
+        self._security.verify_mac(old, session.kiosk_algorithm, request.mab, request.mac, verified)
 
     def _unjudged(self, wire: Wire, request: Request, error: SecurityError) -> None:
         """The module could not judge it: nothing is known about this kiosk, good or bad. Without a MAC, as the request
@@ -527,9 +528,25 @@ class Dispatcher:
         if stan is None or reason is not None:
             self._turn_away(intake, reason or "busy")
         else:
-            self._begin(intake, stan)
+            self._translated(intake, stan)
 
-    def _begin(self, intake: Intake, stan: str) -> None:
+    def _translated(self, intake: Intake, stan: str) -> None:
+        """In mode translate the PIN block goes from the kiosk's key to the acquirer's, before anything is durable."""
+        side = intake.session.kiosk if intake.session.translates else None
+        if side is None:
+            self._begin(intake, stan, intake.request.card)
+            return
+
+        def translated(card: Card | SecurityError) -> None:
+            if isinstance(card, Card):
+                self._begin(intake, stan, card)
+            else:
+                self._observer.event("pin.untranslated", terminal=intake.request.terminal_id, error=card.detail)
+                self._turn_away(intake, "busy" if card.code in NOT_NOW else "pin_wrong")
+
+        self._sessions.translation.translate(side, intake.request.card, translated)
+
+    def _begin(self, intake: Intake, stan: str, card: Card) -> None:
         request, session, quote = intake.request, intake.session, intake.quote
         assert quote is not None
         now, wall_us = self._clock.now(), self._clock.wall_us()
@@ -562,7 +579,7 @@ class Dispatcher:
             started_at=intake.asked_at,
             cut_over_at=now + days.seconds_to_cut_over(wall_us, self._cut_over_minute),
             day_close_at=days.close_at(now, wall_us, self._day_close_minute),
-            card=request.card,
+            card=card,
         )
         slot = Slot(
             payment,
@@ -670,7 +687,7 @@ class Dispatcher:
 
     def _refuse(self, wire: Wire, reply: object, session: TerminalSession | None, code: str) -> None:
         assert isinstance(reply, ReplyTo)
-        with_mac = session is not None and session.mac_key is not None and code not in _WITHOUT_MAC
+        with_mac = session is not None and session.kiosk_key is not None and code not in _WITHOUT_MAC
         frame = self._dialect.refusal(reply, code, self._now(), mac=with_mac)
         if with_mac:
             assert session is not None
@@ -681,7 +698,7 @@ class Dispatcher:
     def _answer(self, wire: Wire, session: TerminalSession, frame: bytes) -> None:
         if not wire.is_open:
             return  # the kiosk hung up; it asks for the result when it is back
-        assert session.mac_key is not None
+        assert session.kiosk_key is not None
 
         def made(mac: bytes | SecurityError) -> None:
             if isinstance(mac, SecurityError):
@@ -689,7 +706,7 @@ class Dispatcher:
             else:
                 self._send(wire, with_mac(frame, mac))
 
-        self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
+        self._security.make_mac(session.kiosk_key, session.kiosk_algorithm, mab(frame), made)
 
     def _send(self, wire: Wire, frame: bytes) -> None:
         wire.send(frame)  # refused: the kiosk is gone or does not read; it asks for the result when it is back

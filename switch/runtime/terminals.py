@@ -16,6 +16,7 @@ from switch.ports import Clock, Key, KeyUsage, Observer, SecurityModule, Termina
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink
 from switch.runtime.timers import Timer, Timers
+from switch.runtime.translation import KIOSK_MAC, KIOSK_SIGN_ON, KioskSide, Translation, stored_blocks
 from switch.security import workingkeys
 
 MasterKeys = tuple[Key | None, Key | None]
@@ -35,6 +36,8 @@ class TerminalSession:
     mac_key: Key | None = None
     old_mac_key: Key | None = None  # accepted until ``old_until``: answers under way carry the old key's MAC
     old_until: float = 0.0
+    kiosk: KioskSide | None = None  # mode translate
+    old_kiosk_key: Key | None = None  # as ``old_mac_key``
     must_sign_on: bool = False  # the host refused our keys or batch
     next_stan: int = 0
     stans_left: int = 0
@@ -44,7 +47,29 @@ class TerminalSession:
 
     @property
     def is_signed_on(self) -> bool:
-        return self.mac_key is not None and not self.must_sign_on and not self.terminal.sign_on_fault
+        return self.kiosk_key is not None and not self.must_sign_on and not self.terminal.sign_on_fault
+
+    @property
+    def translates(self) -> bool:
+        return self.terminal.key_mode == "translate"
+
+    @property
+    def kiosk_key(self) -> Key | None:
+        """What the kiosk makes its MACs with, and we ours for it."""
+        if self.translates:
+            return None if self.kiosk is None or self.mac_key is None else self.kiosk.mac_key
+        return self.mac_key
+
+    @property
+    def kiosk_algorithm(self) -> str:
+        return KIOSK_MAC if self.translates else self.mac_algorithm
+
+    @property
+    def kiosk_keys(self) -> tuple[bytes | None, str]:
+        """Field 62 for the kiosk, and its 60.3."""
+        if self.translates:
+            return self.terminal.kiosk_keys, KIOSK_SIGN_ON
+        return self.terminal.working_keys, self.network_code
 
 
 def life_s(terminal_id: str) -> float:
@@ -67,6 +92,7 @@ class TerminalSessions:
         sign_on_code: str,
         mac_algorithm: str,
         echo_has_mac: bool,
+        translate_refused: str = "",
     ) -> None:
         self._store = store
         self._security = security
@@ -78,6 +104,8 @@ class TerminalSessions:
         self._sign_on_code = sign_on_code
         self._mac_algorithm = mac_algorithm
         self._echo_has_mac = echo_has_mac
+        self._translate_refused = translate_refused
+        self.translation = Translation(security)
         self._sessions: dict[str, TerminalSession] = {}
         self._loading: dict[str, list[Callable[[TerminalSession | SwitchError | None], None]]] = {}
         self._signing_on = 0
@@ -88,6 +116,34 @@ class TerminalSessions:
     # ------------------------------------------------------------------------------------------ sessions
     def get(self, terminal_id: str, done: Callable[[TerminalSession | SwitchError | None], None]) -> None:
         """None: no such terminal. SwitchError: cannot be had now."""
+        self._get(terminal_id, partial(self._with_kiosk_side, done))
+
+    def _with_kiosk_side(
+        self,
+        done: Callable[[TerminalSession | SwitchError | None], None],
+        session: TerminalSession | SwitchError | None,
+    ) -> None:
+        """In mode translate the kiosk's keys belong to it: they are loaded when they, or the acquirer's, are others."""
+        if not isinstance(session, TerminalSession) or not session.translates:
+            done(session)
+        elif self._translate_refused:
+            done(SecurityError("refused", self._translate_refused))
+        elif session.tmk is None or (session.kiosk and session.kiosk.blocks == stored_blocks(session.terminal)):
+            done(session)
+        else:
+            terminal = session.terminal
+
+            def loaded(side: KioskSide | SecurityError | None) -> None:
+                if isinstance(side, SecurityError):
+                    self._observer.event("terminal.keys_unusable", terminal=terminal.terminal_id, error=side.detail)
+                elif side is None or side.blocks == stored_blocks(session.terminal):
+                    session.old_kiosk_key = session.kiosk.mac_key if session.kiosk else None
+                    session.kiosk = side
+                done(session)
+
+            self.translation.load(terminal, session.tmk, loaded)
+
+    def _get(self, terminal_id: str, done: Callable[[TerminalSession | SwitchError | None], None]) -> None:
         session = self._sessions.get(terminal_id)
         if session is not None:
             self._store.get(terminal_id, lambda found: self._refreshed(session, found, done))
@@ -163,6 +219,12 @@ class TerminalSessions:
     def old_mac_key(self, session: TerminalSession) -> Key | None:
         """The MAC key before the last roll-over, while frames made with it may still be under way."""
         return session.old_mac_key if self._clock.now() < session.old_until else None
+
+    def old_kiosk_key(self, session: TerminalSession) -> Key | None:
+        """As ``old_mac_key``, for frames of the kiosk."""
+        if self._clock.now() >= session.old_until:
+            return None
+        return session.old_kiosk_key if session.translates else session.old_mac_key
 
     def _found(self, terminal_id: str, found: Terminal | SwitchError | None) -> None:
         if not isinstance(found, Terminal):
@@ -378,7 +440,23 @@ class TerminalSessions:
         if isinstance(key, SecurityError):
             self._keys_unusable(session, key)
             return
+        if not session.translates:
+            self._store_keys(session, answer, under, key, None)
+            return
 
+        def made(kiosk_keys: bytes | SecurityError) -> None:
+            if isinstance(kiosk_keys, SecurityError):
+                self._keys_unusable(session, kiosk_keys)
+            else:
+                self._store_keys(session, answer, under, key, kiosk_keys)
+
+        tmk = session.next_tmk if under == session.blocks[1] else session.tmk
+        assert tmk is not None
+        self.translation.make(session.terminal, tmk, answer.working_keys, made)
+
+    def _store_keys(
+        self, session: TerminalSession, answer: CardAnswer, under: bytes, key: Key, kiosk_keys: bytes | None
+    ) -> None:
         def installed(result: Terminal | SwitchError) -> None:
             if isinstance(result, SwitchError):
                 self._signed_on(session, UnavailableError("busy", result.detail))
@@ -388,7 +466,7 @@ class TerminalSessions:
                 session.blocks = (result.tmk_wrapped, result.next_tmk_wrapped)
                 self._observer.event("terminal.tmk_activated", terminal=result.terminal_id, kcv=result.tmk_kcv.hex())
             self._install(session, result, key)
-            self._signed_on(session, None)
+            self._with_kiosk_side(lambda _: self._signed_on(session, None), session)
 
         self._store.install_keys(
             session.terminal.terminal_id,
@@ -397,6 +475,7 @@ class TerminalSessions:
             batch_number=answer.batch_number,
             wall_us=self._clock.wall_us(),
             done=installed,
+            kiosk_keys=kiosk_keys,
         )
 
     def _keys_unusable(self, session: TerminalSession, error: SecurityError) -> None:

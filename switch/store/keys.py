@@ -19,7 +19,7 @@ from switch.ports import StoredKey
 from switch.store.pool import Connection, connected
 from switch.store.queries import QUERY
 
-USAGES: Final = ("tmk", "transport")
+USAGES: Final = ("tmk", "platform", "transport")
 _SEPARATOR: Final = "\x1f"
 
 
@@ -127,13 +127,19 @@ class Keys:
     # -------------------------------------------------------------------------------------------- generations
     async def check_name(self, name: str, usage: str) -> Any:
         """A terminal's key needs its terminal; gives its row. BadRequestError: none, or a key waits already."""
-        if usage != "tmk":
+        if usage == "transport":
             if not (1 <= len(name) <= limits.KEY_NAME_SIZE_MAX and name.isascii() and name.isprintable()):
                 raise _wrong(f"a name of 1 to {limits.KEY_NAME_SIZE_MAX} printable ASCII characters is needed")
             return None
         row = await self._connection.fetchrow(QUERY["key_terminal"], name)
         if row is None:
             raise _wrong(f"there is no terminal {name}; register it first: gridswitch terminal add")
+        if usage == "platform":
+            if row["key_mode"] != "translate":
+                raise _wrong(
+                    f"{name}: its kiosk uses the acquirer's keys (key mode {row['key_mode']}); no platform key"
+                )
+            return row
         if row["next_tmk_wrapped"]:
             raise _wrong(
                 f"{name}: a key is pending already: its terminal signs on with it, or retire it: gridswitch key retire"
@@ -141,16 +147,19 @@ class Keys:
         return row
 
     async def install(self, act: Act, said: str, stored: StoredKey) -> tuple[int, str]:
-        """A new generation; gives its number and state: a terminal's waits for its first sign-on, a transport key works
-        at once and its predecessor is retired."""
-        row = await self.check_name(act.name, act.usage)
-        if row is None:
-            old = await self._connection.fetchrow(QUERY["key_supersede"], act.name)
+        """A new generation; gives its number and state: a terminal's waits for its first sign-on, others work at
+        once and their predecessor is retired."""
+        await self.check_name(act.name, act.usage)
+        if act.usage == "tmk":
+            await self._connection.execute(QUERY["key_terminal_next"], act.name, stored.wrapped, stored.kcv)
+        else:
+            old = await self._connection.fetchrow(QUERY["key_supersede"], act.name, act.usage)
             if old is not None:
                 await self.note(act, "retired", old["generation"], old["kcv"], "its successor works; block wiped")
-        else:
-            await self._connection.execute(QUERY["key_terminal_next"], act.name, stored.wrapped, stored.kcv)
-        state, block = ("active", stored.wrapped) if row is None else ("pending", b"")
+        if act.usage == "platform":
+            await self._connection.execute(QUERY["key_terminal_platform"], act.name, stored.wrapped, stored.kcv)
+        state = "pending" if act.usage == "tmk" else "active"
+        block = stored.wrapped if act.usage == "transport" else b""
         generation: int = await self._connection.fetchval(
             QUERY["key_add"], act.name, act.usage, state, stored.kcv, block
         )
@@ -159,14 +168,19 @@ class Keys:
 
     async def end(self, act: Act, row: Any, state: str, why: str) -> None:
         """``retired`` or ``destroyed``: the block is wiped. BadRequestError: its terminal still has open payments."""
-        if act.usage == "tmk" and row["state"] == "active":
+        if act.usage != "transport" and row["state"] == "active":
             left = await self._connection.fetchval(QUERY["key_open_payments"], act.name)
             if left:
                 raise _wrong(
                     f"{act.name}: {left} payments are not final; without this key they could not be reversed. "
                     "Wait, or settle them: gridswitch case list"
                 )
-            await self._connection.execute(QUERY["key_terminal_wipe"], act.name, f"its terminal master key is {state}")
+            if act.usage == "tmk":
+                await self._connection.execute(
+                    QUERY["key_terminal_wipe"], act.name, f"its terminal master key is {state}"
+                )
+            else:
+                await self._connection.execute(QUERY["key_terminal_platform"], act.name, b"", b"")
         elif act.usage == "tmk" and row["state"] == "pending":
             await self._connection.execute(QUERY["key_terminal_next"], act.name, b"", b"")
         await self._connection.execute(QUERY["key_state"], act.name, act.usage, row["generation"], state)

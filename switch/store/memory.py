@@ -505,6 +505,7 @@ class MemoryTerminals:
         batch_number: str,
         wall_us: int,
         done: Callable[[Terminal | SwitchError], None],
+        kiosk_keys: bytes | None = None,
     ) -> None:
         def install() -> Terminal | SwitchError:
             terminal = self._database.terminals.get(terminal_id)
@@ -519,6 +520,7 @@ class MemoryTerminals:
                 replace(
                     terminal,
                     working_keys=working_keys,
+                    kiosk_keys=kiosk_keys,
                     batch_number=batch_number,
                     signed_on_us=wall_us,
                     key_epoch=terminal.key_epoch + 1,
@@ -566,7 +568,9 @@ class MemoryTerminals:
     async def add(self, terminal: Terminal) -> None:
         if terminal.terminal_id in self._database.terminals:
             raise BadRequestError("terminal", f"terminal {terminal.terminal_id} exists already")
-        keyed = terminal.tmk_wrapped or terminal.next_tmk_wrapped
+        keyed = (terminal.tmk_wrapped or terminal.next_tmk_wrapped) and (
+            terminal.key_mode != "translate" or terminal.platform_wrapped
+        )
         self._store(replace(terminal, stage="keys" if keyed and terminal.stage == "registered" else terminal.stage))
 
     async def list(self) -> list[Terminal]:

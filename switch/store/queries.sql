@@ -225,7 +225,7 @@ SELECT payment_id, opened_on, ver, state::text AS state, body, link, amount
 -- terminal_list --
 SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
        signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv,
-       stage, mac_echoes
+       stage, mac_echoes, platform_wrapped, platform_kcv, kiosk_keys
   FROM switch.terminal
  ORDER BY terminal_id;
 
@@ -233,7 +233,7 @@ SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, bat
 -- $1 terminal ids.
 SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
        signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv,
-       stage, mac_echoes
+       stage, mac_echoes, platform_wrapped, platform_kcv, kiosk_keys
   FROM switch.terminal
  WHERE terminal_id = ANY ($1::text[]);
 
@@ -242,7 +242,7 @@ SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, bat
 -- By transaction id, not by time: a late commit must not be missed.
 SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
        signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv,
-       stage, mac_echoes
+       stage, mac_echoes, platform_wrapped, platform_kcv, kiosk_keys
   FROM switch.terminal
  WHERE changed_by >= $1::text::xid8;
 
@@ -251,11 +251,11 @@ SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, bat
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text;
 
 -- terminal_add --
--- $1..$16 the columns of terminal_list.
+-- $1..$19 the columns of terminal_list.
 INSERT INTO switch.terminal (terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number,
                              key_epoch, working_keys, signed_on_us, out_of_service_reason, sign_on_fault,
-                             next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+                             next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes, platform_wrapped, platform_kcv, kiosk_keys)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19);
 
 -- terminal_reserve --
 -- Reserve $2 numbers that do not wrap inside. $1 terminal id. Returns the first.
@@ -266,24 +266,27 @@ RETURNING stan_next - $2;
 
 -- terminal_install --
 -- What a sign-on brought. $1 terminal id, $2 working keys, $3 batch number, $4 wall clock in microseconds, $5 the block of
--- the master key that proved them: the next one becomes the active one, and nothing happens when it is neither.
+-- the master key that proved them: the next one becomes the active one, and nothing happens when it is neither; $6 working keys of
+-- the kiosk in mode translate.
 UPDATE switch.terminal
    SET working_keys = $2, batch_number = $3, signed_on_us = $4, key_epoch = key_epoch + 1, sign_on_fault = '',
-       tmk_wrapped = $5,
+       kiosk_keys = $6, tmk_wrapped = $5,
        tmk_kcv = CASE WHEN next_tmk_wrapped = $5 THEN next_tmk_kcv ELSE tmk_kcv END,
        next_tmk_kcv = CASE WHEN next_tmk_wrapped = $5 THEN '' ELSE next_tmk_kcv END,
        next_tmk_wrapped = CASE WHEN next_tmk_wrapped = $5 THEN '' ELSE next_tmk_wrapped END,
        changed_by = pg_current_xact_id()
  WHERE terminal_id = $1 AND $5::bytea <> '' AND $5 IN (tmk_wrapped, next_tmk_wrapped)
 RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
+          platform_wrapped, platform_kcv, kiosk_keys;
 
 -- terminal_mac_echo --
 -- One more echo test with MAC. $1 terminal id, $2 epoch of the keys that it was made with.
 UPDATE switch.terminal SET mac_echoes = mac_echoes + 1, changed_by = pg_current_xact_id()
  WHERE terminal_id = $1 AND key_epoch = $2 AND stage = 'sign_on'
 RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
+          platform_wrapped, platform_kcv, kiosk_keys;
 
 -- terminal_gates --
 -- $1 terminal id. Every gate since it was registered last, oldest first.
@@ -298,7 +301,8 @@ UPDATE switch.terminal
    SET sign_on_fault = $2, changed_by = pg_current_xact_id()
  WHERE terminal_id = $1
 RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
+          platform_wrapped, platform_kcv, kiosk_keys;
 
 -- terminal_service --
 -- $1 terminal id, $2 in service, $3 reason.
@@ -306,7 +310,8 @@ UPDATE switch.terminal
    SET in_service = $2, out_of_service_reason = $3, changed_by = pg_current_xact_id()
  WHERE terminal_id = $1
 RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
-          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes;
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
+          platform_wrapped, platform_kcv, kiosk_keys;
 
 -- ledger_totals --
 -- Debit minus credit of every account, in fen, over all events.
@@ -552,11 +557,12 @@ SELECT name, usage, generation, state, kcv, made_at, changed_at
 -- $1 name, $2 usage, $3 generation. A terminal's block comes from its row.
 SELECT key.name, key.usage, key.generation, key.state, key.kcv,
        CASE WHEN key.usage = 'transport' THEN key.wrapped
+            WHEN key.usage = 'platform' AND key.state = 'active' THEN terminal.platform_wrapped
             WHEN key.state = 'active' THEN terminal.tmk_wrapped
             WHEN key.state = 'pending' THEN terminal.next_tmk_wrapped
             ELSE '' END AS wrapped
   FROM switch.key
-  LEFT JOIN switch.terminal ON key.usage = 'tmk' AND terminal.terminal_id = key.name
+  LEFT JOIN switch.terminal ON key.usage <> 'transport' AND terminal.terminal_id = key.name
  WHERE key.name = $1 AND key.usage = $2 AND key.generation = $3
    FOR UPDATE OF key;
 
@@ -578,18 +584,24 @@ UPDATE switch.key SET state = $4, changed_at = now(), wrapped = CASE WHEN $4 IN 
  WHERE name = $1 AND usage = $2 AND generation = $3;
 
 -- key_supersede --
--- A transport key whose successor comes is retired and wiped. $1 name.
+-- A key that has no pending state is retired and wiped when its successor comes. $1 name, $2 usage.
 UPDATE switch.key SET state = 'retired', wrapped = '', changed_at = now()
- WHERE name = $1 AND usage = 'transport' AND state = 'active'
+ WHERE name = $1 AND usage = $2 AND state = 'active'
 RETURNING generation, kcv;
 
 -- key_terminal --
 -- $1 terminal id, locked until the transaction ends.
-SELECT terminal_id, in_service, tmk_wrapped, next_tmk_wrapped FROM switch.terminal WHERE terminal_id = $1 FOR UPDATE;
+SELECT terminal_id, in_service, key_mode, tmk_wrapped, next_tmk_wrapped FROM switch.terminal WHERE terminal_id = $1 FOR UPDATE;
 
 -- key_terminal_next --
 -- $1 terminal id, $2 block, $3 check value.
 UPDATE switch.terminal SET next_tmk_wrapped = $2, next_tmk_kcv = $3, changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1;
+
+-- key_terminal_platform --
+-- The kiosk's working keys were under the old one: it signs on again. $1 terminal id, $2 block, $3 check value.
+UPDATE switch.terminal
+   SET platform_wrapped = $2, platform_kcv = $3, kiosk_keys = NULL, changed_by = pg_current_xact_id()
  WHERE terminal_id = $1;
 
 -- key_terminal_wipe --

@@ -79,10 +79,13 @@ class PostgresTerminals:
         batch_number: str,
         wall_us: int,
         done: Callable[[Terminal | SwitchError], None],
+        kiosk_keys: bytes | None = None,
     ) -> None:
         async def job(connection: Connection) -> None:
             row = await connection.fetchrow(
-                QUERY["terminal_install"], terminal_id, working_keys, batch_number, wall_us, under, timeout=_ANSWER_S
+                QUERY["terminal_install"],
+                *(terminal_id, working_keys, batch_number, wall_us, under, kiosk_keys),
+                timeout=_ANSWER_S,
             )
             self._tell(done, _other_keys(terminal_id) if row is None else self._remember(row))
 
@@ -140,9 +143,11 @@ class PostgresTerminals:
         except asyncpg.UniqueViolationError as error:
             raise BadRequestError("terminal", f"terminal {terminal.terminal_id} exists already") from error
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise BadRequestError("terminal", f"terminal {terminal.terminal_id}: {error}") from error
+            raise BadRequestError("terminal", f"terminal {terminal.terminal_id}: {error.message}") from error
         self._unknown.pop(terminal.terminal_id, None)
-        keyed = terminal.tmk_wrapped or terminal.next_tmk_wrapped
+        keyed = (terminal.tmk_wrapped or terminal.next_tmk_wrapped) and (
+            terminal.key_mode != "translate" or terminal.platform_wrapped
+        )
         stage = "keys" if keyed and terminal.stage == "registered" else terminal.stage  # as its trigger has it
         self._cache[terminal.terminal_id] = replace(terminal, stage=stage)
 
@@ -293,7 +298,7 @@ _ANSWER_S = limits.CONNECT_TIMEOUT_S  # nothing here is a payment's commit, so a
 _COLUMN_ORDER = (
     *("terminal_id", "merchant_id", "key_mode", "in_service", "tmk_wrapped", "tmk_kcv", "batch_number", "key_epoch"),
     *("working_keys", "signed_on_us", "out_of_service_reason", "sign_on_fault", "next_tmk_wrapped", "next_tmk_kcv"),
-    *("stage", "mac_echoes"),
+    *("stage", "mac_echoes", "platform_wrapped", "platform_kcv", "kiosk_keys"),
 )
 assert set(_COLUMN_ORDER) == set(_COLUMNS)
 

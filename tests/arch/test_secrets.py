@@ -11,6 +11,7 @@ MAY_REVEAL = {
     "switch/model/payment.py": "makes the bytes that are sealed",
     "switch/runtime/dispatcher.py": "asks the security module for the card's token",
     "switch/runtime/payments.py": "has the card number alone sealed",
+    "switch/runtime/translation.py": "a PIN block, with its card number, to the security module",
 }
 
 

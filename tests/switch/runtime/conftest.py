@@ -35,6 +35,7 @@ from switch.ops.proof import prove
 from switch.ops.terminals import add_test_terminals
 from switch.runtime.clock import SystemClock
 from switch.runtime.supervisor import Worker
+from switch.security.token import create_masters
 from switch.sim import customers, testkeys
 from switch.sim.kiosk_client import Answer, Bills, CardChoice, Kiosk, Payment
 from switch.sim.marketing_host import MarketingHost
@@ -60,6 +61,7 @@ class World:
     family: str = "des"  # of the terminals' master keys
     mac_key_size: int = 16
     echo_mac: Literal["checked", "none"] = "checked"
+    security: SecurityConfig = field(default_factory=SecurityConfig)
     config: Config = field(init=False)
     worker: Worker = field(init=False)
     unionpay: UnionPayHost = field(init=False)
@@ -83,7 +85,9 @@ class World:
             time_profile="short",
             listen=ListenConfig(port=0, limits=self.limits),
             observe=ObserveConfig(port=0, log_level="error"),
-            security=SecurityConfig(lmk_file=str(self.folder / "lmk.key"), vault_dir=str(self.folder / "vault")),
+            security=msgspec.structs.replace(
+                self.security, lmk_file=str(self.folder / "lmk.key"), vault_dir=str(self.folder / "vault")
+            ),
             control=ControlConfig(path=str(self.folder / "control.sock")),
             unionpay=UnionpayConfig(
                 host="127.0.0.1",
@@ -188,6 +192,13 @@ async def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     while not true():
         assert loop.time() < ends_at, "waited too long"
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def world_token(tokens: dict[str, SecurityConfig]) -> SecurityConfig:
+    """A token with a local master key, for a whole switch."""
+    create_masters(tokens["world"])
+    return tokens["world"]
 
 
 Story = Callable[[World], Awaitable[None]]

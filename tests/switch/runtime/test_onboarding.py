@@ -91,6 +91,9 @@ def test_a_new_terminal_from_its_registration_to_a_paid_bill(
         assert status == 2 and "register it: gridswitch terminal add" in text
         status, text = await say("terminal", "add", TERMINAL, MERCHANT)
         assert status == 0 and "gridswitch key component" in text
+        for wrong in ((TERMINAL, "12345"), (TERMINAL[:7], MERCHANT)):
+            status, text = await say("terminal", "add", *wrong)
+            assert status == 2 and "letters or digits [terminal]" in text
         assert "exists already" in (await say("terminal", "register", TERMINAL, MERCHANT))[1]
         await asyncio.sleep(0.1)
         assert await kiosk.sign_on() == "58", "without keys it may do nothing"

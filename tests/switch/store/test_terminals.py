@@ -119,6 +119,23 @@ def test_the_next_master_key_becomes_the_active_one_when_it_proves_keys(
     run(main())
 
 
+def test_a_kiosk_s_own_keys_are_stored_with_the_acquirer_s(store: Store, run: Run, terminal: Terminal) -> None:
+    async def main() -> None:
+        async with store.terminals() as terminals:
+            new = replace(terminal, in_service=False, stage="registered", key_mode="translate")
+            await terminals.add(new)
+            assert (await asked(terminals.get, new.terminal_id)).stage == "registered", "its kiosk has no key yet"
+            ours = replace(new, terminal_id="20000002", platform_wrapped=b"ours", platform_kcv=b"pkcv")
+            await terminals.add(ours)
+            assert (await asked(terminals.get, ours.terminal_id)).stage == "keys"
+            keys = {"working_keys": b"k", "under": ours.tmk_wrapped, "batch_number": "000001", "wall_us": 1}
+            done = await asked(terminals.install_keys, ours.terminal_id, **keys, kiosk_keys=b"kiosk")
+            assert (done.working_keys, done.kiosk_keys, done.stage) == (b"k", b"kiosk", "sign_on")
+            assert await asked(terminals.get, ours.terminal_id) == done
+
+    run(main())
+
+
 def test_gates_are_passed_one_after_the_other(store: Store, run: Run, terminal: Terminal) -> None:
     async def main() -> None:
         async with store.terminals() as terminals:
