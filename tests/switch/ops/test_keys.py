@@ -153,7 +153,7 @@ def test_two_custodians_make_a_key_that_nobody_has_seen(room: Room, caplog: pyte
     for wrong in ("000000", KCV[:4], "", "not hex"):
         status, text = room.say("confirm", TERMINAL, "--custodian", "Custodian One", "--kcv", wrong)
         assert status == 2 and "the check value is" in text
-    status, text = room.say("confirm", TERMINAL, "--custodian", "Zhao", "--kcv", KCV)
+    status, text = room.say("confirm", TERMINAL, "--custodian", "Custodian Three", "--kcv", KCV)
     assert status == 2 and "entered no component" in text
     assert room.say("confirm", TERMINAL, "--custodian", "Custodian One", "--kcv", KCV[:6])[0] == 0
     assert room.say("confirm", TERMINAL, "--custodian", "CUSTODIAN ONE", "--kcv", KCV)[1].count(
