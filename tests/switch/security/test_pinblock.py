@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from switch.errors import SecurityError
 from switch.security import pinblock
-from switch.security.primitives import des, sm4
+from switch.security.engine import Family
+from switch.security.primitives import BlockCipher, des, sm4
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -64,6 +65,18 @@ def test_any_block_is_a_pin_or_a_pin_error(block: bytes, pan: str) -> None:
             assert error.code == "pin"
         else:
             assert encode(pin, pan) == block[:size]
+
+
+def test_format_4_as_another_implementation_makes_it() -> None:
+    """Made with psec 1.3 for a test card; eight bytes of the block are random, so only reading it can be compared."""
+    key = BlockCipher(Family.AES, bytes.fromhex("0123456789ABCDEFFEDCBA9876543210"))
+    block = bytes.fromhex("706E216B8CB6E78833C633B79B065FEB")
+    assert pinblock.decrypt("iso4", key, block, "6222021234567890128") == "123456"
+    with pytest.raises(SecurityError, match="wrong key or wrong card"):
+        pinblock.decrypt("iso4", key, block, "6222020000000000017")
+    made = {pinblock.encrypt("iso4", key, "123456", "6222021234567890128") for _ in range(5)}
+    assert len(made) == 5, "the fill is random"
+    assert {pinblock.decrypt("iso4", key, each, "6222021234567890128") for each in made} == {"123456"}
 
 
 def test_the_wrong_key_is_a_pin_error() -> None:
