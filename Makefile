@@ -62,7 +62,8 @@ demo: build ## pay real bills for SECONDS against simulated hosts, then prove th
 	@$(BIN)/python -m switch demo --seconds $(SECONDS) --kiosks $(KIOSKS) --scenario $(SCENARIO) --security $(SECURITY) $(if $(KEEP),--keep)
 
 test: build peers ## unit, property and integration tests: real sockets, real PostgreSQL
-	@$(BIN)/python -m pytest tests -m "not hsm"
+	@$(BIN)/python -m pytest $(PYTEST) -m "not hsm"
+PYTEST := tests
 
 # ---------------------------------------------------------------------------------------------------- more
 check: build ## lint, format, types, import contracts
@@ -78,22 +79,22 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
 
-# The tests wait for other processes most of their time; what only computes runs beside them.
-test-all: build peers ## the core tier, a hardware module's stand-in, demos as their own judges, model check, simulation, fuzzing, the wheel
-	@nice -n 10 $(MAKE) --no-print-directory computed >$(VENV)/computed.log 2>&1 & computed=$$!; \
-	  status=0; $(MAKE) --no-print-directory test || status=$$?; \
-	  wait $$computed || status=$$?; cat $(VENV)/computed.log; exit $$status
-	@$(BIN)/python -m pytest tests -m hsm
-	@$(BIN)/python -m switch demo --seconds 10 --dir .gridswitch/test-all
-	@$(BIN)/python -m switch demo --seconds 5 --dir .gridswitch/test-all --security pkcs11
+# Two cores: while most tests run on one, whole systems and then the model check run on the other. All of it within half an hour.
+test-all: build peers ## the core tier, a hardware module's stand-in, a demo on it, model check, simulation, instructions, fuzzing, the wheel
+	@$(MAKE) --no-print-directory beside >$(VENV)/beside.log 2>&1 & beside=$$!; \
+	  status=0; $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e" || status=$$?; \
+	  wait $$beside || status=$$?; cat $(VENV)/beside.log; exit $$status
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
 	@$(MAKE) --no-print-directory wheel
 
-.PHONY: computed
-computed: build
-	@$(MAKE) --no-print-directory verify-model
-	@$(BIN)/python -m switch sim --seeds 1..500
-	@$(BIN)/python -m switch sim --crash-everywhere --seeds 1..1
+.PHONY: beside
+beside: build
+	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest tests -m hsm
+	@$(BIN)/python -m switch demo --seconds 5 --dir .gridswitch/test-all --security pkcs11
+	@nice -n 10 $(MAKE) --no-print-directory verify-model
+	@nice -n 10 $(BIN)/python -m switch sim --seeds 1..500
+	@nice -n 10 $(BIN)/python -m switch sim --crash-everywhere --seeds 1..1
 	@$(MAKE) --no-print-directory bench-instructions
 
 docs: build ## write the saga's diagram and table into ARCHITECTURE.md, from the rows that run
