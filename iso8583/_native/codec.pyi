@@ -121,6 +121,15 @@ class Message(Mapping[Key, Any]):
         """
 
     def get(self, key: Key, default: Any = None) -> Any: ...
+    def pick(self, numbers: tuple[Key, ...]) -> tuple[Any, ...]:
+        """Several values in one call, in the order asked for; None for what is not there.
+
+        >>> import iso8583
+        >>> spec = iso8583.load("unionpay_pos")
+        >>> spec.decode(spec.encode({0: "0200", 4: 1250, 11: 7})).pick((11, 4, 39))
+        ('000007', '000000001250', None)
+        """
+
     def keys(self) -> KeysView[Any]: ...
     def values(self) -> ValuesView[Any]: ...
     def items(self) -> ItemsView[Any, Any]: ...

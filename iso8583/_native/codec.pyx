@@ -17,6 +17,7 @@ from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from libc.string cimport memcmp, memcpy, memset
 
 from .core cimport *
@@ -527,7 +528,9 @@ cdef class Message:
     __hash__ = None
 
     def __contains__(self, key):
-        cdef int32_t number
+        cdef long number = iso_small_key(key)
+        if number > 0:
+            return self._has(<uint32_t>number)
         try:
             if type(key) is str and "." in <str>key:
                 _by_path(self, <str>key)
@@ -552,7 +555,9 @@ cdef class Message:
         return self._value(<uint32_t>number)
 
     def get(self, key, default=None):
-        cdef uint32_t number
+        cdef long number = iso_small_key(key)
+        if number > 0:
+            return self._value(<uint32_t>number) if self._has(<uint32_t>number) else default
         try:
             if type(key) is str and "." in <str>key:
                 return _by_path(self, <str>key)
@@ -561,7 +566,23 @@ cdef class Message:
             return default
         if number == 0:
             return self._mti_text()
-        return self._value(number) if self._has(number) else default
+        return self._value(<uint32_t>number) if self._has(<uint32_t>number) else default
+
+    def pick(self, tuple numbers not None):
+        cdef Py_ssize_t count = len(numbers)
+        cdef Py_ssize_t i
+        cdef long number
+        cdef object value
+        cdef tuple result = PyTuple_New(count)
+        for i in range(count):
+            number = iso_small_key(<object>PyTuple_GET_ITEM(numbers, i))
+            if number > 0:
+                value = self._value(<uint32_t>number) if self._has(<uint32_t>number) else None
+            else:
+                value = self.get(<object>PyTuple_GET_ITEM(numbers, i))
+            Py_INCREF(value)
+            PyTuple_SET_ITEM(result, i, value)
+        return result
 
     def keys(self):
         return self.to_dict().keys()

@@ -8,7 +8,7 @@ from typing import Any
 import iso8583
 from iso8583 import tlv
 from switch.dialects.codes import CardCodes, kiosk_codes
-from switch.dialects.shown import card_message
+from switch.dialects.shown import CardMessages
 from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC
 from switch.errors import BadRequestError
 from switch.limits import POSTINGS_PER_PAYMENT_MAX
@@ -42,14 +42,11 @@ class LocalTime:
 class KioskDialect:
     def __init__(self, card_codes: CardCodes) -> None:
         self._spec = iso8583.load("kiosk", header="tpdu+pos6")
+        self.shown = CardMessages(self._spec)
         self._card_codes = card_codes
         self._codes = kiosk_codes()
 
     # -------------------------------------------------------------------------------------------- requests
-    def shown(self, frame: bytes) -> dict[str, str]:
-        """What a trace may show of a message in either direction."""
-        return card_message(self._spec, frame)
-
     def read(self, frame: bytes) -> Request:
         """One request of a kiosk.
 

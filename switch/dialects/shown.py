@@ -1,5 +1,8 @@
 """What of a message people may see in a trace: named fields and nothing else. No card number, track, PIN or key is
-among them, whatever a peer puts into the others."""
+among them, whatever a peer puts into the others.
+
+Every message passes here, and few are looked at: ``take`` only picks, ``tell`` makes words of it when somebody asks.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +12,32 @@ import orjson
 
 import iso8583
 
-_FIELDS: Final = {
-    3: "processing_code",
-    4: "fen",
-    11: "stan",
-    37: "rrn",
-    39: "response_code",
-    41: "terminal",
-    60: "field_60",
-}
+_NUMBERS: Final = (0, 3, 4, 11, 37, 39, 41, 60)
+_NAMES: Final = ("mti", "processing_code", "fen", "stan", "rrn", "response_code", "terminal", "field_60")
 _KEYS: Final = ("op", "id", "serial", "account", "code", "day")
 
 
-def card_message(spec: iso8583.Spec, frame: bytes) -> dict[str, str]:
-    """Raises DecodeError."""
-    message = spec.decode(frame)
-    facts = {"mti": str(message.mti)}
-    for number, name in _FIELDS.items():
-        if number in message:
-            facts[name] = str(message[number])
-    return facts
+class CardMessages:
+    """Of ISO 8583, towards kiosks and the card network."""
+
+    def __init__(self, spec: iso8583.Spec) -> None:
+        self._spec = spec
+
+    def take(self, frame: bytes) -> tuple[Any, ...]:
+        """Raises DecodeError."""
+        return self._spec.decode(frame).pick(_NUMBERS)
+
+    def tell(self, taken: tuple[Any, ...]) -> dict[str, str]:
+        return {name: str(value) for name, value in zip(_NAMES, taken, strict=True) if value is not None}
 
 
-def record(frame: bytes) -> dict[str, str]:
-    """Of a JSON object. Raises ValueError."""
-    found: dict[str, Any] = orjson.loads(frame)
-    return {key: str(found[key])[:40] for key in _KEYS if key in found}
+class Records:
+    """Of the marketing system's JSON objects. They carry no card data, so one is kept as it is until somebody asks."""
+
+    def take(self, frame: bytes) -> bytes:
+        return frame
+
+    def tell(self, taken: bytes) -> dict[str, str]:
+        """Raises ValueError."""
+        found: dict[str, Any] = orjson.loads(taken)
+        return {key: str(found[key])[:40] for key in _KEYS if key in found}

@@ -10,7 +10,7 @@ from typing import Any
 
 import iso8583
 from iso8583 import tlv
-from switch.dialects.shown import card_message
+from switch.dialects.shown import CardMessages
 from switch.errors import BadRequestError
 from switch.machines.payment import Payment
 from switch.model.payment import Card, KeptCard
@@ -43,6 +43,7 @@ class UnionPayDialect:
 
     def __init__(self, tpdu: bytes, header: bytes) -> None:
         self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
+        self.shown = CardMessages(self._spec)
         self._header = tpdu + header
         assert len(self._header) == HEADER_SIZE
 
@@ -148,10 +149,6 @@ class UnionPayDialect:
         return frame, self._encode(safe)
 
     # -------------------------------------------------------------------------------------------- answers
-    def shown(self, frame: bytes) -> dict[str, str]:
-        """What a trace may show of a message in either direction."""
-        return card_message(self._spec, frame)
-
     def read(self, frame: bytes) -> CardAnswer:
         """Raises: BadRequestError ``unreadable``: not a response that we know; the text has no card data."""
         try:

@@ -1,18 +1,30 @@
 """The last messages of each link, for people who look for one: what they may see is picked out when a message passes.
 
-Nothing else of a message is kept: a ring of whole frames would be a store of card data. So it can always be on.
+Of a message that may carry card data nothing else is kept: a ring of whole frames would be a store of it. So the trace
+can always be on.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Protocol
 
 from switch.limits import TRACE_RING_MAX
 
-Describe = Callable[[bytes], dict[str, str]]
+
+class Shown(Protocol):
+    """What of a link's messages may be seen."""
+
+    def take(self, frame: bytes, /) -> Any:
+        """All that is kept of a message. Whatever it raises: the message is shown as "unreadable"."""
+        ...
+
+    def tell(self, taken: Any, /) -> dict[str, str]:
+        """The same in words; whatever it raises counts as above."""
+        ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -37,37 +49,56 @@ class Traced:
         }
 
 
+_UNREADABLE: Final = object()
+_Kept = tuple[int, int, str, str, int, Any]  # number, wall_us, direction, peer, size, what was taken
+
+
 class Trace:
     """Args:
-    describe: By link, what of a message may be shown; whatever it raises is shown as "unreadable".
+    shown: By link.
     """
 
-    def __init__(self, describe: Mapping[str, Describe], wall_us: Callable[[], int]) -> None:
-        self._describe = dict(describe)
+    def __init__(self, shown: Mapping[str, Shown], wall_us: Callable[[], int]) -> None:
+        self._shown = dict(shown)
         self._wall_us = wall_us
-        self._rings: dict[str, deque[Traced]] = {link: deque(maxlen=TRACE_RING_MAX) for link in describe}
+        self._rings: dict[str, deque[_Kept]] = {link: deque(maxlen=TRACE_RING_MAX) for link in shown}
         self._number = 0
 
     @property
     def links(self) -> list[str]:
         return list(self._rings)
 
-    def note(self, link: str, direction: str, peer: str, frame: bytes) -> None:
-        try:
-            facts = self._describe[link](frame)
-        except Exception:  # whatever a peer sends must not hurt whoever only looks on
-            facts = {"message": "unreadable"}
-        self._number += 1
-        self._rings[link].append(Traced(self._number, self._wall_us(), link, direction, peer, len(frame), facts))
+    def tap(self, link: str) -> Callable[[str, str, bytes], None]:
+        """For the wires of a link: called with "in" or "out", the peer and each frame."""
+        take, keep, wall_us = self._shown[link].take, self._rings[link].append, self._wall_us
+
+        def note(direction: str, peer: str, frame: bytes) -> None:
+            self._number = number = self._number + 1
+            try:
+                taken = take(frame)
+            except Exception:  # whatever a peer sends must not hurt whoever only looks on
+                taken = _UNREADABLE
+            keep((number, wall_us(), direction, peer, len(frame), taken))
+
+        return note
 
     def last(self, *, link: str = "", terminal: str = "", after: int = 0, limit: int = TRACE_RING_MAX) -> list[Traced]:
         """The latest ones in their order. ``after``: only those with a higher number."""
-        rings = [self._rings[link]] if link else list(self._rings.values())
         found = [
-            each
-            for ring in rings
-            for each in ring
-            if each.number > after and (not terminal or each.facts.get("terminal") == terminal)
+            traced
+            for name in ([link] if link else self._rings)
+            for kept in self._rings[name]
+            if kept[0] > after
+            for traced in (self._told(name, kept),)
+            if not terminal or traced.facts.get("terminal") == terminal
         ]
         found.sort(key=lambda each: each.number)
         return found[-limit:]
+
+    def _told(self, link: str, kept: _Kept) -> Traced:
+        number, wall_us, direction, peer, size, taken = kept
+        facts = {"message": "unreadable"}
+        if taken is not _UNREADABLE:
+            with contextlib.suppress(Exception):  # as above
+                facts = self._shown[link].tell(taken)
+        return Traced(number, wall_us, link, direction, peer, size, facts)

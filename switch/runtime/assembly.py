@@ -15,7 +15,7 @@ from switch.config import Config, MarketingConfig, UnionpayConfig
 from switch.dialects.codes import CardCodes
 from switch.dialects.kiosk import KioskDialect
 from switch.dialects.marketing import MarketingDialect
-from switch.dialects.shown import record
+from switch.dialects.shown import Records
 from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import UnavailableError
 from switch.limits import RECOVERY_PAGE
@@ -29,7 +29,7 @@ from switch.net.certificates import Certificates
 from switch.net.framed import LEN2, LEN4, Framing
 from switch.net.listener import LABEL, KioskListener
 from switch.net.upstream import Dialer
-from switch.observe.trace import Trace
+from switch.observe.trace import Shown, Trace
 from switch.ports import Cases, Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
@@ -87,12 +87,12 @@ class Switch:
         self.card_link = CardLink(unionpay.name, card_dialect, service, times, timers, clock, observer, journal)
         self.marketing_link = MarketingLink(marketing.name, marketing_dialect, times, timers, clock, observer, journal)
         kiosk_dialect = KioskDialect(codes)
-        describe = {
+        shown: dict[str, Shown] = {
             LABEL: kiosk_dialect.shown,
             unionpay.name: card_dialect.shown,
-            marketing.name: record,
+            marketing.name: Records(),
         }
-        self.trace = Trace(describe, clock.wall_us)
+        self.trace = Trace(shown, clock.wall_us)
         self._dialers: list[Dialer] = []
         peers: tuple[tuple[CardLink | MarketingLink, UnionpayConfig | MarketingConfig, Framing], ...] = (
             (self.card_link, unionpay, LEN2),
@@ -108,7 +108,7 @@ class Switch:
                 dice,
                 name=link.name,
                 may_write=lambda: journal.may_send,
-                tap=partial(self.trace.note, link.name),
+                tap=self.trace.tap(link.name),
                 tls=certificates.upstreams.get(link.name) if certificates is not None else None,
                 server_name=peer.tls.server_name,
             )
@@ -179,7 +179,7 @@ class Switch:
             clock,
             reuse_port=config.worker.count > 1,
             bind=bind,
-            tap=partial(self.trace.note, LABEL),
+            tap=self.trace.tap(LABEL),
             loud=self.dispatcher.loud,
             tls=certificates.listen if certificates is not None else None,
         )
