@@ -22,8 +22,17 @@ import uvloop
 
 import iso8583
 from iso8583 import tlv
-from switch.config import UNLIMITED, Config, ListenConfig, MarketingConfig, ObserveConfig, SecurityConfig
-from switch.config import MarketingProfile, UnionpayConfig, UnionpayProfile
+from switch.config import (
+    UNLIMITED,
+    Config,
+    ListenConfig,
+    MarketingConfig,
+    MarketingProfile,
+    ObserveConfig,
+    SecurityConfig,
+    UnionpayConfig,
+    UnionpayProfile,
+)
 from switch.model.payment import StoredPayment
 from switch.net.framed import FramedProtocol
 from switch.observe.metrics import Metrics

@@ -37,6 +37,9 @@ CERTIFICATE_WARN_EVERY_S: Final = 86_400.0  # a warning that is in the log once 
 # ---- work in progress
 PAYMENTS_OPEN_MAX: Final = 20_000  # in memory at once; about 4 KiB each; beyond it kiosks are told to try later
 PAYMENTS_REMEMBERED_MAX: Final = 20_000  # finished ones kept for repeats; older ones come from the journal
+# Deadlines are seconds, and a payment sets four of them: a hundredth later is no difference to anybody, and all that
+# fall into one are one entry of the loop's timer
+TIMER_TICK_S: Final = 0.01
 RETRY_JITTER: Final = 0.2  # most that a wait between two attempts is longer than its profile says
 INBOX_MAX: Final = 64  # inputs waiting for one payment while its record commits; more means a peer is flooding us
 INFLIGHT_PER_LINK_MAX: Final = 8_192  # unanswered requests on one link; beyond it we decline at once

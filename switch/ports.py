@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from msgspec import Struct
+
 from switch.errors import SecurityError, SwitchError
 from switch.model.payment import State, StoredPayment
 
@@ -36,22 +38,22 @@ class Dice(Protocol):
 
 # ---------------------------------------------------------------------------------------------------- journal
 class ClaimKind(StrEnum):
+    __hash__ = str.__hash__  # as of ``State``
+
     KIOSK = "kiosk"  # terminal|MMDD|serial: the kiosk's idempotency key
     STAN = "stan"  # terminal|batch|stan: the card network's key
     BILL = "bill"  # account|receivable: two kiosks paying one bill at once
     OPEN = "open"  # payment id: the payment is not final; carries the sealed card data
 
 
-@dataclass(slots=True, frozen=True)
-class Claim:
+class Claim(Struct, frozen=True):
     kind: ClaimKind
     key: str
     sealed: bytes | None = None  # only on OPEN: card data for a reversal
     sealed_pan: bytes | None = None  # only on OPEN: the card number alone, for a refund
 
 
-@dataclass(slots=True)
-class JournalEntry:
+class JournalEntry(Struct):
     """One transition of one payment, to be committed before the effect after it starts.
 
     ``(opened_on, payment_id, ver)`` is the primary key and so the compare-and-set: whoever writes ``ver`` first has
@@ -83,8 +85,7 @@ class Append(StrEnum):
     CLAIMED = "claimed"  # a claim exists already; nothing of the entry was written
 
 
-@dataclass(slots=True, frozen=True)
-class Appended:
+class Appended(Struct, frozen=True):
     result: Append
     claim: Claim | None = None  # with CLAIMED: the (first) claim that was refused
 
@@ -230,6 +231,10 @@ GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "in_service")
 
 
 class Terminals(Protocol):
+    def known(self, terminal_id: str) -> Terminal | None:
+        """From the cache. None: ask with ``get``."""
+        ...
+
     def get(self, terminal_id: str, done: Callable[[Terminal | SwitchError | None], None]) -> None:
         """From the cache at once, else from the database. None: no such terminal. SwitchError: database away."""
         ...

@@ -1526,6 +1526,64 @@ def tlv_to_dict(data, str path not None="tlv", uint32_t base=0):
     return result
 
 
+cdef inline int _hex_digit(uint8_t character) noexcept:
+    if 48 <= character <= 57:
+        return character - 48
+    character |= 32  # lower case
+    return character - 87 if 97 <= character <= 102 else -1
+
+
+cdef uint32_t _tag_bytes(object name, uint8_t *tag) noexcept:
+    """A tag's bytes, at most four; 0: not a tag, or one that the slow way should look at."""
+    if type(name) is not str or not PyUnicode_IS_ASCII(name):
+        return 0
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
+    cdef const uint8_t *text = <const uint8_t *>PyUnicode_DATA(name)
+    cdef int high
+    cdef int low
+    cdef Py_ssize_t i
+    if size & 1 or not 2 <= size <= 8:
+        return 0
+    for i in range(size >> 1):
+        high = _hex_digit(text[2 * i])
+        low = _hex_digit(text[2 * i + 1])
+        if high < 0 or low < 0:
+            return 0
+        tag[i] = <uint8_t>(high << 4 | low)
+    return <uint32_t>(size >> 1) if iso_tlv_tag_valid(tag, <uint32_t>(size >> 1)) else 0
+
+
+cdef bytes _tlv_of_pairs(list items):
+    """Pairs of a tag and bytes, as programs write them; None: something else is among them."""
+    cdef uint8_t tag[4]
+    cdef uint32_t tag_size
+    cdef uint32_t used = 0
+    cdef Py_ssize_t size = 0
+    cdef object name
+    cdef object value
+    cdef bytes out
+    for item in items:
+        if type(item) is not tuple or len(<tuple>item) != 2:
+            return None
+        value = <object>PyTuple_GET_ITEM(item, 1)
+        if type(value) is not bytes or PyBytes_GET_SIZE(value) > 0xFFFF:
+            return None
+        size += 7 + PyBytes_GET_SIZE(value)
+    if size > 0x7FFFFFFF:
+        return None
+    out = PyBytes_FromStringAndSize(NULL, size)
+    for item in items:
+        name = <object>PyTuple_GET_ITEM(item, 0)
+        value = <object>PyTuple_GET_ITEM(item, 1)
+        tag_size = _tag_bytes(name, tag)
+        if tag_size == 0:
+            return None
+        if iso_tlv_write(tag, tag_size, <const uint8_t *>PyBytes_AS_STRING(value), <uint32_t>PyBytes_GET_SIZE(value),
+                         <uint8_t *>PyBytes_AS_STRING(out), <uint32_t>size, &used) != ISO_OK:
+            raise AssertionError("iso_tlv_write refused what was checked above")
+    return out[:used]
+
+
 def tlv_encode(items, str path not None="tlv", uint32_t depth=0):
     cdef list parts = []
     cdef bytes tag
@@ -1534,6 +1592,10 @@ def tlv_encode(items, str path not None="tlv", uint32_t depth=0):
     cdef uint32_t used
     if depth >= NESTING_MAX:
         raise EncodeError("tlv", path, f"more than {NESTING_MAX} levels of objects")
+    if type(items) is list:
+        content = _tlv_of_pairs(<list>items)
+        if content is not None:
+            return content
     if isinstance(items, Mapping):
         items = items.items()
     for item in items:

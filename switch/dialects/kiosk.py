@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 import iso8583
 from iso8583 import tlv
@@ -23,16 +24,14 @@ _NO_PAN = "a card number of 13 to 19 digits is needed, in field 2 or field 35"
 _RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0800": "0810", "0820": "0830"}
 
 
-@dataclass(slots=True)
-class ReplyTo:
+class ReplyTo(Struct):
     """How to answer one request: no card data is kept for it."""
 
     header: bytes
     fields: dict[int, Any]
 
 
-@dataclass(slots=True)
-class LocalTime:
+class LocalTime(Struct):
     """Local wall time of an answer: fields 12 (hhmmss) and 13 (MMDD)."""
 
     hhmmss: str

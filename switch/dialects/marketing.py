@@ -7,11 +7,11 @@ is a new file. Answers are validated field by field before anything looks at the
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from switch.errors import BadRequestError
 from switch.machines.payment_table import Input
@@ -20,8 +20,7 @@ from switch.model.payment import Posting, Receivable
 _FEN_END = 10**12  # fen: twelve digits are what an amount has on every line
 
 
-@dataclass(slots=True)
-class MarketingAnswer:
+class MarketingAnswer(Struct):
     request_id: int
     code: str
     text: str

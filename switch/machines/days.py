@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 CHINA = timezone(timedelta(hours=8), "UTC+8")
 _DAY_US = 86_400_000_000
+_OFFSET_US = 8 * 3_600_000_000
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC).astimezone(CHINA)
 
 
 def local(wall_us: int) -> datetime:
     """Exact: a float of seconds would round, and the last microsecond of a day belongs to that day."""
     return _BEGIN + timedelta(microseconds=wall_us)
+
+
+@lru_cache(maxsize=16)  # today, and now and then tomorrow; each payment asks several times
+def _day(number: int) -> tuple[int, int]:
+    """A local day, counted from 1970, and the one after it, YYYYMMDD."""
+    moment = _BEGIN.replace(hour=0) + timedelta(days=number)
+    return day_number(moment), day_number(moment + timedelta(days=1))
+
+
+def today(wall_us: int) -> int:
+    """YYYYMMDD"""
+    return _day((wall_us + _OFFSET_US) // _DAY_US)[0]
 
 
 def dates_around(wall_us: int) -> frozenset[str]:
@@ -38,16 +52,13 @@ def settlement_day(wall_us: int, cut_over_minute: int) -> int:
     >>> settlement_day(1_767_193_199_000_000, 1380), settlement_day(1_767_193_200_000_000, 1380)
     (20251231, 20260101)
     """
-    moment = local(wall_us)
-    if moment.hour * 60 + moment.minute >= cut_over_minute:
-        moment += timedelta(days=1)
-    return day_number(moment)
+    number, of_day_us = divmod(wall_us + _OFFSET_US, _DAY_US)
+    return _day(number)[of_day_us >= cut_over_minute * 60_000_000]
 
 
 def seconds_to_cut_over(wall_us: int, cut_over_minute: int) -> float:
     """Seconds from ``wall_us`` to the next cut-over: 0 < result <= one day."""
-    moment = local(wall_us)
-    of_day_us = ((moment.hour * 60 + moment.minute) * 60 + moment.second) * 1_000_000 + moment.microsecond
+    of_day_us = (wall_us + _OFFSET_US) % _DAY_US
     return ((cut_over_minute * 60_000_000 - of_day_us) % _DAY_US or _DAY_US) / 1_000_000
 
 
@@ -62,4 +73,4 @@ def day_after(wall_us: int, days: int) -> int:
     >>> day_after(1_767_193_199_000_000, 30)
     20260130
     """
-    return day_number(local(wall_us) + timedelta(days=days))
+    return _day((wall_us + _OFFSET_US) // _DAY_US + days)[0]

@@ -7,12 +7,14 @@ inputs wait outside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
+
+from msgspec import Struct
 
 from switch.errors import OutOfOrderError
 from switch.limits import RETRY_JITTER, TimeProfile
-from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, TABLE, Input, Table
+from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, TABLE, Input, Row, Table
 from switch.model.effect import (
     Effect,
     Note,
@@ -51,8 +53,7 @@ class HostProfile:
     inquiry: Literal["serial", "history", "none"] = "serial"
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(Struct):
     """What came with an input. Empty strings: the answer did not carry it."""
 
     response_code: str = ""
@@ -65,11 +66,23 @@ class Facts:
     decision: dict[str, Any] | None = None  # with a settlement input: who decided, on what evidence
 
 
-@dataclass(slots=True)
-class Payment:
+_TOLD: Final = {
+    State.COMPLETED: COMPLETED,
+    State.REVERSED: RETURNED,
+    State.REFUNDED: RETURNED,
+    State.BILL_CANCELLING: BEING_RETURNED,
+    State.UNPROVEN: UNPROVEN,
+    State.SUSPENSE: SUSPENSE,
+}
+Steps = dict[tuple[State, Input], tuple[tuple[Row, Any, tuple[Any, ...], bool], ...]]
+_NOT_POSTED: Final = (State.REVERSAL_PENDING, State.UNPROVEN)  # nothing of it is, or will be
+
+
+class Payment(Struct):
     """State and data of one payment; everything but the monotonic times is in the journal."""
 
     table: ClassVar[Table] = TABLE
+    _ready: ClassVar[tuple[Table, Steps]] = ({}, {})  # a table and its rows made ready for this class
 
     payment_id: int
     opened_on: int
@@ -122,7 +135,7 @@ class Payment:
     kiosk_deadline: float = NEVER
     bill_deadline: float = NEVER
     attempts: int = 0  # of the present leg, for the back-off
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = {}
     durable_answer: str = ""  # what it was before the step that is being recorded; the runtime sets and clears it
 
     # ------------------------------------------------------------------------------------------------ in and out
@@ -225,25 +238,14 @@ class Payment:
         """The stable code a kiosk is told now: a function of what is durable (I3, I16)."""
         if self.durable_answer:
             return self.durable_answer
-        match self.state:
-            case State.COMPLETED:
-                return COMPLETED
-            case State.DECLINED:
-                return DECLINED if self.response_code else NOT_CHARGED
-            case State.REVERSED | State.REFUNDED:
-                return RETURNED
-            case State.BILL_PENDING:
-                return BEING_BOOKED if self.told_pending else IN_PROGRESS
-            case State.BILL_CANCELLING:
-                return BEING_RETURNED
-            case State.REVERSAL_PENDING:
-                return BEING_RETURNED if self.approved_seen else RESULT_UNKNOWN
-            case State.UNPROVEN:
-                return UNPROVEN
-            case State.SUSPENSE:
-                return SUSPENSE
-            case _:
-                return IN_PROGRESS
+        state = self.state
+        if state is State.DECLINED:
+            return DECLINED if self.response_code else NOT_CHARGED
+        if state is State.BILL_PENDING:
+            return BEING_BOOKED if self.told_pending else IN_PROGRESS
+        if state is State.REVERSAL_PENDING:
+            return BEING_RETURNED if self.approved_seen else RESULT_UNKNOWN
+        return _TOLD.get(state, IN_PROGRESS)
 
     @property
     def deadline(self) -> float:
@@ -260,12 +262,14 @@ class Payment:
 
     @property
     def _cut_over_deadline(self) -> float:
-        if self.forward_only and self.state is State.BILL_PENDING:
+        if self.cut_over_at == NEVER or (self.forward_only and self.state is State.BILL_PENDING):
             return NEVER  # it knows already
         return self.cut_over_at if (self.state, Input.CUT_OVER) in self.table else NEVER
 
     @property
     def _day_close_deadline(self) -> float:
+        if self.day_close_at == NEVER:
+            return NEVER
         return self.day_close_at if (self.state, Input.BILL_DAY_OVER) in self.table else NEVER
 
     @property
@@ -294,36 +298,60 @@ class Payment:
     # ------------------------------------------------------------------------------------------------ the step
     def step(self, given: Input, facts: Facts, now: float) -> list[Effect]:
         """Effects to carry out in this order; state has moved already, so drop the payment if the Record is refused."""
-        rows = self.table.get((self.state, given))
-        if rows is None:
+        table, steps = self._ready
+        if table is not self.table:
+            steps = self._make_ready()
+        for ready in steps.get((self.state, given), ()):
+            if ready[1] is None or ready[1](self, facts, now):
+                break
+        else:
             return self._unlisted(given, facts)
-        row = next(row for row in rows if row.guard is None or getattr(self, "_if_" + row.guard)(facts, now))
-        before = self.state
-        self.state = row.next
+        row, _, actions, is_final = ready
+        before, self.state = self.state, row.next
         if row.next is not before:
             self._enter(row.next, now)
         effects: list[Effect] = []
         record = Record(row.next, row.number, {})
-        self.changes = record.changes
+        changes = self.changes = record.changes
         if row.durable:
             effects.append(record)
             self.ver += 1
-        for action in row.actions:
-            getattr(self, "_do_" + action)(effects, record, facts, now)
+        for action in actions:
+            action(self, effects, record, facts, now)
         if row.durable:
-            record.release_bills = row.next is not before and (
-                row.next in FINAL or row.next in (State.REVERSAL_PENDING, State.UNPROVEN)
-            )
-            record.release_open = row.next in FINAL
+            record.release_bills = row.next is not before and (is_final or row.next in _NOT_POSTED)
+            record.release_open = is_final
             if facts.reason:
-                record.changes["reason"] = facts.reason
+                changes["reason"] = facts.reason
             if facts.decision is not None:
-                record.changes["decision"] = facts.decision
+                changes["decision"] = facts.decision
             if given in CARD_ANSWERS:
                 self._keep_card_answer(facts)
-        if row.next in FINAL:
+        if is_final:
             self.card = None
         return effects
+
+    @classmethod
+    def _make_ready(cls) -> Steps:
+        """Look the guards and actions of the table up by name, once for each class and table."""
+        steps: Steps = {
+            key: tuple(
+                (
+                    row,
+                    None if row.guard is None else getattr(cls, "_if_" + row.guard),
+                    tuple(getattr(cls, "_do_" + action) for action in row.actions),
+                    row.next in FINAL,
+                )
+                for row in rows
+            )
+            for key, rows in cls.table.items()
+        }
+        cls._ready = cls.table, steps
+        return steps
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._ready = {}, {}  # it may have other guards
 
     def _unlisted(self, given: Input, facts: Facts) -> list[Effect]:
         if given is Input.KIOSK_REVERSAL:
@@ -356,12 +384,12 @@ class Payment:
             self.reversal_written_at = now
             self.reversed_blind |= not self.approved_seen
             self.leg_deadline, self.leg_input = now + self.times.card_s, Input.REVERSAL_UNCLEAR
-        elif isinstance(effect, SendPost | SendStatus):
-            if isinstance(effect, SendPost):
-                self.post_written_at = now
-                effect.posting.sends += 1
-            else:
-                self.status_written_at = now
+        elif isinstance(effect, SendPost):
+            self.post_written_at = now
+            effect.posting.sends += 1
+            self.leg_deadline, self.leg_input = now + self.times.post_s, Input.BILL_UNCLEAR
+        elif isinstance(effect, SendStatus):
+            self.status_written_at = now
             self.leg_deadline, self.leg_input = now + self.times.post_s, Input.BILL_UNCLEAR
         elif isinstance(effect, SendCancel):
             self.cancel_written_at = now
@@ -369,7 +397,10 @@ class Payment:
 
     # ------------------------------------------------------------------------------------------------ guards
     def _if_more_to_post(self, facts: Facts, now: float) -> bool:
-        return sum(posting.state in (PostingState.WAITING, PostingState.SENT) for posting in self.postings) > 1
+        postings = self.postings
+        if len(postings) == 1:
+            return False  # nearly always
+        return sum(posting.state in (PostingState.WAITING, PostingState.SENT) for posting in postings) > 1
 
     def _if_may_repost(self, facts: Facts, now: float) -> bool:
         return self.profile.deduplicates and not self.refused

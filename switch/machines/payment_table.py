@@ -20,6 +20,8 @@ from switch.model.payment import State
 
 
 class Input(StrEnum):
+    __hash__ = str.__hash__  # as of ``State``
+
     START = "start"
     CARD_APPROVED = "card_approved"  # 0210, MAC good, codes 00 and "success with a defect"
     CARD_DECLINED = "card_declined"

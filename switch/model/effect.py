@@ -2,63 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from switch.model.payment import Posting, State
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """Commit one transition: the new state, what changed, and balanced ledger lines ``[account, debit, credit]``."""
 
     state: State
     row: str
     changes: dict[str, Any]
-    ledger: list[tuple[str, int, int]] = field(default_factory=list)
+    ledger: list[tuple[str, int, int]] = []
     claim: bool = False  # take this payment's claims: kiosk key, STAN, bills, open
     release_bills: bool = False
     release_open: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class SendPurchase:
+class SendPurchase(Struct, frozen=True):
     """The purchase (0200). Sent at most once in a payment's life."""
 
 
-@dataclass(slots=True, frozen=True)
-class SendReversal:
+class SendReversal(Struct, frozen=True):
     reason: str  # field 39 of the reversal: 98, 96, A0 or 06
 
 
-@dataclass(slots=True, frozen=True)
-class SendPost:
+class SendPost(Struct, frozen=True):
     posting: Posting
 
 
-@dataclass(slots=True, frozen=True)
-class SendStatus:
+class SendStatus(Struct, frozen=True):
     posting: Posting
 
 
-@dataclass(slots=True, frozen=True)
-class SendCancel:
+class SendCancel(Struct, frozen=True):
     posting: Posting
     undo: bool  # True: take a posting back; False: fence one that may never have arrived
 
 
-@dataclass(slots=True, frozen=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Answer the waiting kiosk with what the payment's durable state says now."""
 
 
-@dataclass(slots=True, frozen=True)
-class SignOnAgain:
+class SignOnAgain(Struct, frozen=True):
     """The host refused our keys: the terminal must sign on before its next payment."""
 
 
-@dataclass(slots=True, frozen=True)
-class Note:
+class Note(Struct, frozen=True):
     """Count and record something that changes nothing: ``late``, ``duplicate``, ``late_after_final``."""
 
     kind: str

@@ -6,17 +6,19 @@ seconds; ``wall_us`` is microseconds since 1970 in UTC and goes into fields and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 
 class State(StrEnum):
     """Where the money stands (saga §2, §11). There is no FAILED and no TIMEOUT: unknown is never terminal."""
+
+    __hash__ = str.__hash__  # an Enum's own is written in Python, and every step looks its row up
 
     NEW = "NEW"  # only in memory: nothing durable, nothing sent
     CARD_PENDING = "CARD_PENDING"  # the purchase may have left: charge?
@@ -37,6 +39,8 @@ DRIVEN = frozenset({State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLIN
 
 
 class PostingState(StrEnum):
+    __hash__ = str.__hash__
+
     WAITING = "waiting"  # not sent yet
     SENT = "sent"  # may have left
     POSTED = "posted"  # the marketing system confirmed it
@@ -44,8 +48,7 @@ class PostingState(StrEnum):
     CANCELLED = "cancelled"  # undone, or fenced so that it can never be posted
 
 
-@dataclass(slots=True)
-class Receivable:
+class Receivable(Struct):
     """One month of one account as the marketing system quoted it (应收)."""
 
     receivable: str  # 应收凭证号
@@ -57,8 +60,7 @@ class Receivable:
     tier: int = 1  # 阶梯
 
 
-@dataclass(slots=True)
-class Posting:
+class Posting(Struct):
     """One receivable being posted; ``serial`` is our idempotency key towards the marketing system."""
 
     receivable: str
@@ -71,7 +73,7 @@ class Posting:
     sends: int = 0  # postings that left; not durable
 
     def to_row(self) -> list[Any]:
-        return [self.receivable, self.period, self.principal, self.penalty, self.amount, self.serial, self.state.value]
+        return [self.receivable, self.period, self.principal, self.penalty, self.amount, self.serial, self.state]
 
     @classmethod
     def from_row(cls, row: list[Any]) -> Posting:
@@ -82,8 +84,7 @@ class Posting:
         return posting
 
 
-@dataclass(slots=True, frozen=True)
-class Quote:
+class Quote(Struct, frozen=True):
     """What an inquiry answered, kept for minutes so that a payment can name its rows (saga C10)."""
 
     quote: str
@@ -97,8 +98,7 @@ class Quote:
     partial_allowed: bool = True  # False: all rows or none (欠费必须全交)
 
 
-@dataclass(slots=True, frozen=True)
-class Card:
+class Card(Struct, frozen=True):
     """Card data of one payment in memory, until the purchase has left. Tracks and PIN blocks are never stored."""
 
     pan: Pan
@@ -119,8 +119,7 @@ class Card:
         return self.pan.masked
 
 
-@dataclass(slots=True, frozen=True)
-class KeptCard:
+class KeptCard(Struct, frozen=True):
     """What a reversal needs of a card: all that is kept of it, sealed, until the payment is final (saga C15)."""
 
     pan: Pan
@@ -159,14 +158,13 @@ class KeptCard:
         raise ValueError("opened card data is not what was sealed")
 
 
-@dataclass(slots=True)
-class StoredPayment:
+class StoredPayment(Struct):
     """A payment as the journal gives it back: its events folded in ``ver`` order."""
 
     payment_id: int
     opened_on: int  # YYYYMMDD, part of the key, never changes
     ver: int
     state: State
-    body: dict[str, Any] = field(default_factory=dict)  # every event's body, later over earlier
+    body: dict[str, Any] = {}  # every event's body, later over earlier
     sealed: bytes | None = None  # card data, only while the payment is open
     link: bytes = b""  # hash of the last event

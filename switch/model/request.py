@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from switch.model.payment import Card
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     terminal_id: str
     merchant_id: str
     serial: str  # six digits
     date: str  # MMDD, "" where the message carries none
     reply: object
-    mab: bytes = field(repr=False)  # the bytes its MAC covers: the whole message, card data among them
+    mab: bytes  # the bytes its MAC covers: the whole message, card data among them
     mac: bytes | None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of terminal {self.terminal_id}, serial {self.serial}>"
 
     @property
     def kiosk_key(self) -> str:
@@ -23,22 +25,18 @@ class Request:
         return f"{self.terminal_id}|{self.date}|{self.serial}"
 
 
-@dataclass(slots=True)
 class SignOn(Request):
     pass
 
 
-@dataclass(slots=True)
 class EchoTest(Request):
     pass
 
 
-@dataclass(slots=True)
 class BillInquiry(Request):
     account: str
 
 
-@dataclass(slots=True)
 class PaymentRequest(Request):
     account: str
     quote: str
@@ -47,7 +45,6 @@ class PaymentRequest(Request):
     card: Card
 
 
-@dataclass(slots=True)
 class ResultInquiry(Request):
     asked_serial: str
     asked_date: str
@@ -57,13 +54,11 @@ class ResultInquiry(Request):
         return f"{self.terminal_id}|{self.asked_date}|{self.asked_serial}"
 
 
-@dataclass(slots=True)
 class KioskReversal(ResultInquiry):
     """The kiosk wants a payment taken back: it could not print, or the customer walked away."""
 
 
-@dataclass(slots=True)
-class CardAnswer:
+class CardAnswer(Struct):
     """A response of the card network, as far as the switch looks at it."""
 
     kind: str  # "purchase", "reversal", "sign_on", "echo"
@@ -75,9 +70,12 @@ class CardAnswer:
     rrn: str
     settlement_date: str
     authorization_code: str
-    working_keys: bytes = field(repr=False)
-    mab: bytes = field(repr=False)
+    working_keys: bytes
+    mab: bytes
     mac: bytes | None
+
+    def __repr__(self) -> str:
+        return f"<CardAnswer {self.key}: {self.response_code}>"
 
     @property
     def key(self) -> str:

@@ -7,8 +7,7 @@ import time
 
 
 class SystemClock:
-    def now(self) -> float:
-        return time.monotonic()
+    now = staticmethod(time.monotonic)  # itself, and no method around it: a payment asks thirty times
 
     def wall_us(self) -> int:
         return time.time_ns() // 1000

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+
+from msgspec import Struct
 
 from switch import limits
 from switch.dialects.kiosk import FormatError, KioskDialect, LocalTime, ReplyTo
@@ -26,7 +27,7 @@ from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
-from switch.runtime.payments import Payments, Slot, Waiter, request_digest
+from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -35,6 +36,9 @@ PEER = "kiosk"
 _WITHOUT_MAC = frozenset(
     {"unknown_terminal", "out_of_service", "sign_on_first", "keys_wrong", "mac_wrong", "terminal_stopped", "format"}
 )
+
+
+_GREETINGS = (SignOn, EchoTest)
 
 
 class PaymentIds:
@@ -52,8 +56,7 @@ class PaymentIds:
         return self._last
 
 
-@dataclass(slots=True)
-class Intake:
+class Intake(Struct, eq=False):
     """A payment request on its way to become a payment, for all copies of it that come meanwhile."""
 
     request: PaymentRequest
@@ -63,8 +66,8 @@ class Intake:
     digest: str
     asked_at: float  # monotonic: the customer's patience counts from here
     quote: Quote | None = None
-    rows: list[Receivable] = field(default_factory=list)
-    waiters: list[Waiter] = field(default_factory=list)  # one per copy
+    rows: list[Receivable] = []
+    waiters: list[Waiter] = []  # one per copy
 
 
 class Dispatcher:
@@ -143,7 +146,7 @@ class Dispatcher:
         assert isinstance(request.reply, ReplyTo)
         if not self._may_speak_for(wire, caller, request.terminal_id, request.reply):
             return
-        if isinstance(request, SignOn | EchoTest) and not self._door.greeting(caller, self._clock.now()):
+        if isinstance(request, _GREETINGS) and not self._door.greeting(caller, self._clock.now()):
             self._refuse(wire, request.reply, None, "too_fast")
             self._hang_up(wire, "greetings")
             return
@@ -554,7 +557,7 @@ class Dispatcher:
         batch = session.terminal.batch_number
         payment = self._payments.machine(
             payment_id=payment_id,
-            opened_on=days.day_number(days.local(wall_us)),
+            opened_on=days.today(wall_us),
             terminal_id=request.terminal_id,
             merchant_id=request.merchant_id,
             kiosk_date=request.date,
@@ -581,7 +584,7 @@ class Dispatcher:
             day_close_at=days.close_at(now, wall_us, self._day_close_minute),
             card=card,
         )
-        slot = Slot(
+        slot = make_slot(
             payment,
             session,
             waiters=intake.waiters,
@@ -729,7 +732,7 @@ class Dispatcher:
 
 def _comes_into_service(terminal: Terminal, request: Request) -> bool:
     """What a terminal may do that has keys, and has not passed its last gate yet."""
-    return terminal.stage in ("keys", "sign_on", "mac_echo") and isinstance(request, SignOn | EchoTest)
+    return terminal.stage in ("keys", "sign_on", "mac_echo") and isinstance(request, _GREETINGS)
 
 
 def _chosen(quote: Quote, request: PaymentRequest) -> list[Receivable]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from switch import limits
 from switch.dialects.codes import CardCodes
@@ -36,8 +36,9 @@ from switch.model.effect import (
     SendReversal,
     SendStatus,
     SignOnAgain,
+    Tell,
 )
-from switch.model.payment import KeptCard, Posting, State, StoredPayment
+from switch.model.payment import DRIVEN, KeptCard, Posting, State, StoredPayment
 from switch.model.request import CardAnswer
 from switch.ports import (
     Append,
@@ -60,7 +61,10 @@ from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timer, Timers
 
 Sending = SendPurchase | SendReversal | SendPost | SendStatus | SendCancel
+# Tuples and not unions: asking a union costs five times as much.
+_SENDING = (SendPurchase, SendReversal, SendPost, SendStatus, SendCancel)
 _TO_MARKETING = (SendPost, SendStatus, SendCancel)
+_TO_CARD = (SendPurchase, SendReversal)
 # Sent but not answered, or never left: the same input, because neither proves anything; only a purchase can prove that
 # it never left, and is then declined instead of reversed.
 _SILENT: dict[type, Input] = {
@@ -78,23 +82,23 @@ _PAN_ALONE = b"pan"
 Waiter = Callable[[Payment | str], None]
 
 
-@dataclass(slots=True)
-class Ready:
+class Ready(Struct):
     """A frame waiting for its record."""
 
     frame: bytes
     request_id: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
+class Slot(Struct, eq=False):
     """One payment and everything about it that is not durable."""
 
     payment: Payment
     session: TerminalSession | None
+    kiosk_key: str  # terminal|MMDD|serial
+    stan_key: str  # terminal|batch|stan
     busy: bool = False
     inbox: deque[tuple[Input, Facts]] = field(default_factory=deque)
-    waiters: list[Waiter] = field(default_factory=list)  # kiosks that stand there
+    waiters: list[Waiter] = []  # kiosks that stand there
     kept: KeptCard | None = None  # card data for a reversal …
     sealed: bytes | None = None  # … and as the journal keeps it
     sealed_pan: bytes | None = None  # until its first record: the card number alone, for a refund
@@ -183,27 +187,24 @@ class Payments:
 
         # Both at once, so that nothing has to be opened when the payment completes, whoever drives it then.
         def sealed(result: bytes | SecurityError) -> None:
-            if isinstance(result, SecurityError):
-                refused(result)
-                return
-            slot.sealed = result
-            if self._refund_days:
-                self._security.seal(_context(payment_id, _PAN_ALONE), kept.pan.reveal().encode(), sealed_pan)
+            if type(result) is not bytes:
+                self._unsealable(slot, result)
+            elif slot.sealed is None:
+                slot.sealed = result
+                if self._refund_days:
+                    self._security.seal(_context(payment_id, _PAN_ALONE), kept.pan.reveal().encode(), sealed)
+                else:
+                    self._step(slot, Input.START, Facts())
             else:
+                slot.sealed_pan = result
                 self._step(slot, Input.START, Facts())
 
-        def sealed_pan(result: bytes | SecurityError) -> None:
-            if isinstance(result, SecurityError):
-                refused(result)
-                return
-            slot.sealed_pan = result
-            self._step(slot, Input.START, Facts())
-
-        def refused(error: SecurityError) -> None:
-            self._observer.event("card_data.unsealable", error=error.detail)
-            self._give_up(slot, "internal")
-
         self._security.seal(_context(payment_id), kept.to_bytes(), sealed)
+
+    def _unsealable(self, slot: Slot, error: bytes | SecurityError) -> None:
+        assert isinstance(error, SecurityError)
+        self._observer.event("card_data.unsealable", error=error.detail)
+        self._give_up(slot, "internal")
 
     def adopt(self, stored: StoredPayment, *, cut_over_at: float, day_close_at: float = NEVER) -> None:
         """An open payment of a worker that is gone. The normal machine drives it on."""
@@ -216,9 +217,9 @@ class Payments:
             cut_over_at=cut_over_at,
             day_close_at=day_close_at,
         )
-        slot = Slot(payment, None, sealed=stored.sealed)
+        slot = make_slot(payment, None, sealed=stored.sealed)
         self._keep(slot)
-        self._by_stan[_stan_key(payment)] = slot
+        self._by_stan[slot.stan_key] = slot
         if payment.state is State.REVERSAL_PENDING:
             self.lanes.begin(payment.terminal_id, payment.payment_id, now)
         self._observer.event("payment.adopted", payment=payment.payment_id, state=payment.state)
@@ -293,13 +294,13 @@ class Payments:
     def _keep(self, slot: Slot) -> None:
         payment = slot.payment
         self._open[payment.payment_id] = slot
-        self._by_kiosk_key[_kiosk_key(payment)] = slot
+        self._by_kiosk_key[slot.kiosk_key] = slot
 
     def _drop(self, slot: Slot) -> None:
         payment = slot.payment
         self._open.pop(payment.payment_id, None)
         self._parked.pop(payment.payment_id, None)
-        for index, key in ((self._by_kiosk_key, _kiosk_key(payment)), (self._by_stan, _stan_key(payment))):
+        for index, key in ((self._by_kiosk_key, slot.kiosk_key), (self._by_stan, slot.stan_key)):
             if index.get(key) is slot:
                 del index[key]
         if slot.timer is not None:
@@ -343,32 +344,36 @@ class Payments:
 
     def _step(self, slot: Slot, given: Input, facts: Facts) -> None:
         payment = slot.payment
-        before, was = payment.answer, payment.state
+        was = payment.state
+        before = payment.answer
         effects = payment.step(given, facts, self._clock.now())
         if payment.state is not was:
             if payment.state is State.REVERSAL_PENDING:
                 self.lanes.begin(payment.terminal_id, payment.payment_id, self._clock.now())
             elif was is State.REVERSAL_PENDING:
                 self._leave_lane(slot)
-        if any(isinstance(effect, Record) for effect in effects):
+        if effects and type(effects[0]) is Record:
+            # A record comes first, and there is one at most.
             payment.durable_answer = before
-        self._run(slot, effects, 0)
+            slot.busy = True
+            sending: Sending | None = None
+            for effect in effects:
+                if isinstance(effect, _SENDING):
+                    sending = effect
+                    break
+            self._prepare(slot, sending, partial(self._commit, slot, effects[0], effects))
+        else:
+            self._run(slot, effects, 0)
 
     def _run(self, slot: Slot, effects: list[Effect], index: int) -> None:
         for at in range(index, len(effects)):
-            effect = effects[at]
-            if isinstance(effect, Record):
-                slot.busy = True
-                sending = next((each for each in effects[at + 1 :] if isinstance(each, Sending)), None)
-                self._prepare(slot, sending, partial(self._commit, slot, effect, effects, at + 1))
-                return
-            self._carry_out(slot, effect)
+            self._carry_out(slot, effects[at])
         slot.busy = False
         while slot.inbox and not slot.busy:
             given, facts = slot.inbox.popleft()
             self._step(slot, given, facts)
         if not slot.busy:
-            if slot.payment.answer != IN_PROGRESS:
+            if slot.waiters and slot.payment.answer != IN_PROGRESS:
                 # Who came while a step was being recorded that tells nobody.
                 self._tell(slot)
             self._schedule(slot)
@@ -377,7 +382,7 @@ class Payments:
         waiters, slot.waiters = slot.waiters, []
         call_each(self._observer, waiters, slot.payment)
 
-    def _commit(self, slot: Slot, record: Record, effects: list[Effect], following: int, attempt: bytes | None) -> None:
+    def _commit(self, slot: Slot, record: Record, effects: list[Effect], attempt: bytes | None) -> None:
         payment = slot.payment
         body = orjson.dumps(record.changes)
         ledger = orjson.dumps(record.ledger) if record.ledger else None
@@ -385,8 +390,8 @@ class Payments:
         releases: tuple[Claim, ...] = ()
         if record.claim:
             claims = (
-                Claim(ClaimKind.KIOSK, _kiosk_key(payment)),
-                Claim(ClaimKind.STAN, _stan_key(payment)),
+                Claim(ClaimKind.KIOSK, slot.kiosk_key),
+                Claim(ClaimKind.STAN, slot.stan_key),
                 Claim(ClaimKind.OPEN, str(payment.payment_id), slot.sealed, slot.sealed_pan),
                 *(Claim(ClaimKind.BILL, key) for key in _bill_keys(payment)),
             )
@@ -415,9 +420,9 @@ class Payments:
             releases=releases,
             keep_until=keep_until,
         )
-        self._journal.append(entry, partial(self._committed, slot, effects, following))
+        self._journal.append(entry, partial(self._committed, slot, effects))
 
-    def _committed(self, slot: Slot, effects: list[Effect], following: int, appended: Appended) -> None:
+    def _committed(self, slot: Slot, effects: list[Effect], appended: Appended) -> None:
         if appended.result is Append.COMMITTED:
             payment = slot.payment
             payment.durable_answer = ""
@@ -427,16 +432,16 @@ class Payments:
             if payment.ver == 1:
                 # Its claims are taken: now answers with this STAN are its own. The request is needed no more, and
                 # holds the card's track.
-                self._by_stan[_stan_key(payment)] = slot
+                self._by_stan[slot.stan_key] = slot
                 slot.refused = slot.sealed_pan = None
                 if slot.began is not None:
                     slot.began()
                     slot.began = None
-            if not payment.is_driven:
+            if payment.state not in DRIVEN:
                 self._park(slot)
                 self._observer.count("switch_payments_total", (payment.answer,))
                 self._observer.observe("switch_leg_seconds", self._clock.now() - payment.started_at, ("total",))
-            self._run(slot, effects, following)
+            self._run(slot, effects, 1)
             return
         self._drop(slot)
         if appended.result is Append.CLAIMED and slot.refused is not None and appended.claim is not None:
@@ -562,15 +567,16 @@ class Payments:
         self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
 
     def _carry_out(self, slot: Slot, effect: Effect) -> None:
-        if isinstance(effect, Sending):
+        if isinstance(effect, _SENDING):
             self._send(slot, effect)
+        elif isinstance(effect, Tell):
+            self._tell(slot)
         elif isinstance(effect, Note):
             self._note(slot, effect.kind)
-        elif isinstance(effect, SignOnAgain):
+        else:
+            assert isinstance(effect, SignOnAgain)
             if slot.session is not None:
                 slot.session.must_sign_on = True
-        else:
-            self._tell(slot)
 
     def _send(self, slot: Slot, effect: Sending) -> None:
         payment = slot.payment
@@ -584,7 +590,8 @@ class Payments:
         # Our lease is looked at in the step that writes: another worker may have taken the payment while we slept.
         if ready is not None and self._journal.may_send:
             if isinstance(effect, _TO_MARKETING):
-                self._marketing_link.forget(slot.request_id)  # given up for this one, and perhaps never answered
+                if slot.request_id:
+                    self._marketing_link.forget(slot.request_id)  # given up for this one, and perhaps never answered
                 slot.request_id = ready.request_id
                 sent = self._marketing_link.call(
                     ready.request_id, ready.frame, partial(self._bill_answered, slot, effect, ready.request_id), slot
@@ -618,7 +625,7 @@ class Payments:
         else:
             self._observer.count("switch_duplicates_total", ("host",))
         detail = f"payment {payment.payment_id} in {payment.state}"
-        self._journal.note(Stray(self._card_link.name, kind, _stan_key(payment), detail, self._clock.wall_us()))
+        self._journal.note(Stray(self._card_link.name, kind, slot.stan_key, detail, self._clock.wall_us()))
 
     # -------------------------------------------------------------------------------------------- time
     def _schedule(self, slot: Slot) -> None:
@@ -648,7 +655,7 @@ class Payments:
             return
         if given in (Input.CARD_SILENT, Input.REVERSAL_UNCLEAR, Input.BILL_UNCLEAR, Input.CANCEL_UNCLEAR):
             if slot.outstanding is not None:
-                to_card = isinstance(slot.outstanding, SendPurchase | SendReversal)
+                to_card = isinstance(slot.outstanding, _TO_CARD)
                 (self._card_link if to_card else self._marketing_link).heard_of(silent=True)
             self._marketing_link.forget(slot.request_id)
             slot.request_id = 0
@@ -709,7 +716,7 @@ class Payments:
             authorization_code=answer.authorization_code,
         )
         self._card_link.heard_of(silent=False)
-        if isinstance(slot.outstanding, SendPurchase if answer.kind == "purchase" else SendReversal):
+        if type(slot.outstanding) is (SendPurchase if answer.kind == "purchase" else SendReversal):
             slot.outstanding = None
             self._free_lane(slot)
             self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("card",))
@@ -796,12 +803,10 @@ def _context(payment_id: int, part: bytes = b"") -> bytes:
     return payment_id.to_bytes(8, "big") + part
 
 
-def _kiosk_key(payment: Payment) -> str:
-    return f"{payment.terminal_id}|{payment.kiosk_date}|{payment.kiosk_serial}"
-
-
-def _stan_key(payment: Payment) -> str:
-    return f"{payment.terminal_id}|{payment.batch_number}|{payment.stan}"
+def make_slot(payment: Payment, session: TerminalSession | None, **more: Any) -> Slot:
+    terminal_id = payment.terminal_id
+    kiosk_key = f"{terminal_id}|{payment.kiosk_date}|{payment.kiosk_serial}"
+    return Slot(payment, session, kiosk_key, f"{terminal_id}|{payment.batch_number}|{payment.stan}", **more)
 
 
 def _bill_keys(payment: Payment) -> list[str]:

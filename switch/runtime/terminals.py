@@ -56,13 +56,13 @@ class TerminalSession:
     @property
     def kiosk_key(self) -> Key | None:
         """What the kiosk makes its MACs with, and we ours for it."""
-        if self.translates:
-            return None if self.kiosk is None or self.mac_key is None else self.kiosk.mac_key
-        return self.mac_key
+        if self.terminal.key_mode != "translate":
+            return self.mac_key
+        return None if self.kiosk is None or self.mac_key is None else self.kiosk.mac_key
 
     @property
     def kiosk_algorithm(self) -> str:
-        return KIOSK_MAC if self.translates else self.mac_algorithm
+        return self.mac_algorithm if self.terminal.key_mode != "translate" else KIOSK_MAC
 
     @property
     def kiosk_keys(self) -> tuple[bytes | None, str]:
@@ -116,6 +116,11 @@ class TerminalSessions:
     # ------------------------------------------------------------------------------------------ sessions
     def get(self, terminal_id: str, done: Callable[[TerminalSession | SwitchError | None], None]) -> None:
         """None: no such terminal. SwitchError: cannot be had now."""
+        session = self._sessions.get(terminal_id)
+        if session is not None and session.terminal.key_mode != "translate":
+            if session.terminal is self._store.known(terminal_id):
+                done(session)  # nothing has changed, nearly always
+                return
         self._get(terminal_id, partial(self._with_kiosk_side, done))
 
     def _with_kiosk_side(

@@ -1,23 +1,31 @@
-"""All deadlines of a worker on one timer of the loop: a heap of (when, callback)."""
+"""All deadlines of a worker on one timer of the loop: a wheel whose spokes are ticks of ``limits.TIMER_TICK_S``.
+
+A payment sets and cancels several deadlines and nearly never meets one. So setting and cancelling are what must be
+cheap: each costs one look into a dict, however many there are, and a cancelled one is gone at once. Nothing is called
+before its time; it may be called up to a tick after it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 from collections.abc import Callable
-from itertools import count
+from math import ceil
 
+from switch.limits import TIMER_TICK_S
 from switch.ports import Clock, Observer
 
 
 class Timer:
-    __slots__ = ("callback",)
+    __slots__ = ("_spoke", "callback")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback: Callable[[], None] | None = callback
+    def __init__(self, callback: Callable[[], None], spoke: dict[Timer, None]) -> None:
+        self.callback = callback
+        self._spoke = spoke
 
     def cancel(self) -> None:
-        self.callback = None
+        """Again, or after it was called: nothing."""
+        self._spoke.pop(self, None)
 
 
 class Timers:
@@ -27,46 +35,56 @@ class Timers:
         self._loop = loop
         self._clock = clock
         self._observer = observer
-        self._heap: list[tuple[float, int, Timer]] = []
-        self._order = count()
+        self._spokes: dict[int, dict[Timer, None]] = {}  # by tick; in each the order in which they were set
+        self._ticks: list[int] = []  # of the spokes, as a heap
         self._handle: asyncio.TimerHandle | None = None
-        self._armed_for = float("inf")
+        self._armed_for: float = float("inf")  # a tick
+
+    def __len__(self) -> int:
+        """How many are set."""
+        return sum(map(len, self._spokes.values()))
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
-        timer = Timer(callback)
-        heapq.heappush(self._heap, (when, next(self._order), timer))
-        if when < self._armed_for:
-            self._arm(when)
+        tick = ceil(when / TIMER_TICK_S)
+        spoke = self._spokes.get(tick)
+        if spoke is None:
+            spoke = self._spokes[tick] = {}
+            heapq.heappush(self._ticks, tick)
+            if tick < self._armed_for:
+                self._arm(tick)
+        timer = Timer(callback, spoke)
+        spoke[timer] = None
         return timer
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         return self.at(self._clock.now() + seconds, callback)
 
     def stop(self) -> None:
-        self._heap.clear()
+        self._spokes.clear()
+        self._ticks.clear()
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
-    def _arm(self, when: float) -> None:
+    def _arm(self, tick: int) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._armed_for = when
-        self._handle = self._loop.call_later(max(0.0, when - self._clock.now()), self._fire)
+        self._armed_for = tick
+        self._handle = self._loop.call_later(max(0.0, tick * TIMER_TICK_S - self._clock.now()), self._fire)
 
     def _fire(self) -> None:
         self._handle = None
         self._armed_for = float("inf")
         now = self._clock.now()
-        while self._heap and self._heap[0][0] <= now:
-            timer = heapq.heappop(self._heap)[2]
-            callback = timer.callback
-            if callback is None:
-                continue
-            timer.callback = None
-            try:
-                callback()
-            except Exception as error:
-                self._observer.event("timer.failed", error=repr(error), kind=type(error).__name__)
-        if self._heap:
-            self._arm(self._heap[0][0])
+        while self._ticks and self._ticks[0] * TIMER_TICK_S <= now:
+            spoke = self._spokes.pop(heapq.heappop(self._ticks))
+            # One by one: what is called may cancel others of this spoke.
+            while spoke:
+                timer = next(iter(spoke))
+                del spoke[timer]
+                try:
+                    timer.callback()
+                except Exception as error:
+                    self._observer.event("timer.failed", error=repr(error), kind=type(error).__name__)
+        if self._ticks:
+            self._arm(self._ticks[0])

@@ -20,15 +20,18 @@ in ASCII, ``raw8`` the first 8 bytes as they are. So an acquirer with X9.19 in c
 
 from __future__ import annotations
 
-from binascii import hexlify
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
+from struct import Struct
 from typing import Final
 
 from switch.errors import SecurityError
 from switch.security.engine import Family, check_size
 from switch.security.primitives import BlockCipher
+
+
+_U32: Final = Struct(">I4x").unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def prepare(algorithm: str, key: BlockCipher) -> Mac:
     check_key(name, key.family, key.key_size)
     full = _RULES[name].prepare(key)
     if output == "hex8":
-        return Mac(lambda data: hexlify(full(data)[:4]).upper(), True)
+        return Mac(lambda data: b"%08X" % _U32(full(data))[0], True)
     else:
         return Mac(lambda data: full(data)[:8], False)
 

@@ -179,7 +179,7 @@ class SoftwareSecurityModule:
     def make_mac(self, key: Key, algorithm: MacAlgorithm, data: bytes, done: Given) -> None:
         outcome: bytes | SecurityError
         try:
-            outcome = _mac(key, algorithm).make(data)
+            outcome = (_ready(key, algorithm) or _mac(key, algorithm)).make(data)
         except SecurityError as error:
             outcome = _bare(error)
         done(outcome)
@@ -187,7 +187,7 @@ class SoftwareSecurityModule:
     def verify_mac(self, key: Key, algorithm: MacAlgorithm, data: bytes, mac: bytes, done: Judged) -> None:
         outcome: bool | SecurityError
         try:
-            outcome = _mac(key, algorithm).verify(data, mac)
+            outcome = (_ready(key, algorithm) or _mac(key, algorithm)).verify(data, mac)
         except SecurityError as error:
             outcome = _bare(error)
         done(outcome)
@@ -232,7 +232,12 @@ class SoftwareSecurityModule:
 
     # ------------------------------------------------------------------------------------------------ card data
     def seal(self, context: bytes, clear: bytes, done: Given) -> None:
-        complete(done, lambda: self.vault.seal(context, clear))
+        outcome: bytes | SecurityError
+        try:
+            outcome = self.vault.seal(context, clear)
+        except SecurityError as error:
+            outcome = _bare(error)
+        done(outcome)
 
     def open_sealed(self, context: bytes, sealed: bytes, done: Given) -> None:
         complete(done, lambda: self.vault.open(context, sealed))
@@ -384,6 +389,11 @@ def _checked(key: Key, usage: KeyUsage) -> SoftwareKey:
     if key.usage is not usage:
         raise SecurityError("key", f"a {key.usage} key cannot do what a {usage} key does")
     return key
+
+
+def _ready(key: Key, algorithm: str) -> macs.Mac | None:
+    """What ``_mac`` has made before; only MAC keys have any."""
+    return key._macs.get(algorithm) if type(key) is SoftwareKey else None
 
 
 def _mac(key: Key, algorithm: str) -> macs.Mac:

@@ -113,17 +113,15 @@ class Mutation:
 def without(*numbers: str, add: Iterable[Row] = ()) -> type[Payment]:
     """The machine without these rows, and with others before all the rest."""
     rows = (*add, *(row for row in ROWS if row.number not in numbers))
-    return type("Mutant", (Payment,), {"table": index(rows), "__slots__": ()})
+    return type("Mutant", (Payment,), {"table": index(rows)})
 
 
 def believing(**guards: Callable[[Payment, Facts, float], bool]) -> type[Payment]:
     """The machine with other guards."""
-    return type("Mutant", (Payment,), {f"_if_{name}": guard for name, guard in guards.items()} | {"__slots__": ()})
+    return type("Mutant", (Payment,), {f"_if_{name}": guard for name, guard in guards.items()})
 
 
 class _ToldEarly(Payment):
-    __slots__ = ()
-
     @property
     def answer(self) -> str:
         return COMPLETED if self.state is State.BILL_PENDING else super().answer

@@ -460,6 +460,9 @@ class MemoryTerminals:
         self._looking = 0
         self._stopped = False
 
+    def known(self, terminal_id: str) -> Terminal | None:
+        return self._cache.get(terminal_id)
+
     def get(self, terminal_id: str, done: Callable[[Terminal | SwitchError | None], None]) -> None:
         if terminal_id in self._cache:
             done(self._cache[terminal_id])

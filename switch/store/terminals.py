@@ -45,6 +45,9 @@ class PostgresTerminals:
         self._task: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------------------------------------- port
+    def known(self, terminal_id: str) -> Terminal | None:
+        return self._cache.get(terminal_id)
+
     def get(self, terminal_id: str, done: Callable[[Terminal | SwitchError | None], None]) -> None:
         known = self._cache.get(terminal_id)
         if known is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from copy import copy
 
 import pytest
+from msgspec import structs
 
 from switch.errors import OutOfOrderError
 from switch.limits import RETRY_JITTER, SHORT
@@ -37,7 +38,7 @@ def test_the_first_record_claims_and_keeps_the_whole_opening() -> None:
 def test_an_approval_books_the_charge_and_keeps_what_the_issuer_said() -> None:
     machine = payment()
     give(machine, Input.START, 100.0)
-    facts = replace(APPROVED, authorization_code="A12345", flagged=True, reason="late")
+    facts = structs.replace(APPROVED, authorization_code="A12345", flagged=True, reason="late")
     assert record_of(machine, Input.CARD_APPROVED, 100.1, facts) == Record(
         State.BILL_PENDING,
         "2",
@@ -253,7 +254,7 @@ def test_00_in_the_last_late_period_of_the_day_is_no_proof() -> None:
     for before, end in ((SHORT.late_s + 0.1, State.REVERSED), (SHORT.late_s - 0.1, State.REVERSAL_PENDING)):
         machine = payment(profile=careful, cut_over_at=300.0)
         give(machine, Input.START, 100.0)
-        give(machine, Input.CARD_APPROVED, 100.1, replace(APPROVED))
+        give(machine, Input.CARD_APPROVED, 100.1, copy(APPROVED))
         give(machine, Input.BILL_REJECTED, 100.2)
         give(machine, Input.CANCEL_DONE, 100.3)
         give(machine, Input.REVERSAL_DONE, 300.0 - before)
