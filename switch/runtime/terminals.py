@@ -117,10 +117,10 @@ class TerminalSessions:
     def get(self, terminal_id: str, done: Callable[[TerminalSession | SwitchError | None], None]) -> None:
         """None: no such terminal. SwitchError: cannot be had now."""
         session = self._sessions.get(terminal_id)
-        if session is not None and session.terminal.key_mode != "translate":
-            if session.terminal is self._store.known(terminal_id):
-                done(session)  # nothing has changed, nearly always
-                return
+        known = self._store.known(terminal_id)
+        if session is not None and session.terminal is known and known.key_mode != "translate":
+            done(session)  # nothing has changed, nearly always
+            return
         self._get(terminal_id, partial(self._with_kiosk_side, done))
 
     def _with_kiosk_side(

@@ -23,15 +23,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
-from struct import Struct
 from typing import Final
 
 from switch.errors import SecurityError
 from switch.security.engine import Family, check_size
 from switch.security.primitives import BlockCipher
-
-
-_U32: Final = Struct(">I4x").unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ def prepare(algorithm: str, key: BlockCipher) -> Mac:
     check_key(name, key.family, key.key_size)
     full = _RULES[name].prepare(key)
     if output == "hex8":
-        return Mac(lambda data: b"%08X" % _U32(full(data))[0], True)
+        return Mac(lambda data: b"%08X" % int.from_bytes(full(data)[:4], "big"), True)
     else:
         return Mac(lambda data: full(data)[:8], False)
 
