@@ -15,6 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -307,7 +308,7 @@ class Whole:
                 host.obey_frame(cast(FrameConnection, back), frame)
             if back.frames:
                 data = b"".join(len(frame).to_bytes(prefix_size, "big") + frame for frame in back.frames)
-                self._timed(stage, lambda protocol=protocol, data=data: protocol.data_received(data))
+                self._timed(stage, partial(protocol.data_received, data))
         await self._settle(stage)
 
     def _give(self, end: KioskEnd, frame: bytes, stage: str = "") -> None:

@@ -44,6 +44,7 @@ class KioskDialect:
         self.shown = CardMessages(self._spec)
         self._card_codes = card_codes
         self._codes = kiosk_codes()
+        self._screens = {code: _screen(known.text) for code, known in self._codes.items()}
 
     # -------------------------------------------------------------------------------------------- requests
     def read(self, frame: bytes) -> Request:
@@ -64,9 +65,9 @@ class KioskDialect:
         # The response's TPDU has destination and origin swapped.
         swapped = header[:1] + header[3:5] + header[1:3] + header[5:]
         fields: dict[int, Any] = {0: _RESPONSE_MTI[mti]}
-        for number in _ECHOED:
-            if number in message:
-                fields[number] = message[number]
+        for number, value in zip(_ECHOED, message.pick(_ECHOED), strict=True):
+            if value is not None:
+                fields[number] = value
         reply = ReplyTo(swapped, fields)
         try:
             return self._request(message, mti, frame, reply)
@@ -76,12 +77,13 @@ class KioskDialect:
             raise FormatError(str(error), reply) from None
 
     def _request(self, message: iso8583.Message, mti: str, frame: bytes, reply: ReplyTo) -> Request:
-        reserved: str = _need(message, 60, "business type, batch and network code")
+        fields = reply.fields
+        reserved: str = _need(fields, 60, "business type, batch and network code")
         if len(reserved) < 8:
             raise _FieldError(60, "expected at least 8 digits: business type 2, batch 6")
-        terminal_id: str = _need(message, 41, "terminal")
-        merchant_id: str = _need(message, 42, "merchant")
-        serial: str = _need(message, 11, "serial")
+        terminal_id: str = _need(fields, 41, "terminal")
+        merchant_id: str = _need(fields, 42, "merchant")
+        serial: str = _need(fields, 11, "serial")
         business, network = reserved[:2], reserved[8:11]
         if mti == "0800":
             if business != "00":
@@ -96,7 +98,7 @@ class KioskDialect:
             return EchoTest(terminal_id, merchant_id, serial, "", reply, mab, mac)
         if 64 not in message:
             raise _FieldError(64, "the MAC is missing")
-        date: str = _need(message, 13, "date MMDD")
+        date: str = _need(fields, 13, "date MMDD")
         mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
         tags = _tags(message)
         if mti == "0400":
@@ -118,7 +120,7 @@ class KioskDialect:
                 raise _FieldError(48, f"more than {POSTINGS_PER_PAYMENT_MAX} receivables")
             if len(set(chosen)) != len(chosen):
                 raise _FieldError(48, "a receivable is named twice")
-            amount = int(_need(message, 4, "amount"))
+            amount = int(_need(fields, 4, "amount"))
             if amount <= 0:
                 raise _FieldError(4, "the amount must be above zero")
             return PaymentRequest(
@@ -143,7 +145,8 @@ class KioskDialect:
     ) -> bytes:
         """An answer that only says why not. With ``mac`` the frame waits for its MAC."""
         known = self._codes[code]
-        return self._answer(reply, known.f39, [("DF0A", code.encode()), _screen(text or known.text)], {}, time, mac)
+        shown = _screen(text) if text else self._screens[code]
+        return self._answer(reply, known.f39, [("DF0A", code.encode()), shown], {}, time, mac)
 
     def signed_on(
         self, reply: ReplyTo, time: LocalTime, *, batch_number: str, working_keys: bytes, network_code: str
@@ -165,7 +168,7 @@ class KioskDialect:
             ("DF06", b"%d" % quote.advance_balance),
             ("DF09", b"1" if quote.partial_allowed else b"0"),
         ]
-        tail = [("DF0A", b"found"), _screen(self._codes["found"].text)]
+        tail = [("DF0A", b"found"), self._screens["found"]]
         room = PRIVATE_MAX - len(tlv.encode([*head, *tail])) - 4  # DF08 and its value
         rows: list[tuple[str, bytes]] = []
         more = b"0"
@@ -194,11 +197,10 @@ class KioskDialect:
     ) -> bytes:
         """The answer to a payment, a repeat of it, or an inquiry for its result: what is durable now."""
         code = payment.answer
-        known = self._codes[code]
-        f39, text = known.f39, known.text
+        f39, shown = self._codes[code].f39, self._screens[code]
         if code == "declined":
-            f39, text = payment.response_code, self._card_codes.text(payment.response_code)
-        tags = [("DF0A", code.encode()), _screen(text), ("DF0F", b"%d" % payment.payment_id)]
+            f39, shown = payment.response_code, _screen(self._card_codes.text(payment.response_code))
+        tags = [("DF0A", code.encode()), shown, ("DF0F", b"%d" % payment.payment_id)]
         if payment.case:
             tags.append(("DF0B", payment.case.encode()))
         if asked is not None:
@@ -221,8 +223,7 @@ class KioskDialect:
         time: LocalTime,
         mac: bool,
     ) -> bytes:
-        fields = {**reply.fields, 12: time.hhmmss, 39: f39, **more}
-        fields.setdefault(13, time.mmdd)
+        fields = {13: time.mmdd, **reply.fields, 12: time.hhmmss, 39: f39, **more}
         if tags:
             fields[48] = tlv.encode(tags)
         if mac:
@@ -243,10 +244,12 @@ class _FieldError(Exception):
         super().__init__(f"field {field}: {detail}")
 
 
-def _need(message: iso8583.Message, number: int, what: str) -> Any:
-    if number not in message:
+def _need(fields: dict[int, Any], number: int, what: str) -> Any:
+    """One of the fields that are echoed."""
+    value = fields.get(number)
+    if value is None:
         raise _FieldError(number, f"missing ({what})")
-    return message[number]
+    return value
 
 
 def _tags(message: iso8583.Message) -> list[tuple[str, bytes]]:
@@ -258,15 +261,17 @@ def _tags(message: iso8583.Message) -> list[tuple[str, bytes]]:
 def _text(tags: list[tuple[str, bytes]], tag: str, what: str, size_max: int) -> str:
     for name, value in tags:
         if name == tag:
-            if not (1 <= len(value) <= size_max and value.isascii() and value.decode().isprintable()):
+            if not (1 <= len(value) <= size_max and value.isascii() and (text := value.decode()).isprintable()):
                 raise _FieldError(48, f"tag {tag} ({what}): expected 1 to {size_max} printable ASCII characters")
-            return value.decode()
+            return text
     raise _FieldError(48, f"tag {tag} ({what}) is missing")
 
 
 def _card(message: iso8583.Message) -> Card:
     """Nothing of a card stands in a variable in clear: a traceback that prints them must find none."""
-    entry_mode: str = _need(message, 22, "entry mode")
+    entry_mode, sequence_number, pin_capture_code, security_control = message.pick((22, 23, 26, 53))
+    if entry_mode is None:
+        raise _FieldError(22, "missing (entry mode)")
     track2 = Track(message[35]) if 35 in message else None
     pan: Pan | None = None
     if message.get(2):
@@ -286,12 +291,12 @@ def _card(message: iso8583.Message) -> Card:
     return Card(
         pan=pan,
         expiry=expiry,
-        sequence_number=message.get(23),
+        sequence_number=sequence_number,
         entry_mode=entry_mode,
-        pin_capture_code=message.get(26),
+        pin_capture_code=pin_capture_code,
         track2=track2,
         pin_block=PinBlock(message[52]) if 52 in message else None,
-        security_control=message.get(53),
+        security_control=security_control,
         icc_data=ChipData(message.raw(55)) if 55 in message else None,
     )
 

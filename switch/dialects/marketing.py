@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import tomllib
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from msgspec import Struct
+from msgspec import Meta, Struct, ValidationError, convert, defstruct
 
 from switch.errors import BadRequestError
 from switch.machines.payment_table import Input
@@ -25,6 +25,7 @@ class MarketingAnswer(Struct):
     code: str
     text: str
     data: dict[str, Any]
+    has_nul: bool = False  # somewhere in its texts
 
 
 class MarketingDialect:
@@ -35,6 +36,7 @@ class MarketingDialect:
         self._operations: dict[str, dict[str, Any]] = table["operation"]
         self._records: dict[str, dict[str, Any]] = table["record"]
         self._outcomes: dict[str, dict[str, str]] = table["outcome"]
+        self._shapes = {op: _shape(each["response"], self._records) for op, each in self._operations.items()}
 
     # -------------------------------------------------------------------------------------------- requests
     def sign_on(self, request_id: int) -> bytes:
@@ -82,13 +84,20 @@ class MarketingDialect:
         if not isinstance(data, dict):
             raise BadRequestError("unreadable", "expected a JSON object")
         request_id, code = data.get("id"), data.get("code")
-        if not isinstance(request_id, int) or not isinstance(code, str):
+        # Of exactly this type: true would be taken for the answer to request 1.
+        if type(request_id) is not int or not isinstance(code, str):
             raise BadRequestError("unreadable", "expected an integer `id` and a text `code`")
         text = data.get("text", "")
-        return MarketingAnswer(request_id, code, text if isinstance(text, str) else "", data)
+        return MarketingAnswer(request_id, code, text if isinstance(text, str) else "", data, b"\\u0000" in frame)
 
     def check(self, op: str, answer: MarketingAnswer) -> None:
         """Raises: BadRequestError ``bad_record``: names the operation, the field and what was expected."""
+        if not answer.has_nul:
+            try:
+                convert(answer.data, self._shapes[op])
+                return
+            except ValidationError:
+                pass  # what is wrong is said below, in our words
         _check(self._operations[op]["response"], answer.data, op, self._records)
 
     def outcome(self, op: str, code: str) -> str:
@@ -155,12 +164,33 @@ class MarketingDialect:
             )
             for row in answer.data["rows"]
         ]
-        if len({row.receivable for row in found}) < len(found):
+        if len(found) > 1 and len({row.receivable for row in found}) < len(found):
             raise BadRequestError("bad_record", "inquiry.rows: a receivable is named twice")
         if sum(row.amount for row in found) >= _FEN_END:
             raise BadRequestError("bad_record", "inquiry.rows: the sum is beyond what one charge can be")
         found.sort(key=lambda row: (row.period, row.receivable))
         return tuple(found)
+
+
+def _shape(fields: dict[str, Any], records: dict[str, dict[str, Any]]) -> Any:
+    """The same rules as a type, which msgspec checks in C: every answer is checked, and hardly one is wrong."""
+    typed: list[tuple[str, Any]] = []
+    for name, rule in fields.items():
+        kind = rule["type"]
+        if kind in ("fen", "count"):
+            shape: Any = Annotated[int, Meta(ge=0, lt=_FEN_END)]
+        elif kind == "flag":
+            shape = bool
+        elif kind == "list":
+            row: Any = _shape(records[rule["of"]], records)
+            shape = Annotated[list[row], Meta(max_length=rule["max"])]
+        elif kind == "digits":
+            size = rule.get("size")
+            shape = Annotated[str, Meta(pattern=r"\A[0-9]*\Z", min_length=size, max_length=size)]
+        else:
+            shape = Annotated[str, Meta(max_length=rule["max"])]
+        typed.append((name, shape))
+    return defstruct("Shape", typed)
 
 
 def _check(fields: dict[str, Any], data: dict[str, Any], where: str, records: dict[str, dict[str, Any]]) -> None:

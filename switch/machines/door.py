@@ -82,6 +82,8 @@ class Buckets:
         return len(self._due)
 
     def take(self, key: str, now: float) -> bool:
+        if not self._rate.every_s:
+            return True
         due = self._rate.take(self._due.get(key, now), now)
         if due is None:
             return False
@@ -101,6 +103,13 @@ class Caller:
     wrong: int = 0  # wrong MACs in a row
     wrong_of: str = ""  # the terminal that all of them named; "" if several were
     greeted: float = 0.0  # its bucket for greetings: sign-ons and echo tests, which carry no MAC
+    keyed: tuple[str, str] = ("", "")  # the terminal that it spoke for last, and ``key`` of it
+
+    def key(self, terminal_id: str) -> str:
+        """The two of source and terminal."""
+        if self.keyed[0] != terminal_id:
+            self.keyed = terminal_id, f"{self.source}|{terminal_id}"
+        return self.keyed[1]
 
 
 class Wrong(Enum):
@@ -135,14 +144,14 @@ class Door:
 
     def request(self, caller: Caller, terminal_id: str, now: float) -> bool:
         """Anything with a right MAC, repeats and results too."""
-        return self._requests.take(f"{caller.source}|{terminal_id}", now)
+        return self._requests.take(caller.key(terminal_id), now)
 
     def inquiry(self, caller: Caller, terminal_id: str, now: float) -> bool:
-        return self._inquiries.take(f"{caller.source}|{terminal_id}", now)
+        return self._inquiries.take(caller.key(terminal_id), now)
 
     def payment(self, caller: Caller, terminal_id: str, now: float) -> bool:
         """A payment that would be new; copies of one are only requests."""
-        return self._payments.take(f"{caller.source}|{terminal_id}", now)
+        return self._payments.take(caller.key(terminal_id), now)
 
     # -------------------------------------------------------------------------------------------- MACs
     def wrong_mac(self, caller: Caller, terminal_id: str) -> Wrong:

@@ -124,7 +124,7 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- wires
     def frame_received(self, wire: Wire, frame: bytes) -> None:
-        caller = self._caller(wire)
+        caller = self._callers.get(wire) or self._caller(wire)
         try:
             request = self._dialect.read(frame)
         except FormatError as error:
@@ -144,7 +144,7 @@ class Dispatcher:
                 wire.close("unreadable frame")
             return
         assert isinstance(request.reply, ReplyTo)
-        if not self._may_speak_for(wire, caller, request.terminal_id, request.reply):
+        if wire.terminal_id and not self._may_speak_for(wire, caller, request.terminal_id, request.reply):
             return
         if isinstance(request, _GREETINGS) and not self._door.greeting(caller, self._clock.now()):
             self._refuse(wire, request.reply, None, "too_fast")
@@ -263,11 +263,11 @@ class Dispatcher:
     def _verified(
         self, wire: Wire, caller: Caller, request: Request, session: TerminalSession, good: bool | SecurityError
     ) -> None:
-        if isinstance(good, SecurityError):
-            self._unjudged(wire, request, good)
-            return
-        if not good:
-            self._doubt_mac(wire, caller, request, session)
+        if good is not True:
+            if isinstance(good, SecurityError):
+                self._unjudged(wire, request, good)
+            else:
+                self._doubt_mac(wire, caller, request, session)
             return
         terminal_id = request.terminal_id
         if self._door.right_mac(caller, terminal_id):
