@@ -64,7 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.keys import add_key_parser
     from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
-    from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
+    from switch.sim.commands import (
+        above_zero,
+        add_fleet_parser,
+        add_generate_parser,
+        add_host_parser,
+        at_least_one,
+        test_terminals,
+    )
     from switch.sim.simulate import add_sim_parser
     from switch.sim.verify_model import add_verify_parser
 
@@ -179,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_host_parser(commands)
     add_fleet_parser(commands)
+    add_generate_parser(commands)
     add_verify_parser(commands)
     add_sim_parser(commands)
     add_status_parsers(commands)
