@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from switch.ops.bench import add_bench_parser
     from switch.ops.books import add_books_parsers
     from switch.ops.cases import add_case_parser
     from switch.ops.certs import add_certs_parser
@@ -191,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sim_parser(commands)
     add_status_parsers(commands)
     add_drill_parser(commands)
+    add_bench_parser(commands)
     add_case_parser(commands, _on_database)
     add_key_parser(commands, _on_database)
     add_books_parsers(commands, _on_database)
