@@ -52,6 +52,9 @@ NORMAL_AGAIN: Final = 2.0  # times p99 of the load before
 NORMAL_ROOM_MS: Final = 5.0  # a p99 of one second is a few payments: so much more is still normal
 BUSY: Final = 0.85  # of one core: a generator above it may be what was measured
 LATE_MS: Final = 5.0  # p99 of how late payments began: above it the generator, or too few kiosks, are in the times
+SHARED: Final = (
+    0.1  # of the time without a core although there was work: above it the machine was too small, or not ours
+)
 GROWTH_MAX: Final = 0.05  # of memory in the second half of a soak
 FILES_GROWTH_MAX: Final = 8
 PAYMENT_BYTES: Final = 4_000  # on disk, all tables and indexes: a first guess before anything is loaded
@@ -88,6 +91,7 @@ class Snapshot:
     at: float  # monotonic
     wall_us: int
     cpu_s: dict[str, float]  # switch, postgres, unionpay, marketing, generator
+    waited_s: dict[str, float]  # for a core; the same names
     rss: int  # bytes, of the switch
     files: int  # of the switch
 
@@ -277,15 +281,17 @@ class Bench:
     def snapshot(self) -> Snapshot:
         rig = self.rig
         switch = usage.tree(rig.pid("switch"))
-        used = {name: usage.cpu_s(usage.tree(rig.pid(name))) for name in ("unionpay", "marketing")}
-        used |= {
-            "switch": usage.cpu_s(switch),
-            "postgres": usage.cpu_s(rig.server.processes()),
-            "generator": usage.cpu_s([self.load.pid]),
+        pids = {
+            "switch": switch,
+            "postgres": rig.server.processes(),
+            "unionpay": usage.tree(rig.pid("unionpay")),
+            "marketing": usage.tree(rig.pid("marketing")),
+            "generator": [self.load.pid],
         }
-        return Snapshot(
-            time.monotonic(), time.time_ns() // 1000, used, usage.rss_bytes(switch), usage.open_files(switch)
-        )
+        used = {role: usage.cpu_s(each) for role, each in pids.items()}
+        waited = {role: usage.waited_s(each) for role, each in pids.items()}
+        wall_us = time.time_ns() // 1000
+        return Snapshot(time.monotonic(), wall_us, used, waited, usage.rss_bytes(switch), usage.open_files(switch))
 
     def posted_within(self, window: Window) -> int:
         """Payments that the marketing system has booked within the window, by its own ledger."""
@@ -366,6 +372,9 @@ class Bench:
         add(f"{prefix}cpu_us", round(sum(used.values()) - used["hosts"], 1))
         cores = sum(window.ended.cpu_s.values()) - sum(window.begun.cpu_s.values())
         add(f"{prefix}cores_busy", round(cores / window.seconds, 2))
+        for role in ("switch", "generator"):
+            waited = window.ended.waited_s[role] - window.begun.waited_s[role]
+            add(f"{prefix}wait_share_{role}", round(waited / window.seconds, 3))
         for name in ("due", "paid", "declined", "doubtful", "left", "refused"):
             add(f"{prefix}{name}", result[name])
         add(f"{prefix}late_p99_ms", result["late"]["p99_ms"])
@@ -384,8 +393,15 @@ class Bench:
             )
         late = window.result["late"]["p99_ms"]
         if late > LATE_MS:
-            why = "no kiosk was free, or the generator was" if window.result["left"] else "it, or its kiosks, were"
-            self.report.warn(f"{window.phase}: payments began up to {late:g} ms late (p99): {why} busy")
+            self.report.warn(
+                f"{window.phase}: payments began up to {late:g} ms late (p99): the generator or its kiosks were busy"
+            )
+        for role in ("switch", "generator"):
+            share = (window.ended.waited_s[role] - window.begun.waited_s[role]) / window.seconds
+            if share > SHARED:
+                self.report.warn(
+                    f"{window.phase}: the {role} waited for a core {share:.0%} of the time: times say little"
+                )
 
     def _tell_database(self, used: DatabaseMeter, proof: Proof, batches: tuple[float, float] | None) -> None:
         """Of the whole load with warm-up and settling: each payment with all that it ever wrote."""

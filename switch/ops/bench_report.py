@@ -50,6 +50,8 @@ _SHOWN: Final = (
     ("cpu_us_client", "CPU a payment: this process", "µs"),
     ("cpu_us", "CPU a payment: all", "µs"),
     ("cores_busy", "cores busy", ""),
+    ("wait_share_switch", "share of time without a core: switch", ""),
+    ("wait_share_generator", "share of time without a core: generator", ""),
     ("rss_bytes_begun", "memory of the switch, begin", "MB"),
     ("rss_bytes", "memory of the switch, end", "MB"),
     ("files_begun", "open files of the switch, begin", ""),

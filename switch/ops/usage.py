@@ -37,6 +37,18 @@ def cpu_s(pids: Iterable[int]) -> float:
     return total / _TICKS_S
 
 
+def waited_s(pids: Iterable[int]) -> float:
+    """Seconds in which threads of these processes wanted a core and had none: what sharing the machine costs."""
+    total = 0
+    for pid in pids:
+        try:
+            for task in (_PROC / str(pid) / "task").iterdir():
+                total += int((task / "schedstat").read_text().split()[1])
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            continue  # gone, or a kernel that does not count this
+    return total / 1e9
+
+
 def rss_bytes(pids: Iterable[int]) -> int:
     """Memory that is in use now; what several of them share counts for each."""
     total = 0
