@@ -199,7 +199,10 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running server, after ``start``. Never that of a stranger who got the same number."""
+        """Process id of the running server. Never that of a stranger who got the same number."""
+        if not self.data_dir.exists():
+            return None
+        self._settle_places()
         lines = self._pid_file()
         if not lines or not lines[0].isdigit():
             return None
