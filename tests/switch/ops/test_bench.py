@@ -25,7 +25,8 @@ pytestmark = pytest.mark.timeout(180)
 
 def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
     status = main(["bench", *arguments, "--json"])
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert status in (0, 1), err
     return status, json.loads(out.splitlines()[-1]), out
 
 
