@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from switch.ops.bench import add_bench_parser
     from switch.ops.books import add_books_parsers
     from switch.ops.cases import add_case_parser
     from switch.ops.certs import add_certs_parser
@@ -64,7 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.keys import add_key_parser
     from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
-    from switch.sim.commands import above_zero, add_fleet_parser, add_host_parser, at_least_one, test_terminals
+    from switch.sim.commands import (
+        above_zero,
+        add_fleet_parser,
+        add_generate_parser,
+        add_host_parser,
+        at_least_one,
+        test_terminals,
+    )
     from switch.sim.simulate import add_sim_parser
     from switch.sim.verify_model import add_verify_parser
 
@@ -179,10 +187,12 @@ def _parser() -> argparse.ArgumentParser:
 
     add_host_parser(commands)
     add_fleet_parser(commands)
+    add_generate_parser(commands)
     add_verify_parser(commands)
     add_sim_parser(commands)
     add_status_parsers(commands)
     add_drill_parser(commands)
+    add_bench_parser(commands)
     add_case_parser(commands, _on_database)
     add_key_parser(commands, _on_database)
     add_books_parsers(commands, _on_database)

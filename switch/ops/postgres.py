@@ -23,10 +23,11 @@ import stat
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -128,12 +129,19 @@ class EmbeddedPostgres:
         data_dir: Made if missing. Holds ``server.log`` and, where the service user can reach it, everything else;
             ``LOCATION`` names the other place otherwise.
         binaries: Default: ``find_binaries()``.
+        settings: Of the server, beside and over ``SETTINGS``.
     """
 
-    def __init__(self, data_dir: Path, binaries: Binaries | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        binaries: Binaries | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.data_dir = data_dir.absolute()
         self.log = self.data_dir / "server.log"
         self._binaries = binaries
+        self._settings = settings
         self._user = _service_user()
         self._home = self.data_dir
         self._settled = False
@@ -167,30 +175,39 @@ class EmbeddedPostgres:
             # The second is the immediate shutdown: no checkpoint, but every commit is in the WAL.
             for how in (signal.SIGINT, signal.SIGQUIT):
                 self._signal(how)
-                while self._processes():
+                while self.processes():
                     if time.monotonic() > deadline:
                         break
                     time.sleep(POLL_S)
                 deadline += limits.DATABASE_START_WAIT_S
-            if self._processes():
+            if self.processes():
                 raise StartError("postgres_stop", f"PostgreSQL on {self._cluster} does not stop{self._log_tail()}")
 
     def kill(self) -> None:
         """kill -9 of the server and everything it started, as a power cut does; only processes of this cluster."""
-        for pid in self._processes():
+        for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        while any(_lives(pid) for pid in self._processes()):
+        while any(_lives(pid) for pid in self.processes()):
             time.sleep(POLL_S)
 
     @property
+    def version(self) -> str:
+        """Of the server's programs, e.g. "15.18"."""
+        self._binaries = self._binaries or find_binaries()
+        return self._binaries.version
+
+    @property
     def pid(self) -> int | None:
-        """Process id of the running server, after ``start``. Never that of a stranger who got the same number."""
+        """Process id of the running server. Never that of a stranger who got the same number."""
+        if not self.data_dir.exists():
+            return None
+        self._settle_places()
         lines = self._pid_file()
         if not lines or not lines[0].isdigit():
             return None
         pid = int(lines[0])
-        return pid if pid in self._processes() else None
+        return pid if pid in self.processes() else None
 
     # ------------------------------------------------------------------------------------------------- places
     @property
@@ -321,7 +338,7 @@ class EmbeddedPostgres:
             )
         deadline = time.monotonic() + limits.DATABASE_START_WAIT_S
         # After kill -9 of the server its children need a moment to notice; before that nobody may touch the data.
-        while self._processes():
+        while self.processes():
             if self._is_ready():
                 return
             if time.monotonic() > deadline:
@@ -343,7 +360,7 @@ class EmbeddedPostgres:
             time.sleep(POLL_S)
 
     def _spawn(self, programs: Path) -> int:
-        settings = SETTINGS | {"unix_socket_directories": str(self._socket_dir)}
+        settings = {**SETTINGS, **self._settings, "unix_socket_directories": str(self._socket_dir)}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             # The shell leaves at once, so the server belongs to init and outlives us without becoming a zombie.
@@ -357,7 +374,7 @@ class EmbeddedPostgres:
             )
         return int(shell.stdout)
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """Every live process of this cluster: a postgres that works inside the data folder."""
         found = []
         cluster = str(self._cluster)

@@ -14,8 +14,14 @@ from switch.sim.truth import read_charges, read_postings
 from switch.store.proof import load_ledger_totals, load_payment_rows
 
 
-async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path, kiosk_book: Path | None = None) -> Proof:
-    """Raises StartError when a ledger cannot be read."""
+async def prove(
+    dsn: str, card_ledger: Path, marketing_ledger: Path, kiosk_book: Path | None = None, *, since: int = 0
+) -> Proof:
+    """``since``: YYYYMMDD; payments opened before that day are no business of these ledgers.
+
+    Raises:
+        StartError: A ledger cannot be read.
+    """
     for path in (card_ledger, marketing_ledger):
         if path.is_file() and not path.stat().st_size:
             raise StartError("ledger", f"{path}: empty; a host writes its first line when it starts")
@@ -26,9 +32,9 @@ async def prove(dsn: str, card_ledger: Path, marketing_ledger: Path, kiosk_book:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartError("ledger", f"cannot read a truth ledger: {error}") from error
     books = ThreeWay(charges, postings, told)
-    async for row in load_payment_rows(dsn):
+    async for row in load_payment_rows(dsn, since):
         books.add(row)
-    return books.finish(await load_ledger_totals(dsn))
+    return books.finish(await load_ledger_totals(dsn, since))
 
 
 def yuan(fen: int) -> str:

@@ -15,8 +15,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TextIO
 
 import msgspec
@@ -44,7 +45,7 @@ MARKER: Final = "gridswitch-demo"  # a folder with this file is a demo's or a dr
 SETTLE_S: Final = (
     30.0  # after the load ends: card time-out, quiet period and late answers of the short profile, with room
 )
-SERVICE_TERMINAL: Final = 9999  # test terminal that only echoes
+SERVICE_TERMINAL: Final = 999_999  # test terminal that only echoes: behind all that pay
 LOOK_S: Final = 0.5  # between looks at what is still open
 
 
@@ -58,6 +59,7 @@ class Rig:
     security: Back end of the security module; ``pkcs11`` is a SoftHSM2 token made for this run.
     faults_per_minute, source_connections_max: ``[listen.limits]`` of the switches; the others are without limit.
     tls: Kiosks, switches and hosts speak TLS, with certificates made in ``folder``.
+    settings: More settings of the PostgreSQL server.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class Rig:
         faults_per_minute: int = 0,
         source_connections_max: int = KIOSK_CONNECTIONS_MAX,
         tls: bool = False,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._faults_per_minute = faults_per_minute
         self._source_connections_max = source_connections_max
         self.folder = folder.absolute()
-        self.server = EmbeddedPostgres(database_dir or self.folder / "postgres")
+        self.server = EmbeddedPostgres(database_dir or self.folder / "postgres", settings=settings)
         self.tls_dir = self.folder / "certs" if tls else None
         self.instances = tuple(instances)
         self._workers = workers
@@ -246,15 +249,21 @@ class Rig:
         for name in [*self._paused]:
             self.resume(name)
         for name in sorted(self._processes, key=lambda name: name not in self.instances):
-            process = self._processes[name]
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(SHORT.drain_s + 5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            self.stop(name)
         self.server.stop()
+
+    def stop(self, name: str) -> None:
+        process = self._processes[name]
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(SHORT.drain_s + 5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
 
     # ------------------------------------------------------------------------------------------------ the books
     def book(self, name: str = "kiosks") -> Path:
@@ -264,16 +273,20 @@ class Rig:
             self.books.append(path)
         return path
 
-    def prove(self) -> Proof:
+    def ledger(self, host: str) -> Path:
+        """What really happened at ``unionpay`` or ``marketing``."""
+        return {"unionpay": self._card_ledger, "marketing": self._marketing_ledger}[host]
+
+    def prove(self, *, since: int = 0) -> Proof:
         whole = self.folder / "kiosk-books.jsonl"
         whole.write_bytes(b"".join(path.read_bytes() for path in self.books))
-        return uvloop.run(prove(self.dsn, self._card_ledger, self._marketing_ledger, whole))
+        return uvloop.run(prove(self.dsn, self._card_ledger, self._marketing_ledger, whole, since=since))
 
-    def settle(self) -> Proof:
+    def settle(self, *, since: int = 0) -> Proof:
         """The proof as soon as nothing is open any more, or when the bound is over."""
         ends_at = time.monotonic() + SETTLE_S
         while True:
-            proof = self.prove()
+            proof = self.prove(since=since)
             if not proof.open or time.monotonic() >= ends_at:
                 return proof
             time.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""The commands ``host`` and ``fleet``: simulators that a person or a drill starts from the shell.
+"""The commands ``host``, ``fleet`` and ``generate``: simulators that a person or a drill starts from the shell.
 
 ``python -m switch.sim.commands`` runs them alone.
 """
@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ import uvloop
 from switch import limits
 from switch.errors import ConfigError, StartError, SwitchError
 from switch.sim.fleet import SETTLE_S, FleetResult, run_fleet
+from switch.sim.generator import Generator, Phase, PhaseResult, check_files
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.scenario import BUNDLED, Scenario, load_scenario
 from switch.sim.unionpay_host import UnionPayHost
@@ -29,6 +30,11 @@ EXIT_FAILED: Final = 1  # the run ended, and something is wrong: payments withou
 EXIT_USAGE: Final = 2  # it never started
 
 TERMINALS_MAX: Final = 20_000  # as many kiosks as one switch takes; each is a row made one by one
+
+_GENERATE_EXAMPLE: Final = """example:
+  gridswitch generate --connect 127.0.0.1:9000 --kiosks 500 --phase warm:closed:64:2 --phase run:open:2000:10
+"""
+SIGN_ON_S: Final = 120.0  # by then every kiosk is signed on: 20,000 at 200 a second, as the switch lets them in
 
 Subparsers = Any  # argparse gives the type no public name
 
@@ -96,6 +102,48 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     return parser
 
 
+def add_generate_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Register ``generate``; the parsed arguments go to ``generate_command``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "generate",
+        help="load a switch with payments at a measured rate: many kiosks at a tenth of what a fleet costs",
+        description="Load for measurements. A run is a row of phases: closed (so many payments under way at any time) "
+        "or open (so many begin each second, whatever the answers do; times count from the instant at which a payment "
+        "was due). Exit code 1 when a payment has no final word at the end.",
+        epilog=_GENERATE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="kiosk port of a switch on this machine")
+    parser.add_argument("--kiosks", type=test_terminals, default=100, metavar="N", help="that pay (default 100)")
+    parser.add_argument(
+        "--idle", type=int, default=0, metavar="N", help="more kiosks that only sign on and stay connected (default 0)"
+    )
+    parser.add_argument(
+        "--phase",
+        action="append",
+        required=True,
+        metavar="SPEC",
+        help="NAME:closed:INFLIGHT:SECONDS, NAME:open:RATE:SECONDS or NAME:open:RATE:SECONDS:poisson; may be given "
+        "again; NAME+N adds N probes a second; - reads them from standard input, one a line",
+    )
+    _add_scenario(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's seed")
+    parser.add_argument("--book", type=Path, metavar="FILE", help="where the kiosks keep their book, JSON lines")
+    settle_help = f"how long unclear payments are asked for at the end (default {SETTLE_S:g})"
+    parser.add_argument("--settle", type=float, default=SETTLE_S, metavar="S", help=settle_help)
+    parser.add_argument("--first-terminal", type=test_terminals, default=1, metavar="N", help="first kiosk's number")
+    parser.add_argument("--first-account", type=int, default=0, metavar="N", help="number of the first customer")
+    parser.add_argument("--tls", type=Path, metavar="DIR", help="speak TLS with a folder of: gridswitch certs dev")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: ready, begun, ended, result")
+    parser.set_defaults(run=generate_command)
+    return parser
+
+
+def generate_command(args: argparse.Namespace) -> int:
+    """Run a generator and report; gives the exit code."""
+    return _guarded(_run_generator, args)
+
+
 def host_command(args: argparse.Namespace) -> int:
     """Run one host; gives the exit code. Prints one line when it is ready."""
     return _guarded(_run_host, args)
@@ -155,6 +203,91 @@ async def _run_fleet(args: argparse.Namespace) -> int:
     if not result.payments:
         sys.stderr.write(f"gridswitch: not one payment was made; {_why(result)}\n")
     return EXIT_FAILED if result.unknown or result.events["contradiction"] or not result.payments else EXIT_OK
+
+
+async def _run_generator(args: argparse.Namespace) -> int:
+    address, port = _address(args.connect, "--connect")
+    from_input = args.phase == ["-"]
+    phases = [] if from_input else [Phase.parse(text) for text in args.phase]
+    check_files(args.kiosks + args.idle)
+    generator = Generator(
+        address,
+        port,
+        args.kiosks,
+        _scenario(args),
+        args.book,
+        settle_s=args.settle,
+        first_terminal=args.first_terminal,
+        first_account=args.first_account,
+        idle=args.idle,
+        tls_dir=args.tls,
+    )
+    tell = _tell_json if args.json else _tell_nothing
+    results = []
+    try:
+        ready = await generator.start(SIGN_ON_S)
+        tell({"event": "ready", "kiosks": ready})
+        if ready < args.kiosks + args.idle:
+            raise StartError(
+                "generator",
+                f"{ready} of {args.kiosks + args.idle} kiosks signed on within {SIGN_ON_S:g} s; events: "
+                f"{dict(generator.events) or 'none'}",
+            )
+        async for phase in _phases_of_input() if from_input else _each(phases):
+            tell({"event": "begun", "phase": phase.name})
+            result = await generator.play(phase)
+            results.append(result)
+            tell({"event": "ended", "phase": phase.name, **result.to_dict()})
+        unclear = await generator.settle()
+    finally:
+        await generator.stop()
+    told = {
+        "event": "result",
+        "unclear": unclear,
+        "phases": {result.name: result.to_dict() for result in results},
+        **{name: dict(sorted(getattr(generator, name).items())) for name in ("events", "codes", "finals")},
+    }
+    tell(told)
+    if not args.json:
+        for result in results:
+            _say(_phase_report(result))
+        _say(f"{unclear} have no final word; events: {told['events'] or 'none'}")
+    paid = sum(result.paid for result in results)
+    return EXIT_FAILED if unclear or not paid else EXIT_OK
+
+
+async def _each(phases: list[Phase]) -> AsyncIterator[Phase]:
+    for phase in phases:
+        yield phase
+
+
+async def _phases_of_input() -> AsyncIterator[Phase]:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        yield Phase.parse(line.decode().strip())
+
+
+def _tell_json(facts: dict[str, Any]) -> None:
+    _say(orjson.dumps(facts).decode())
+
+
+def _tell_nothing(_facts: dict[str, Any]) -> None:
+    pass
+
+
+def _phase_report(result: PhaseResult) -> str:
+    ms = {name: 1000 * result.payment.at(share) for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))}
+    refused = ", ".join(f"{code} {count}" for code, count in sorted(result.refused.items()))
+    return (
+        f"{result.name}: {result.due} payments due in {result.seconds:.1f} s, {result.paid} paid "
+        f"({result.paid_within / result.seconds:.0f} a second), {result.declined} declined, {result.doubtful} in doubt"
+        + (f", refused: {refused}" if refused else "")
+        + "; "
+        + ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
+        + f"; begun late by {1000 * result.late.at(0.99):.2f} ms (p99); "
+        + f"{1e6 * result.cpu_s / max(1, result.ended_within):.0f} µs of CPU a payment here"
+    )
 
 
 def _why(result: FleetResult) -> str:
@@ -260,6 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     add_host_parser(subparsers)
     add_fleet_parser(subparsers)
+    add_generate_parser(subparsers)
     args = parser.parse_args(arguments)
     code: int = args.run(args)
     return code

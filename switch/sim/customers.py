@@ -13,8 +13,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ACCOUNTS_MAX: Final = 10_000_000
 _REGION: Final = "03"
@@ -25,8 +24,8 @@ _TIERS: Final = ((260, 5_889), (600, 6_389), (None, 8_889))
 _PENALTY_PER_MILLE_A_DAY: Final = 1
 _DUE_DAY: Final = 20
 
-# Months owed, in percent: 25 one, 25 two, 30 three, 20 four.
-_MONTHS_OWED: Final = ((25, 1), (50, 2), (80, 3), (100, 4))
+MONTHS_MAX: Final = 6  # as many as the 42 numbers drawn for a customer suffice for
+MONTHS_OWED: Final = (25, 25, 30, 20)  # percent of the customers who owe one month, two months, …
 _ADVANCE_PERCENT: Final = 15  # customers with an advance balance 预收
 _ALL_OR_NONE_PERCENT: Final = 5  # customers who must pay all arrears at once
 _SHOP_PERCENT: Final = 8
@@ -40,8 +39,7 @@ _ROADS: Final = ("中山路", "解放路", "人民路", "建设路", "和平路"
 _ESTATES: Final = ("翠园小区", "东湖花园", "金桂苑", "阳光家园", "丽景新村", "河畔居", "锦绣华庭", "和谐里", "名雅居")
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(NamedTuple):
     """One receivable 应收. Amounts are fen."""
 
     receivable: str  # account and month
@@ -56,8 +54,7 @@ class Bill:
         return self.principal + self.penalty
 
 
-@dataclass(frozen=True, slots=True)
-class Customer:
+class Customer(NamedTuple):
     account: str
     name: str  # 户名
     address: str  # 用电地址
@@ -89,7 +86,12 @@ def account_is_valid(number: str) -> bool:
 
 
 @functools.lru_cache(maxsize=65_536)
-def customer(number: str, seed: int = 1, day: datetime.date = datetime.date(2026, 1, 15)) -> Customer | None:
+def customer(
+    number: str,
+    seed: int = 1,
+    day: datetime.date = datetime.date(2026, 1, 15),
+    months_owed: tuple[int, ...] = MONTHS_OWED,
+) -> Customer | None:
     """Who lives behind an account and owes what on ``day``, before anything was paid. None: nobody."""
     if not account_is_valid(number):
         return None
@@ -105,12 +107,17 @@ def customer(number: str, seed: int = 1, day: datetime.date = datetime.date(2026
     )
     advance_balance = (draw.below(200) + 1) * 100 if draw.percent() < _ADVANCE_PERCENT else 0
     partial_allowed = draw.percent() >= _ALL_OR_NONE_PERCENT
-    roll = draw.percent()
-    months = next(count for below, count in _MONTHS_OWED if roll < below)
-    bills = tuple(_bill(number, _months_before(day, back), draw, day) for back in range(months, 0, -1))
+    roll, months = draw.percent(), 1
+    for share in months_owed:
+        roll -= share
+        if roll < 0:
+            break
+        months += 1
+    bills = tuple([_bill(number, back, draw, day) for back in range(months, 0, -1)])
     return Customer(number, name, address, advance_balance, partial_allowed, bills)
 
 
+@functools.lru_cache(maxsize=2_048)
 def principal_of(energy_kwh: int) -> tuple[int, int]:
     """Principal in fen and the highest tier reached, for the energy of one month."""
     hundredths, below, tier = 0, 0, 0
@@ -124,38 +131,53 @@ def principal_of(energy_kwh: int) -> tuple[int, int]:
     return (hundredths + 50) // 100, tier
 
 
-def _bill(number: str, month: datetime.date, draw: _Draw, day: datetime.date) -> Bill:
+def _bill(number: str, back: int, draw: _Draw, day: datetime.date) -> Bill:
     energy_kwh = 60 + draw.below(340) + (draw.below(600) if draw.percent() < 15 else 0)
     principal, tier = principal_of(energy_kwh)
-    due = (month.replace(day=28) + datetime.timedelta(days=7)).replace(day=_DUE_DAY)
-    days_late = max(0, (day - due).days)
+    period, days_late = _month(day, back)
     penalty = min(principal, (principal * days_late * _PENALTY_PER_MILLE_A_DAY + 500) // 1000)
-    period = f"{month:%Y%m}"
-    return Bill(f"{number}{period}", period, energy_kwh, tier, principal, penalty)
+    return Bill(number + period, period, energy_kwh, tier, principal, penalty)
 
 
-def _months_before(day: datetime.date, back: int) -> datetime.date:
+@functools.lru_cache(maxsize=256)
+def _month(day: datetime.date, back: int) -> tuple[str, int]:
+    """The month so many before ``day``: YYYYMM, and by how many days its bill is overdue."""
     months = day.year * 12 + day.month - 1 - back
-    return datetime.date(months // 12, months % 12 + 1, 1)
+    month = datetime.date(months // 12, months % 12 + 1, 1)
+    due = (month.replace(day=28) + datetime.timedelta(days=7)).replace(day=_DUE_DAY)
+    return f"{month:%Y%m}", max(0, (day - due).days)
 
 
 def _check_digit(body: str) -> str:
-    return str(sum(weight * int(digit) for weight, digit in zip(_WEIGHTS, body, strict=True)) % 10)
+    # Three digits at a time: one weight after the other would cost more than all the rest of a customer.
+    return _DIGITS[(_WEIGHED[body[:3]] + _WEIGHED[body[3:6]] + _WEIGHED[body[6:]]) % 10]
+
+
+assert _WEIGHTS[:3] * 3 == _WEIGHTS
+_WEIGHED: Final = {
+    f"{n:03d}": sum(weight * int(digit) for weight, digit in zip(_WEIGHTS[:3], f"{n:03d}", strict=True))
+    for n in range(1_000)
+}
+_DIGITS: Final = "0123456789"
 
 
 class _Draw:
     """Numbers from a hash of seed and account: cheap, and the same on every machine."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_at", "_material", "_of")
 
     def __init__(self, seed: int, number: str) -> None:
-        material = b"".join(
-            hashlib.blake2b(f"{seed}|{number}|{block}".encode(), digest_size=64).digest() for block in range(2)
-        )
-        self._numbers = iter([int.from_bytes(material[at : at + 3], "big") for at in range(0, len(material) - 2, 3)])
+        self._of = f"{seed}|{number}|"
+        self._material = hashlib.blake2b(f"{self._of}0".encode(), digest_size=64).digest()
+        self._at = 0
 
     def below(self, bound: int) -> int:
-        return next(self._numbers) % bound
+        start = self._at
+        end = self._at = start + 3
+        if end > len(self._material):  # most customers never come here
+            assert end < 128
+            self._material += hashlib.blake2b(f"{self._of}1".encode(), digest_size=64).digest()
+        return int.from_bytes(self._material[start:end], "big") % bound
 
     def percent(self) -> int:
         return self.below(100)

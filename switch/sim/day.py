@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import time
 from typing import Final
 
@@ -26,6 +27,17 @@ def stopwatch_s() -> float:
 
 def china_now() -> datetime.datetime:
     return datetime.datetime.fromtimestamp(wall_s(), _CHINA)
+
+
+def time_and_date() -> tuple[str, str]:
+    """Local time and date as messages have them: HHMMSS and MMDD."""
+    return _of_second(int(wall_s()))
+
+
+@functools.lru_cache(maxsize=16)
+def _of_second(second: int) -> tuple[str, str]:
+    now = datetime.datetime.fromtimestamp(second, _CHINA)
+    return f"{now:%H%M%S}", f"{now:%m%d}"
 
 
 class BusinessDay:

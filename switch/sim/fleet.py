@@ -201,7 +201,7 @@ class _Fleet:
         self.ends_at = started + self._seconds
         self.settled_at = self.ends_at + self._settle_s
         serials = self._serials_in_book()
-        default = _first_serial()
+        default = first_serial()
         numbers = range(first_terminal, first_terminal + self.count)
         stops = [
             _Stop(self, number, first_account + place, serials.get(number, default))
@@ -442,7 +442,7 @@ def _story(payment: Payment) -> str:
     return payment.stable if payment.stable in ("declined", "returned", "unproven", "suspense") else "refused"
 
 
-def _first_serial() -> int:
+def first_serial() -> int:
     """Serials that no earlier run of today is likely to have used; the book knows better, if there is one."""
     now = china_now()
     return 1 + ((now.hour * 60 + now.minute) * 60 + now.second) * _SERIALS_A_SECOND

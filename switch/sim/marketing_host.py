@@ -18,6 +18,7 @@ A posting it knows is in one of four states, and only these moves exist:
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,7 @@ import orjson
 
 from switch import limits
 from switch.sim import customers
+from switch.sim.day import wall_s
 from switch.sim.host import SimulatedHost
 from switch.sim.scenario import APPROVE, MARKETING_LATE_MAX_S, Action, Rules, Scenario, marketing_chances
 from switch.sim.truth import Book, Fact
@@ -93,6 +95,7 @@ class MarketingHost(SimulatedHost):
         super().__init__(host, port, ledger_path, scenario, cut_over_in_s)
         self.behave(scenario)
         self._seed = scenario.seed if seed is None else seed
+        self._months_owed = scenario.marketing.months_owed
         self._serials: dict[str, _Serial] = {}
         self._paid: dict[str, str] = {}  # receivable -> serial that paid it
         self._channels: set[tuple[str, str]] = set()  # (channel, day) signed on
@@ -110,15 +113,17 @@ class MarketingHost(SimulatedHost):
     @property
     def day(self) -> str:
         """YYYYMMDD."""
-        return f"{self.date:%Y%m%d}"
+        return _yyyymmdd(self.date)
 
     def opening(self) -> dict[str, Any]:
-        return {"seed": self._seed}
+        return {"seed": self._seed, "months_owed": self._months_owed}
 
     def recall(self, fact: Fact) -> None:
         match fact["fact"]:
             case "opened":
-                self._seed = fact["seed"]  # amounts in the ledger are of that world
+                # Amounts in the ledger are of that world.
+                self._seed = fact["seed"]
+                self._months_owed = tuple(fact.get("months_owed", customers.MONTHS_OWED))
             case "sign_on":
                 self._channels.add((fact["channel"], fact["day"]))
             case "posting":
@@ -163,16 +168,17 @@ class MarketingHost(SimulatedHost):
 
     def _choose(self, message: str, request: Json) -> Action:
         mood, dice = self._mood, self.dice
-        action = self._rules.choose(
-            message,
-            amount=request.get("amount"),
-            account=request.get("account"),
-            receivable=request.get("receivable"),
-            serial=request.get("serial"),
-            month=self._month_position(request) if message == "post" else None,
-        )
-        if action is not None:
-            return action
+        if self._rules.any_left:
+            action = self._rules.choose(
+                message,
+                amount=request.get("amount"),
+                account=request.get("account"),
+                receivable=request.get("receivable"),
+                serial=request.get("serial"),
+                month=self._month_position(request) if message == "post" else None,
+            )
+            if action is not None:
+                return action
         if message == "post":
             if (
                 mood.refuse_nth_rate
@@ -181,6 +187,8 @@ class MarketingHost(SimulatedHost):
             ):
                 return Action("decline", code=dice.random.choice(mood.refuse_codes), acted=False)
             kind = dice.kind(self._chances)
+            if kind == "approve":
+                return APPROVE
             return dice.action(
                 kind,
                 decline_codes=mood.refuse_codes,
@@ -202,8 +210,10 @@ class MarketingHost(SimulatedHost):
     def _obey(self, action: Action, connection: FrameConnection, request: Json, act: Operation) -> None:
         """Act on one request as the dice or a rule said, and answer or not."""
         delay_s = self.delay_s()
-        if action.kind != "approve":
-            self.counts[f"{request['op']}_{action.kind}"] += 1
+        if action.kind == "approve":
+            self.send_later(connection, delay_s, _reply(request, act(self, request)))
+            return
+        self.counts[f"{request['op']}_{action.kind}"] += 1
         match action.kind:
             case "late_act":
                 self.act_later(
@@ -272,34 +282,43 @@ class MarketingHost(SimulatedHost):
         }
 
     def _post(self, request: Json) -> Json:
-        known = self._serials.get(request["serial"])
+        serial, receivable, day = request["serial"], request["receivable"], request["day"]
+        known = self._serials.get(serial)
         if known is not None and not self._forgets(known):
             return self._post_again(known, request)
         customer = self._customer(request["account"])
         if customer is None:
             return self._refuse(request, "03")
-        bill = next((bill for bill in customer.bills if bill.receivable == request["receivable"]), None)
-        if bill is None or bill.receivable in self._paid:
+        for bill in customer.bills:
+            if bill.receivable == receivable:
+                break
+        else:
             return self._refuse(request, "06")
-        if request["day"] != self.day:
+        if receivable in self._paid:
+            return self._refuse(request, "06")
+        if day != self.day:
             return self._refuse(request, "84")
-        if request["amount"] != bill.amount or request["period"] != bill.period:
+        amount = bill.amount
+        if request["amount"] != amount or request["period"] != bill.period:
             return self._refuse(request, "73")
-        entry = _Serial("posted", "00", customer.account, bill.receivable, bill.period, bill.amount, request["day"])
-        self._serials[request["serial"]] = entry
-        self._paid[bill.receivable] = request["serial"]
-        self.write(
-            "posting",
-            serial=request["serial"],
-            account=customer.account,
-            receivable=bill.receivable,
-            period=bill.period,
-            fen=bill.amount,
-            reference=request["reference"],
-            day=request["day"],
-            after="posted",
+        entry = _Serial("posted", "00", customer.account, receivable, bill.period, amount, day)
+        self._serials[serial] = entry
+        self._paid[receivable] = serial
+        self.note(
+            {
+                "at": int(wall_s() * 1_000_000),
+                "fact": "posting",
+                "serial": serial,
+                "account": customer.account,
+                "receivable": receivable,
+                "period": bill.period,
+                "fen": amount,
+                "reference": request["reference"],
+                "day": day,
+                "after": "posted",
+            }
         )
-        return _posted_answer(request["serial"], entry)
+        return _posted_answer(serial, entry)
 
     def _post_again(self, known: _Serial, request: Json) -> Json:
         self.counts["post_again"] += 1
@@ -353,7 +372,7 @@ class MarketingHost(SimulatedHost):
 
     # ---- world
     def _customer(self, account: str) -> customers.Customer | None:
-        return customers.customer(account, self._seed, self.date)
+        return customers.customer(account, self._seed, self.date, self._months_owed)
 
     def _month_position(self, request: Json) -> int | None:
         customer = self._customer(request["account"])
@@ -367,6 +386,11 @@ class MarketingHost(SimulatedHost):
 def _reply(request: Json, answer: Json) -> bytes:
     text = _TEXTS.get(answer["code"], "处理失败")
     return orjson.dumps({"id": request.get("id"), "text": text, **answer})
+
+
+@functools.lru_cache(maxsize=4)
+def _yyyymmdd(day: datetime.date) -> str:
+    return f"{day:%Y%m%d}"
 
 
 def _posted_answer(serial: str, entry: _Serial) -> Json:

@@ -1,8 +1,8 @@
 """Behaviours of the simulators as data: how often a host declines, stays silent, answers late or twice.
 
-A scenario is a TOML file; ``calm``, ``demo`` and ``storm`` are bundled. Chances are drawn from one seeded dice per
-simulator: the same seed and the same order of requests give the same behaviour. One-shot rules (``script``) come
-before the dice and make a test exact:
+A scenario is a TOML file; ``bench``, ``calm``, ``demo`` and ``storm`` are bundled. Chances are drawn from one seeded
+dice per simulator: the same seed and the same order of requests give the same behaviour. One-shot rules (``script``)
+come before the dice and make a test exact:
 
     [[unionpay.script]]
     when = { message = "purchase", amount = 12345 }
@@ -36,8 +36,9 @@ import msgspec
 
 from switch import limits
 from switch.errors import ConfigError
+from switch.sim.customers import MONTHS_MAX, MONTHS_OWED
 
-BUNDLED: Final = ("calm", "demo", "storm")
+BUNDLED: Final = ("bench", "calm", "demo", "storm")
 
 # A host must be done with a request this long before its quiet time ends: for what the network and a busy loop add.
 LATE_MARGIN_S: Final = 0.5
@@ -49,6 +50,7 @@ assert 0 < MARKETING_LATE_MAX_S < limits.SHORT.marketing_quiet_s
 Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Code = Annotated[str, msgspec.Meta(min_length=2, max_length=3)]
 Codes = Annotated[tuple[Code, ...], msgspec.Meta(min_length=1)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0.0, le=60_000.0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=3_600.0)]
 
@@ -165,6 +167,7 @@ class CardScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
 class MarketingScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``[marketing]``. The chances of one posting are exclusive: their sum is at most 1."""
 
+    months_owed: tuple[Percent, ...] = MONTHS_OWED  # customers who owe one month, two months, … in percent
     delay_ms: tuple[Milliseconds, Milliseconds] = (0.0, 0.0)
     refuse_rate: Rate = 0.0
     refuse_codes: Codes = ("29", "100", "09")
@@ -276,6 +279,9 @@ def _check(scenario: Scenario, where: str) -> None:
         total = sum(rate for rate, _ in chances)
         if total > 1.0 + 1e-9:
             raise ConfigError(f"{where}: {key}", f"the chances add up to {total:g}; at most 1")
+    months = marketing.months_owed
+    if sum(months) != 100 or len(months) > MONTHS_MAX:
+        raise ConfigError(f"{where}: marketing.months_owed", f"expected up to {MONTHS_MAX} shares that add up to 100")
     if card.reversal_not_found not in ("25", "00"):
         raise ConfigError(f"{where}: unionpay.reversal_not_found", 'expected "25" or "00"')
     _check_scripts("unionpay", card.script, LATE_MAX_S, where)
@@ -381,6 +387,11 @@ class Rules:
             message = wanted.pop("message")
             self._left.append(_Rule(message, wanted, parse_action(script.do, late_max_s), script.times))
         self._seen: dict[str, int] = {}
+
+    @property
+    def any_left(self) -> bool:
+        """False: ``choose`` would give None, and the facts for it need not be put together."""
+        return bool(self._left)
 
     def choose(self, message: str, **facts: object) -> Action | None:
         """The action of the first rule that fits, and one use of it; None: ask the dice."""

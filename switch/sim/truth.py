@@ -86,6 +86,10 @@ class TruthLedger:
     def write(self, fact: str, **facts: Any) -> None:
         self._pending.append(orjson.dumps({"at": int(wall_s() * 1_000_000), "fact": fact, **facts}))
 
+    def add(self, line: bytes) -> None:
+        """As ``write``, of facts that are JSON already: whole lines, the last one without its newline."""
+        self._pending.append(line)
+
     def flush(self) -> None:
         if not self._pending:
             return
@@ -137,6 +141,9 @@ class MemoryTruthLedger:
 
     def write(self, fact: str, **facts: Any) -> None:
         self._pending.append(orjson.dumps({"at": int(wall_s() * 1_000_000), "fact": fact, **facts}))
+
+    def add(self, line: bytes) -> None:
+        self._pending.append(line)
 
     def flush(self) -> None:
         self.lines += self._pending

@@ -15,6 +15,8 @@ Every answer to a terminal with keys carries a MAC, refusals too; 77 without key
 
 from __future__ import annotations
 
+import datetime
+import functools
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -25,7 +27,7 @@ import iso8583
 from switch.errors import SecurityError
 from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import testkeys
-from switch.sim.day import china_now
+from switch.sim.day import time_and_date, wall_s
 from switch.sim.host import SimulatedHost
 from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Rules, Scenario, card_chances
 from switch.sim.truth import Book, Fact
@@ -39,8 +41,8 @@ _RRN_BLOCK: Final = 10_000_000  # more answers than one run of a host gives
 _FIRST_BATCH: Final = "000001"
 _WRONG_PIN: Final = "000000"
 _REVERSAL_REASONS: Final = ("06", "96", "98", "A0")
-_PURCHASE_FIELDS: Final = (3, 4, 11, 22, 25, 41, 42, 49, 60)
-_REVERSAL_FIELDS: Final = (3, 4, 11, 22, 25, 39, 41, 42, 49, 60)
+_PURCHASE_FIELDS: Final = frozenset({3, 4, 11, 22, 25, 41, 42, 49, 60})
+_REVERSAL_FIELDS: Final = _PURCHASE_FIELDS | {39}
 
 Values = dict[int | str, Any]
 
@@ -122,7 +124,7 @@ class UnionPayHost(SimulatedHost):
     @property
     def settlement_date(self) -> str:
         """MMDD."""
-        return f"{self.business_day.date():%m%d}"
+        return _mmdd(self.business_day.date())
 
     def recall(self, fact: Fact) -> None:
         if "rrn" in fact:
@@ -152,11 +154,14 @@ class UnionPayHost(SimulatedHost):
         except (iso8583.DecodeError, KeyError):
             self.counts["unreadable"] += 1
             return
-        match request.mti, request.business_type, request.network_code:
-            case "0200", "22", _ if request.message.get(3) == "000000":
+        if request.business_type == "22" and request.message.get(3) == "000000":
+            if request.mti == "0200":
                 self._take_purchase(connection, request)
-            case "0400", "22", _ if request.message.get(3) == "000000":
+                return
+            if request.mti == "0400":
                 self._take_reversal(connection, request)
+                return
+        match request.mti, request.business_type, request.network_code:
             case "0800", "00", "001" | "003" | "004" | "006":
                 self._take_sign_on(connection, request)
             case "0820", "00", "301":
@@ -251,16 +256,17 @@ class UnionPayHost(SimulatedHost):
             # Nothing is remembered of a refusal that comes before the card: the same key may come again, in order.
             self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
             return
-        key = request.key
-        action = self._rules.choose(
-            "purchase", amount=request.amount, terminal=request.terminal_id, stan=request.message.get(11)
-        )
+        action = None
+        if self._rules.any_left:
+            action = self._rules.choose(
+                "purchase", amount=request.amount, terminal=request.terminal_id, stan=request.stan
+            )
         if action is None and request.pin == _WRONG_PIN:
             action = Action("decline", code="55", acted=False)
         if action is None:
             action = self._purchase_by_dice()
         if action.kind == "late_act":
-            self._purchases[key] = _Purchase("pending")
+            self._purchases[request.key] = _Purchase("pending")
         self._obey(action, connection, request, self._charge, self._decline_purchase)
 
     def _refusal_of_purchase(self, request: _Request) -> str | None:
@@ -274,13 +280,13 @@ class UnionPayHost(SimulatedHost):
             return "A0"
         if request.merchant_id != terminal.merchant_id:
             return "03"
-        if any(number not in message for number in _PURCHASE_FIELDS) or not request.pan or message[49] != "156":
+        if not request.pan or message.get(49) != "156" or not message.keys() >= _PURCHASE_FIELDS:
             return "30"
         if request.batch != terminal.batch:
             return "77"
         if request.key in self._purchases:
             return "94"
-        if not iso8583.luhn_ok(request.pan):
+        if not request.card_is_good:
             return "14"
         if request.amount == 0:
             return "13"
@@ -289,7 +295,7 @@ class UnionPayHost(SimulatedHost):
             if not str(message.get(53, "")).startswith("2"):
                 return "99"  # only PIN blocks with PAN
             try:
-                request.pin = pinblock.decode_format0(terminal.pin.decrypt(pin_block), request.pan)
+                request.pin = _pin(terminal.pin.decrypt(pin_block), request.pan)
             except SecurityError:
                 return "99"
         return None
@@ -297,6 +303,8 @@ class UnionPayHost(SimulatedHost):
     def _purchase_by_dice(self) -> Action:
         mood = self._mood
         kind = self.dice.kind(self._chances)
+        if kind == "approve":
+            return APPROVE
         return self.dice.action(
             kind,
             decline_codes=mood.decline_codes,
@@ -311,35 +319,30 @@ class UnionPayHost(SimulatedHost):
         )
 
     def _charge(self, request: _Request) -> bytes:
-        purchase = _Purchase(
-            "charged",
-            request.amount,
-            self.settlement_date,
-            self._next_rrn(),
-            request.card,
-            f"{self._last_rrn % 1_000_000:06d}",
-        )
+        settlement_date = self.settlement_date
+        rrn = self._next_rrn()
+        authorization_code = rrn[-6:]
         known = self._purchases.get(request.key)
         assert known is None or known.state == "pending", "one key is never charged twice"
-        self._purchases[request.key] = purchase
-        self.write(
-            "charge",
-            terminal=request.terminal_id,
-            batch=request.batch,
-            stan=request.message[11],
-            fen=purchase.amount,
-            rrn=purchase.rrn,
-            settlement_date=purchase.settlement_date,
-            authorization=purchase.authorization_code,
-            card=purchase.card,
-            after="charged",
+        self._purchases[request.key] = _Purchase(
+            "charged", request.amount, settlement_date, rrn, request.card, authorization_code
         )
-        values: Values = {
-            15: purchase.settlement_date,
-            37: purchase.rrn,
-            38: purchase.authorization_code,
-            39: "00",
-        }
+        self.note(
+            {
+                "at": int(wall_s() * 1_000_000),
+                "fact": "charge",
+                "terminal": request.terminal_id,
+                "batch": request.batch,
+                "stan": request.stan,
+                "fen": request.amount,
+                "rrn": rrn,
+                "settlement_date": settlement_date,
+                "authorization": authorization_code,
+                "card": request.card,
+                "after": "charged",
+            }
+        )
+        values: Values = {15: settlement_date, 37: rrn, 38: authorization_code, 39: "00"}
         chip = request.message.get(55)
         if isinstance(chip, bytes):
             values[55] = _chip_response(chip)
@@ -354,7 +357,7 @@ class UnionPayHost(SimulatedHost):
                 "decline",
                 terminal=request.terminal_id,
                 batch=request.batch,
-                stan=request.message[11],
+                stan=request.stan,
                 fen=request.amount,
                 rrn=rrn,
                 code=code,
@@ -370,9 +373,7 @@ class UnionPayHost(SimulatedHost):
             self.counts[f"reversal_refused_{refusal}"] += 1
             self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
             return
-        action = self._rules.choose(
-            "reversal", amount=request.amount, terminal=request.terminal_id, stan=request.message.get(11)
-        )
+        action = self._rules.choose("reversal", amount=request.amount, terminal=request.terminal_id, stan=request.stan)
         if action is None and self.dice.chance(self._mood.reversal_silence_rate):
             action = Action("silence", acted=self.dice.chance(self._mood.reversal_silence_done_share))
         self._obey(action or APPROVE, connection, request, self._reverse, self._decline_reversal)
@@ -388,7 +389,7 @@ class UnionPayHost(SimulatedHost):
             return "A0"
         if request.merchant_id != terminal.merchant_id:
             return "03"
-        if any(number not in message for number in _REVERSAL_FIELDS) or not request.pan:
+        if not request.pan or not message.keys() >= _REVERSAL_FIELDS:
             return "30"
         if message[39] not in _REVERSAL_REASONS or 52 in message:
             return "30"
@@ -413,7 +414,7 @@ class UnionPayHost(SimulatedHost):
             "reversal",
             terminal=request.terminal_id,
             batch=request.batch,
-            stan=request.message[11],
+            stan=request.stan,
             fen=purchase.amount,
             reason=request.message[39],
             after="reversed",
@@ -427,7 +428,7 @@ class UnionPayHost(SimulatedHost):
                 "reversal_refused",
                 terminal=request.terminal_id,
                 batch=request.batch,
-                stan=request.message[11],
+                stan=request.stan,
                 code=code,
                 after="unknown" if purchase is None else purchase.state,
             )
@@ -451,8 +452,10 @@ class UnionPayHost(SimulatedHost):
     ) -> None:
         """Act on one request as the dice or a rule said, and answer or not."""
         delay_s = self.delay_s()
-        if action.kind != "approve":
-            self.counts[f"{request.mti}_{action.kind}"] += 1
+        if action.kind == "approve":
+            self.send_later(connection, delay_s, act(request))
+            return
+        self.counts[f"{request.mti}_{action.kind}"] += 1
         match action.kind:
             case "late_act":
                 self.act_later(
@@ -491,18 +494,16 @@ class UnionPayHost(SimulatedHost):
         self.send_later(connection, self.delay_s(), self._reply(request, values))
 
     def _reply(self, request: _Request, values: Values) -> bytes:
-        now = china_now()
-        return request.message.reply({12: f"{now:%H%M%S}", 13: f"{now:%m%d}", **values})
+        time, date = time_and_date()
+        return request.message.reply({12: time, 13: date, **values})
 
     def _financial_reply(self, request: _Request, values: Values) -> bytes:
-        now = china_now()
         if 2 not in request.message and request.pan:
             values[2] = request.pan
         if 37 not in values:
             values[37] = self._next_rrn()
         terminal = request.terminal
-        values[12] = f"{now:%H%M%S}"
-        values[13] = f"{now:%m%d}"
+        values[12], values[13] = time_and_date()
         values[32] = _ACQUIRER
         values[44] = _ADDITIONAL
         values[63] = "CUP"
@@ -531,26 +532,25 @@ class _Request:
     """A decoded message with what the host looks at again and again."""
 
     __slots__ = (
-        "amount", "batch", "business_type", "card", "frame", "key", "merchant_id", "message", "mti", "network_code",
-        "pan", "pin", "terminal", "terminal_id",
+        "amount", "batch", "business_type", "card", "card_is_good", "frame", "key", "merchant_id", "message", "mti",
+        "network_code", "pan", "pin", "stan", "terminal", "terminal_id",
     )  # fmt: skip
 
     def __init__(self, message: iso8583.Message, frame: bytes) -> None:
         self.message = message
         self.frame = frame
         self.mti = message.mti
-        self.terminal_id = str(message[41])
-        self.merchant_id = str(message[42])
-        business = str(message[60])
+        self.terminal_id: str = message[41]
+        self.merchant_id: str = message[42]
+        self.stan: str | None = message.get(11)
+        business: str = message[60]
         self.business_type, self.batch, self.network_code = business[:2], business[2:8], business[8:11]
-        self.key = f"{self.terminal_id}|{self.batch}|{message.get(11)!s}"
-        self.amount = int(str(message.get(4, "0")))
-        pan = message.get(2)
+        self.key = f"{self.terminal_id}|{self.batch}|{self.stan}"
+        self.amount = int(message.get(4, "0"))
+        pan: str | None = message.get(2)
         if pan is None:
-            pan = str(message.get(35, "")).partition("=")[0]
-        pan = str(pan)
-        self.pan = pan if 13 <= len(pan) <= 19 and pan.isdigit() else ""
-        self.card = _card_token(self.pan) if self.pan else ""
+            pan = message.get(35, "").partition("=")[0]
+        self.pan, self.card, self.card_is_good = _card(pan)
         self.pin = ""
         self.terminal: _Terminal | None = None  # set once its MAC was right: then answers carry one
 
@@ -560,9 +560,28 @@ class _Request:
         return key.verify(self.frame[_HEADER_SIZE:-_MAC_SIZE], self.frame[-_MAC_SIZE:])
 
 
-def _card_token(pan: str) -> str:
-    """Tells whether two messages are of one card; a ledger must not hold card numbers, not even test ones."""
-    return hashlib.blake2b(pan.encode(), digest_size=6, key=b"gridswitch test card").hexdigest()
+# Cards come again, above all those of a generator's kiosks: what follows from the number alone is worked out once.
+@functools.lru_cache(maxsize=65_536)
+def _card(pan: str) -> tuple[str, str, bool]:
+    """The number if it is one, else nothing; its token; whether its check digit is right.
+
+    The token tells whether two messages are of one card; a ledger must not hold card numbers, not even test ones.
+    """
+    if not (13 <= len(pan) <= 19 and pan.isdigit()):
+        return "", "", False
+    token = hashlib.blake2b(pan.encode(), digest_size=6, key=b"gridswitch test card").hexdigest()
+    return pan, token, iso8583.luhn_ok(pan)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _pin(clear: bytes, pan: str) -> str:
+    """Raises SecurityError: it is no PIN block of this card."""
+    return pinblock.decode_format0(clear, pan)
+
+
+@functools.lru_cache(maxsize=4)
+def _mmdd(day: datetime.date) -> str:
+    return f"{day:%m%d}"
 
 
 def _chip_response(request: bytes) -> bytes:

@@ -12,17 +12,18 @@ from switch.store.queries import QUERY
 PREFETCH = 1000  # rows on their way at once
 
 
-async def load_payment_rows(dsn: str) -> AsyncIterator[PaymentRow]:
+async def load_payment_rows(dsn: str, since: int = 0) -> AsyncIterator[PaymentRow]:
     """Stream every payment, folded, of one moment; memory does not grow with their number.
 
-    ``sealed`` is not filled: the proof has no business with card data.
+    ``since``: YYYYMMDD; payments opened before that day are left out. ``sealed`` is not filled: the proof has no
+    business with card data.
     """
     async with (
         connected(dsn, "proof") as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         row: PaymentRow | None = None
-        async for event in connection.cursor(QUERY["payment_every"], prefetch=PREFETCH):
+        async for event in connection.cursor(QUERY["payment_every"], since, prefetch=PREFETCH):
             if row is None or row.payment.payment_id != event["payment_id"]:
                 if row is not None:
                     yield row
@@ -34,8 +35,8 @@ async def load_payment_rows(dsn: str) -> AsyncIterator[PaymentRow]:
             yield row
 
 
-async def load_ledger_totals(dsn: str) -> dict[str, int]:
-    """Debit minus credit of every account, in fen."""
+async def load_ledger_totals(dsn: str, since: int = 0) -> dict[str, int]:
+    """Debit minus credit of every account, in fen, over payments opened on ``since`` or later."""
     async with connected(dsn, "proof") as connection:
-        rows = await connection.fetch(QUERY["ledger_totals"])
+        rows = await connection.fetch(QUERY["ledger_totals"], since)
     return {row["account"]: row["balance"] for row in rows}

@@ -215,9 +215,10 @@ SELECT event.payment_id, event.opened_on, event.ver, event.state::text AS state,
  ORDER BY event.payment_id, event.ver;
 
 -- payment_every --
--- Every event of every payment, in the order of the primary key.
+-- Every event of every payment that was opened on $1 (YYYYMMDD) or later, in the order of the primary key.
 SELECT payment_id, opened_on, ver, state::text AS state, body, link, amount
   FROM switch.payment_event
+ WHERE opened_on >= $1
  ORDER BY opened_on, payment_id, ver;
 
 -- ======================================================================== terminals
@@ -314,10 +315,10 @@ RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, 
           platform_wrapped, platform_kcv, kiosk_keys;
 
 -- ledger_totals --
--- Debit minus credit of every account, in fen, over all events.
+-- Debit minus credit of every account, in fen, over all events of payments that were opened on $1 or later.
 SELECT line ->> 0 AS account, sum((line ->> 1)::bigint - (line ->> 2)::bigint)::bigint AS balance
   FROM switch.payment_event, jsonb_array_elements(ledger::jsonb) AS line
- WHERE ledger IS NOT NULL
+ WHERE ledger IS NOT NULL AND opened_on >= $1
  GROUP BY 1
  ORDER BY 1;
 
@@ -692,3 +693,44 @@ RETURNING proposed_by;
 -- key_transport --
 -- The active one. $1 name.
 SELECT generation, kcv, wrapped FROM switch.key WHERE name = $1 AND usage = 'transport' AND state = 'active';
+
+-- ======================================================================== measuring
+
+-- meter_totals --
+-- What the server has done so far; the position in the WAL is exact, the counters of others' sessions come later.
+SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS wal_bytes, wal.wal_records, wal.wal_fpi,
+       base.xact_commit, base.tup_inserted, base.tup_updated, base.tup_deleted
+  FROM pg_stat_wal AS wal, pg_stat_database AS base
+ WHERE base.datname = current_database();
+
+-- meter_tables --
+-- Rows written so far, by table; a day's partition counts as its table.
+SELECT regexp_replace(relname, '_[0-9]{8}$', '') AS name, sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint AS rows
+  FROM pg_stat_user_tables
+ WHERE schemaname = 'switch'
+ GROUP BY 1
+HAVING sum(n_tup_ins + n_tup_upd + n_tup_del) > 0;
+
+-- meter_size --
+SELECT pg_database_size(current_database());
+
+-- preload_columns --
+-- Columns of table $1 that can be written.
+SELECT attname FROM pg_attribute
+ WHERE attrelid = ('switch.' || $1)::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+ ORDER BY attnum;
+
+-- preload_finished --
+-- Payments that are completed and in the books, at most $1.
+SELECT payment_id, opened_on FROM switch.payment WHERE state = 'COMPLETED' ORDER BY payment_id LIMIT $1;
+
+-- preload_rows --
+-- A table's rows of the payments $1. The table's name is put in by the caller: no parameter can stand there.
+SELECT * FROM switch.{table} WHERE payment_id = ANY($1::bigint[]) ORDER BY payment_id;
+
+-- preload_partition --
+SELECT switch.ensure_partition($1);
+
+-- preload_done --
+-- What autovacuum would do sooner or later, so that it does not do it while something is measured.
+VACUUM (ANALYZE);

@@ -197,6 +197,10 @@ def test_data_that_the_service_user_cannot_reach_is_kept_elsewhere(short_dir: Pa
         assert (elsewhere / "cluster" / "PG_VERSION").exists()
         assert EmbeddedPostgres(home / "data").start() == dsn
         assert query(dsn, "SELECT n FROM kept") == 42
+        # A command that finds it running must leave it running, so it has to see that before it starts anything.
+        assert EmbeddedPostgres(home / "data").pid == server.pid is not None
+    assert EmbeddedPostgres(home / "data").pid is None
+    assert EmbeddedPostgres(home / "nothing").pid is None and not (home / "nothing").exists()
     shutil.rmtree(elsewhere)
 
 

@@ -234,7 +234,7 @@ def test_a_restarted_host_knows_what_it_knew(tmp_path: Path) -> None:
             return cast(Channel, channel)
 
     async def after(channel: Channel) -> None:
-        async with marketing_host(ledger, "seed = 9") as host:
+        async with marketing_host(ledger, "seed = 9\n[marketing]\nmonths_owed = [100]") as host:
             await channel.connect(host.port)
             states = {serial: await channel.state(serial) for serial in ("posted", "undone", "fenced", "refused")}
             assert states == {"posted": "posted", "undone": "cancelled", "fenced": "cancelled", "refused": "rejected"}

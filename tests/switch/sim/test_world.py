@@ -24,6 +24,7 @@ from switch.sim.scenario import (
     Rules,
     card_chances,
     load_scenario,
+    marketing_chances,
     parse_action,
     read_scenario,
 )
@@ -107,6 +108,35 @@ def test_the_penalty_grows_by_the_day() -> None:
     assert 0 < penalties[0] < penalties[1] < penalties[2]
 
 
+WORLD_OF_FOUR = customers.Customer(
+    "0300000043",
+    "李志欣",
+    "广州市天河区人民路162号阳光家园21栋302房",
+    0,
+    True,
+    (
+        customers.Bill("0300000043202511", "202511", 182, 1, 10718, 279),
+        customers.Bill("0300000043202512", "202512", 275, 2, 16270, 0),
+    ),
+)
+
+
+def test_the_world_stays_as_it_is() -> None:
+    """Ledgers and seeds in stories speak of it."""
+    person = customers.customer("0300000043")
+    assert person is not None
+    assert person == WORLD_OF_FOUR
+
+
+def test_how_many_months_are_owed_is_part_of_the_world() -> None:
+    for months_owed, expected in (((100,), {1}), ((0, 0, 100), {3}), ((0,) * 5 + (100,), {6}), ((50, 50), {1, 2})):
+        people = [customers.customer(customers.account(n), months_owed=months_owed) for n in range(400)]
+        assert {len(person.bills) for person in people if person} == expected
+    whole = customers.customer(customers.account(1))
+    one = customers.customer(customers.account(1), months_owed=(100,))
+    assert whole is not None and one is not None and whole.name == one.name and whole.address == one.address
+
+
 # ---------------------------------------------------------------------------------------------------- scenarios
 def test_bundled_scenarios_load_and_keep_the_quiet_times() -> None:
     assert limits.SHORT.quiet_s > LATE_MAX_S and limits.SHORT.marketing_quiet_s > MARKETING_LATE_MAX_S
@@ -117,6 +147,10 @@ def test_bundled_scenarios_load_and_keep_the_quiet_times() -> None:
         assert card.late_s[1] + card.delay_ms[1] / 1000 <= LATE_MAX_S
         assert marketing.late_s[1] + marketing.delay_ms[1] / 1000 <= MARKETING_LATE_MAX_S
     assert sum(rate for rate, _ in card_chances(load_scenario("calm").unionpay)) == 0.0
+    bench = load_scenario("bench")
+    chances = [*card_chances(bench.unionpay), *marketing_chances(bench.marketing)]
+    kiosks = bench.fleet.wrong_pin_rate + bench.fleet.repeat_rate + bench.fleet.disconnect_rate
+    assert sum(rate for rate, _ in chances) + kiosks == pytest.approx(0.01), "one payment in a hundred"
     assert load_scenario("demo").with_seed(5).seed == 5
 
 
@@ -131,6 +165,8 @@ def test_bundled_scenarios_load_and_keep_the_quiet_times() -> None:
         ("[unionpay]\ndelay_ms = [5, 1]", "unionpay.delay_ms", "expected [least, most]"),
         ('[unionpay]\nreversal_not_found = "12"', "unionpay.reversal_not_found", 'expected "25" or "00"'),
         ("[marketing]\nlate_s = [0.1, 1.9]", "marketing.late_s", "latest a host may act"),
+        ("[marketing]\nmonths_owed = [50, 40]", "marketing.months_owed", "add up to 100"),
+        ("[marketing]\nmonths_owed = [0, 0, 0, 0, 0, 0, 100]", "marketing.months_owed", "up to 6 shares"),
         ('[[marketing.script]]\ndo = "sing"', "marketing.script[0].do", "unknown action 'sing'"),
         ('[[marketing.script]]\ndo = "bad_mac"', "marketing.script[0].do", "carries no MAC"),
         ('[[unionpay.script]]\ndo = "late:9"', "unionpay.script[0].do", "outside 0 to 2.5"),
