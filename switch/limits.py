@@ -112,6 +112,14 @@ TRACE_RING_MAX: Final = 2_000  # messages kept of each link: half a minute of a 
 CONTROL_CALLERS_MAX: Final = 8  # people and scripts at once
 CONTROL_LINE_MAX: Final = 65_536  # bytes of one request
 
+# ---- memory
+# New objects between two looks of Python's garbage collector: it takes 2 ms to look at so many, and a thousand payments
+# leave so many behind
+GC_YOUNG_OBJECTS: Final = 50_000
+GC_LOOK_S: Final = 10.0  # between looks whether it is time to look at all objects …
+GC_QUIET_S: Final = 300.0  # … which it is so long after the last time, when no payment is open …
+GC_BUSY_S: Final = 7_200.0  # … or in any case: a pause of 0.1 s with 20,000 payments remembered, twelve times a day
+
 # ---- observation
 METRIC_SERIES_MAX: Final = 1_024  # label sets of one metric: response codes are two characters of a peer's choice
 HEALTH_CALLERS_MAX: Final = 16  # a balancer or two, Prometheus, a person; beyond it the oldest is cut off

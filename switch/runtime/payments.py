@@ -183,26 +183,28 @@ class Payments:
         self._keep(slot)
         assert payment.card is not None
         kept = slot.kept = self._card_dialect.kept(payment.card)
-        payment_id = payment.payment_id
+        self._security.seal(_context(payment.payment_id), kept.to_bytes(), partial(self._sealed, slot, kept))
 
-        # Both at once, so that nothing has to be opened when the payment completes, whoever drives it then.
-        def sealed(result: bytes | SecurityError) -> None:
-            if type(result) is not bytes:
-                self._unsealable(slot, result)
-            elif slot.sealed is None:
-                slot.sealed = result
-                if self._refund_days:
-                    self._security.seal(_context(payment_id, _PAN_ALONE), kept.pan.reveal().encode(), sealed)
-                else:
-                    self._step(slot, Input.START, Facts())
-            else:
-                slot.sealed_pan = result
-                self._step(slot, Input.START, Facts())
+    def _sealed(self, slot: Slot, kept: KeptCard, result: bytes | SecurityError) -> None:
+        """Then the number alone, so that nothing has to be opened when the payment completes, whoever drives it then."""
+        if isinstance(result, SecurityError):
+            self._unsealable(slot, result)
+            return
+        slot.sealed = result
+        if self._refund_days:
+            context = _context(slot.payment.payment_id, _PAN_ALONE)
+            self._security.seal(context, kept.pan.reveal().encode(), partial(self._pan_sealed, slot))
+        else:
+            self._step(slot, Input.START, Facts())
 
-        self._security.seal(_context(payment_id), kept.to_bytes(), sealed)
+    def _pan_sealed(self, slot: Slot, result: bytes | SecurityError) -> None:
+        if isinstance(result, SecurityError):
+            self._unsealable(slot, result)
+            return
+        slot.sealed_pan = result
+        self._step(slot, Input.START, Facts())
 
-    def _unsealable(self, slot: Slot, error: bytes | SecurityError) -> None:
-        assert isinstance(error, SecurityError)
+    def _unsealable(self, slot: Slot, error: SecurityError) -> None:
         self._observer.event("card_data.unsealable", error=error.detail)
         self._give_up(slot, "internal")
 

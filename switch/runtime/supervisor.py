@@ -23,6 +23,7 @@ from switch.runtime.assembly import Switch
 from switch.runtime.clock import SystemClock, SystemDice
 from switch.runtime.control import Ask, ControlSocket, Handler
 from switch.runtime.dumps import forbid_dumps
+from switch.runtime.garbage import Garbage
 from switch.runtime.instance import InstanceLock
 from switch.runtime.shredder import KeyShredder
 from switch.runtime.threeway import ThreeWayCheck
@@ -163,6 +164,9 @@ class Worker:
         self._closing.append(control.stop)
         self._closing.append(self.switch.stop)
         adopted = await self.switch.start()
+        garbage = Garbage(clock, observer, lambda: self.switch.payments.open_count)
+        self._closing.append(garbage.stop)
+        garbage.start()
         observer.event(
             "switch.started",
             address=f"{config.listen.host}:{self.kiosk_port}",
