@@ -186,7 +186,7 @@ class Payments:
         self._security.seal(_context(payment.payment_id), kept.to_bytes(), partial(self._sealed, slot, kept))
 
     def _sealed(self, slot: Slot, kept: KeptCard, result: bytes | SecurityError) -> None:
-        """Then the number alone, so that nothing has to be opened when the payment completes, whoever drives it then."""
+        """Then the number alone, so that nothing must be opened when the payment completes, whoever drives it then."""
         if isinstance(result, SecurityError):
             self._unsealable(slot, result)
             return

@@ -16,6 +16,9 @@ from switch.limits import TIMER_TICK_S
 from switch.ports import Clock, Observer
 
 
+def _nothing() -> None: ...
+
+
 class Timer:
     __slots__ = ("_spoke", "callback")
 
@@ -26,6 +29,7 @@ class Timer:
     def cancel(self) -> None:
         """Again, or after it was called: nothing."""
         self._spoke.pop(self, None)
+        self.callback = _nothing  # what it would have called may hold this timer
 
 
 class Timers:
@@ -82,8 +86,9 @@ class Timers:
             while spoke:
                 timer = next(iter(spoke))
                 del spoke[timer]
+                callback, timer.callback = timer.callback, _nothing
                 try:
-                    timer.callback()
+                    callback()
                 except Exception as error:
                     self._observer.event("timer.failed", error=repr(error), kind=type(error).__name__)
         if self._ticks:
