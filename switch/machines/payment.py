@@ -66,16 +66,45 @@ class Facts(Struct):
     decision: dict[str, Any] | None = None  # with a settlement input: who decided, on what evidence
 
 
+# Bound once: to find a member of an Enum costs Python 3.11 as much as a call.
+_BILL_CANCELLING: Final = State.BILL_CANCELLING
+_BILL_PENDING: Final = State.BILL_PENDING
+_CARD_PENDING: Final = State.CARD_PENDING
+_COMPLETED: Final = State.COMPLETED
+_DECLINED: Final = State.DECLINED
+_NEW: Final = State.NEW
+_REFUNDED: Final = State.REFUNDED
+_REVERSAL_PENDING: Final = State.REVERSAL_PENDING
+_REVERSED: Final = State.REVERSED
+_SUSPENSE: Final = State.SUSPENSE
+_UNPROVEN: Final = State.UNPROVEN
+_POSTING_CANCELLED: Final = PostingState.CANCELLED
+_POSTING_POSTED: Final = PostingState.POSTED
+_POSTING_REJECTED: Final = PostingState.REJECTED
+_POSTING_SENT: Final = PostingState.SENT
+_POSTING_WAITING: Final = PostingState.WAITING
+_IN_BILL_DAY_OVER: Final = Input.BILL_DAY_OVER
+_IN_BILL_DEADLINE: Final = Input.BILL_DEADLINE
+_IN_BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
+_IN_CANCEL_UNCLEAR: Final = Input.CANCEL_UNCLEAR
+_IN_CARD_SILENT: Final = Input.CARD_SILENT
+_IN_CUT_OVER: Final = Input.CUT_OVER
+_IN_KIOSK_DEADLINE: Final = Input.KIOSK_DEADLINE
+_IN_KIOSK_REVERSAL: Final = Input.KIOSK_REVERSAL
+_IN_RECOVER: Final = Input.RECOVER
+_IN_RETRY_DUE: Final = Input.RETRY_DUE
+_IN_REVERSAL_UNCLEAR: Final = Input.REVERSAL_UNCLEAR
+
 _TOLD: Final = {
-    State.COMPLETED: COMPLETED,
-    State.REVERSED: RETURNED,
-    State.REFUNDED: RETURNED,
-    State.BILL_CANCELLING: BEING_RETURNED,
-    State.UNPROVEN: UNPROVEN,
-    State.SUSPENSE: SUSPENSE,
+    _COMPLETED: COMPLETED,
+    _REVERSED: RETURNED,
+    _REFUNDED: RETURNED,
+    _BILL_CANCELLING: BEING_RETURNED,
+    _UNPROVEN: UNPROVEN,
+    _SUSPENSE: SUSPENSE,
 }
 Steps = dict[tuple[State, Input], tuple[tuple[Row, Any, tuple[Any, ...], bool], ...]]
-_NOT_POSTED: Final = (State.REVERSAL_PENDING, State.UNPROVEN)  # nothing of it is, or will be
+_NOT_POSTED: Final = (_REVERSAL_PENDING, _UNPROVEN)  # nothing of it is, or will be
 
 
 class Payment(Struct):
@@ -108,7 +137,7 @@ class Payment(Struct):
     cut_over_at: float = NEVER  # monotonic: the card network's day ends
     day_close_at: float = NEVER  # monotonic: the marketing system's day ends
     card: Card | None = None  # only in memory, and only while it may be needed
-    state: State = State.NEW
+    state: State = _NEW
     ver: int = 0
     link: bytes = b""  # hash of the last event
     approved_seen: bool = False
@@ -131,7 +160,7 @@ class Payment(Struct):
     status_written_at: float = -1.0  # the latest
     refused: bool = False  # a posting of the present month was, where there is no cancel to make that final
     leg_deadline: float = NEVER
-    leg_input: Input = Input.RETRY_DUE
+    leg_input: Input = _IN_RETRY_DUE
     kiosk_deadline: float = NEVER
     bill_deadline: float = NEVER
     attempts: int = 0  # of the present leg, for the back-off
@@ -204,7 +233,7 @@ class Payment(Struct):
             flagged=body.get("flagged", False),
             # A kiosk that heard nothing from a dead worker must be treated as one that heard "being booked":
             # silence may no longer reverse what it may show as paid (C7).
-            told_pending=body.get("told_pending", False) or stored.state is State.BILL_PENDING,
+            told_pending=body.get("told_pending", False) or stored.state is _BILL_PENDING,
             absent=body.get("absent", False),
             response_code=body.get("response_code", ""),
             rrn=body.get("rrn", ""),
@@ -214,7 +243,7 @@ class Payment(Struct):
             case=body.get("case", ""),
             purchase_written_at=now,
             post_written_at=now,
-            reversed_blind=stored.state is State.REVERSAL_PENDING,
+            reversed_blind=stored.state is _REVERSAL_PENDING,
         )
         if payment.approved_seen:
             payment.approved_at = now
@@ -229,7 +258,7 @@ class Payment(Struct):
     def current(self) -> Posting | None:
         """The posting that may be outstanding, or the next one: oldest month first, one at a time."""
         for posting in self.postings:
-            if posting.state in (PostingState.SENT, PostingState.WAITING):
+            if posting.state in (_POSTING_SENT, _POSTING_WAITING):
                 return posting
         return None
 
@@ -239,11 +268,11 @@ class Payment(Struct):
         if self.durable_answer:
             return self.durable_answer
         state = self.state
-        if state is State.DECLINED:
+        if state is _DECLINED:
             return DECLINED if self.response_code else NOT_CHARGED
-        if state is State.BILL_PENDING:
+        if state is _BILL_PENDING:
             return BEING_BOOKED if self.told_pending else IN_PROGRESS
-        if state is State.REVERSAL_PENDING:
+        if state is _REVERSAL_PENDING:
             return BEING_RETURNED if self.approved_seen else RESULT_UNKNOWN
         return _TOLD.get(state, IN_PROGRESS)
 
@@ -262,37 +291,37 @@ class Payment(Struct):
 
     @property
     def _cut_over_deadline(self) -> float:
-        if self.cut_over_at == NEVER or (self.forward_only and self.state is State.BILL_PENDING):
+        if self.cut_over_at == NEVER or (self.forward_only and self.state is _BILL_PENDING):
             return NEVER  # it knows already
-        return self.cut_over_at if (self.state, Input.CUT_OVER) in self.table else NEVER
+        return self.cut_over_at if (self.state, _IN_CUT_OVER) in self.table else NEVER
 
     @property
     def _day_close_deadline(self) -> float:
         if self.day_close_at == NEVER:
             return NEVER
-        return self.day_close_at if (self.state, Input.BILL_DAY_OVER) in self.table else NEVER
+        return self.day_close_at if (self.state, _IN_BILL_DAY_OVER) in self.table else NEVER
 
     @property
     def is_recovered(self) -> bool:
         """A worker that takes it over has something to do."""
-        return (self.state, Input.RECOVER) in self.table
+        return (self.state, _IN_RECOVER) in self.table
 
     def due(self, now: float) -> Input | None:
         """The most important input whose time has come; call again until it returns None."""
         if self.state not in DRIVEN:
             return None
         if now >= self._cut_over_deadline:
-            return Input.CUT_OVER
+            return _IN_CUT_OVER
         if now >= self._day_close_deadline:
-            return Input.BILL_DAY_OVER
+            return _IN_BILL_DAY_OVER
         if now >= self.leg_deadline:
             self.leg_deadline = NEVER
             return self.leg_input
         if now >= self.bill_deadline:
-            return Input.BILL_DEADLINE
+            return _IN_BILL_DEADLINE
         if now >= self.kiosk_deadline:
             self.kiosk_deadline = NEVER
-            return Input.KIOSK_DEADLINE
+            return _IN_KIOSK_DEADLINE
         return None
 
     # ------------------------------------------------------------------------------------------------ the step
@@ -354,13 +383,13 @@ class Payment(Struct):
         cls._ready = {}, {}  # it may have other guards
 
     def _unlisted(self, given: Input, facts: Facts) -> list[Effect]:
-        if given is Input.KIOSK_REVERSAL:
+        if given is _IN_KIOSK_REVERSAL:
             return [Tell()]  # too late, or done already: it hears what is (C13)
         if given not in ANSWERS:
             raise OutOfOrderError("Payment", self.state, given)
-        if (given in APPROVALS or facts.approved) and self.state in (State.REVERSED, State.DECLINED):
+        if (given in APPROVALS or facts.approved) and self.state in (_REVERSED, _DECLINED):
             # After a reversal that found the charge, a late approval is only late.
-            harmless = self.state is State.REVERSED and not self.absent
+            harmless = self.state is _REVERSED and not self.absent
             return [Note("late" if harmless else "late_after_final")]
         return [Note("duplicate")]
 
@@ -368,9 +397,9 @@ class Payment(Struct):
         """Times of the new state."""
         self.leg_deadline = NEVER
         self.attempts = 0
-        if state is State.CARD_PENDING:
+        if state is _CARD_PENDING:
             self.kiosk_deadline = self.started_at + self.times.answer_s
-        elif state is State.BILL_PENDING:
+        elif state is _BILL_PENDING:
             self.bill_deadline = self.started_at + self.times.bill_s
         else:
             self.bill_deadline = NEVER
@@ -379,28 +408,28 @@ class Payment(Struct):
         """The frame of ``effect`` was handed to the kernel (or may have been): its leg's clock starts."""
         if isinstance(effect, SendPurchase):
             self.purchase_written_at = now
-            self.leg_deadline, self.leg_input = now + self.times.card_s, Input.CARD_SILENT
+            self.leg_deadline, self.leg_input = now + self.times.card_s, _IN_CARD_SILENT
         elif isinstance(effect, SendReversal):
             self.reversal_written_at = now
             self.reversed_blind |= not self.approved_seen
-            self.leg_deadline, self.leg_input = now + self.times.card_s, Input.REVERSAL_UNCLEAR
+            self.leg_deadline, self.leg_input = now + self.times.card_s, _IN_REVERSAL_UNCLEAR
         elif isinstance(effect, SendPost):
             self.post_written_at = now
             effect.posting.sends += 1
-            self.leg_deadline, self.leg_input = now + self.times.post_s, Input.BILL_UNCLEAR
+            self.leg_deadline, self.leg_input = now + self.times.post_s, _IN_BILL_UNCLEAR
         elif isinstance(effect, SendStatus):
             self.status_written_at = now
-            self.leg_deadline, self.leg_input = now + self.times.post_s, Input.BILL_UNCLEAR
+            self.leg_deadline, self.leg_input = now + self.times.post_s, _IN_BILL_UNCLEAR
         elif isinstance(effect, SendCancel):
             self.cancel_written_at = now
-            self.leg_deadline, self.leg_input = now + self.times.post_s, Input.CANCEL_UNCLEAR
+            self.leg_deadline, self.leg_input = now + self.times.post_s, _IN_CANCEL_UNCLEAR
 
     # ------------------------------------------------------------------------------------------------ guards
     def _if_more_to_post(self, facts: Facts, now: float) -> bool:
         postings = self.postings
         if len(postings) == 1:
             return False  # nearly always
-        return sum(posting.state in (PostingState.WAITING, PostingState.SENT) for posting in postings) > 1
+        return sum(posting.state in (_POSTING_WAITING, _POSTING_SENT) for posting in postings) > 1
 
     def _if_may_repost(self, facts: Facts, now: float) -> bool:
         return self.profile.deduplicates and not self.refused
@@ -424,7 +453,7 @@ class Payment(Struct):
         return self._if_may_cancel(facts, now) and self.bill_deadline < closes_at
 
     def _if_part_posted(self, facts: Facts, now: float) -> bool:
-        return any(posting.state is PostingState.POSTED for posting in self.postings)
+        return any(posting.state is _POSTING_POSTED for posting in self.postings)
 
     def _if_post_is_dead(self, facts: Facts, now: float) -> bool:
         """The marketing system can no longer act on any posting that we sent."""
@@ -454,13 +483,13 @@ class Payment(Struct):
         return not self._cancel_was_late()
 
     def _if_more_to_cancel(self, facts: Facts, now: float) -> bool:
-        open_states = (PostingState.SENT, PostingState.REJECTED, PostingState.POSTED)
+        open_states = (_POSTING_SENT, _POSTING_REJECTED, _POSTING_POSTED)
         return sum(posting.state in open_states for posting in self.postings) > 1
 
     def _if_all_posted(self, facts: Facts, now: float) -> bool:
         """Will all be posted once the one just found is booked?"""
         fenced = self._next_to_cancel()
-        return all(posting.state is PostingState.POSTED or posting is fenced for posting in self.postings)
+        return all(posting.state is _POSTING_POSTED or posting is fenced for posting in self.postings)
 
     def _if_reversal_proved(self, facts: Facts, now: float) -> bool:
         if not self.profile.reversal_00_any:
@@ -518,7 +547,7 @@ class Payment(Struct):
     def _do_send_post(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         posting = self.current
         assert posting is not None, "a payment in BILL_PENDING has something to post"
-        posting.state = PostingState.SENT
+        posting.state = _POSTING_SENT
         record.changes["postings"] = [each.to_row() for each in self.postings]
         effects.append(SendPost(posting))
 
@@ -530,17 +559,17 @@ class Payment(Struct):
     def _next_to_cancel(self) -> Posting | None:
         """First the fence around what may or may not be posted, then what is posted, newest month first (C9)."""
         for posting in self.postings:
-            if posting.state in (PostingState.SENT, PostingState.REJECTED):
+            if posting.state in (_POSTING_SENT, _POSTING_REJECTED):
                 return posting
         for posting in reversed(self.postings):
-            if posting.state is PostingState.POSTED:
+            if posting.state is _POSTING_POSTED:
                 return posting
         return None
 
     def _do_send_cancel(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         posting = self._next_to_cancel()
         assert posting is not None, "a payment in BILL_CANCELLING has something to cancel"
-        effects.append(SendCancel(posting, undo=posting.state is PostingState.POSTED))
+        effects.append(SendCancel(posting, undo=posting.state is _POSTING_POSTED))
 
     def _do_send_reversal(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         effects.append(SendReversal(self.reversal_reason))
@@ -556,12 +585,12 @@ class Payment(Struct):
         effects.append(Note("late"))
 
     def _do_wait(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
-        waits = self.times.reversal_backoff_s if self.state is State.REVERSAL_PENDING else self.times.bill_backoff_s
+        waits = self.times.reversal_backoff_s if self.state is _REVERSAL_PENDING else self.times.bill_backoff_s
         # Each payment waits a little longer by a share of its own: what one broken link has put into doubt must not
         # all come back in the same moment, each time.
         share = 1.0 + RETRY_JITTER * (self.payment_id * 0x9E3779B1 % 0x1_0000_0000) / 0x1_0000_0000
         self.leg_deadline = now + share * waits[min(self.attempts, len(waits) - 1)]
-        self.leg_input = Input.RETRY_DUE
+        self.leg_input = _IN_RETRY_DUE
         self.attempts += 1
 
     def _do_keep_refusal(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
@@ -570,7 +599,7 @@ class Payment(Struct):
     def _do_reject(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         posting = self.current
         assert posting is not None
-        posting.state = PostingState.REJECTED
+        posting.state = _POSTING_REJECTED
         record.changes["postings"] = [each.to_row() for each in self.postings]
         record.changes["bill_code"] = facts.response_code
 
@@ -598,7 +627,7 @@ class Payment(Struct):
 
     def _book(self, posting: Posting | None, record: Record) -> None:
         assert posting is not None
-        posting.state = PostingState.POSTED
+        posting.state = _POSTING_POSTED
         record.changes["postings"] = [each.to_row() for each in self.postings]
         record.ledger += [(SUSPENSE_ACCOUNT, posting.amount, 0), (M_PAYABLE, 0, posting.amount)]
 
@@ -608,9 +637,9 @@ class Payment(Struct):
         self._unbook(posting, record)
 
     def _unbook(self, posting: Posting, record: Record) -> None:
-        if posting.state is PostingState.POSTED:
+        if posting.state is _POSTING_POSTED:
             record.ledger += [(M_PAYABLE, posting.amount, 0), (SUSPENSE_ACCOUNT, 0, posting.amount)]
-        posting.state = PostingState.CANCELLED
+        posting.state = _POSTING_CANCELLED
         record.changes["postings"] = [each.to_row() for each in self.postings]
 
     def _do_case(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
@@ -634,7 +663,7 @@ class Payment(Struct):
     def _do_settle_paid(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         self._do_book_charge(effects, record, facts, now)
         for posting in self.postings:
-            if posting.state is not PostingState.POSTED:
+            if posting.state is not _POSTING_POSTED:
                 self._book(posting, record)
 
     def _do_settle_nothing(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:

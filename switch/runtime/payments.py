@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from msgspec import Struct, field
@@ -65,14 +65,39 @@ Sending = SendPurchase | SendReversal | SendPost | SendStatus | SendCancel
 _SENDING = (SendPurchase, SendReversal, SendPost, SendStatus, SendCancel)
 _TO_MARKETING = (SendPost, SendStatus, SendCancel)
 _TO_CARD = (SendPurchase, SendReversal)
+# Bound once: to find a member of an Enum costs Python 3.11 as much as a call.
+_CARD_PENDING: Final = State.CARD_PENDING
+_COMPLETED: Final = State.COMPLETED
+_REVERSAL_PENDING: Final = State.REVERSAL_PENDING
+_IN_BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
+_IN_CANCEL_FINAL: Final = Input.CANCEL_FINAL
+_IN_CANCEL_POSTED: Final = Input.CANCEL_POSTED
+_IN_CANCEL_UNCLEAR: Final = Input.CANCEL_UNCLEAR
+_IN_CARD_AMBIGUOUS: Final = Input.CARD_AMBIGUOUS
+_IN_CARD_APPROVED: Final = Input.CARD_APPROVED
+_IN_CARD_BAD_MAC: Final = Input.CARD_BAD_MAC
+_IN_CARD_DECLINED: Final = Input.CARD_DECLINED
+_IN_CARD_PARTIAL: Final = Input.CARD_PARTIAL
+_IN_CARD_SILENT: Final = Input.CARD_SILENT
+_IN_CARD_UNSENT: Final = Input.CARD_UNSENT
+_IN_KIOSK_REVERSAL: Final = Input.KIOSK_REVERSAL
+_IN_RECOVER: Final = Input.RECOVER
+_IN_RETRY_DUE: Final = Input.RETRY_DUE
+_IN_REVERSAL_UNCLEAR: Final = Input.REVERSAL_UNCLEAR
+_IN_START: Final = Input.START
+_BILL: Final = ClaimKind.BILL
+_KIOSK: Final = ClaimKind.KIOSK
+_OPEN: Final = ClaimKind.OPEN
+_STAN: Final = ClaimKind.STAN
+
 # Sent but not answered, or never left: the same input, because neither proves anything; only a purchase can prove that
 # it never left, and is then declined instead of reversed.
 _SILENT: dict[type, Input] = {
-    SendPurchase: Input.CARD_SILENT,
-    SendReversal: Input.REVERSAL_UNCLEAR,
-    SendPost: Input.BILL_UNCLEAR,
-    SendStatus: Input.BILL_UNCLEAR,
-    SendCancel: Input.CANCEL_UNCLEAR,
+    SendPurchase: _IN_CARD_SILENT,
+    SendReversal: _IN_REVERSAL_UNCLEAR,
+    SendPost: _IN_BILL_UNCLEAR,
+    SendStatus: _IN_BILL_UNCLEAR,
+    SendCancel: _IN_CANCEL_UNCLEAR,
 }
 
 
@@ -195,14 +220,14 @@ class Payments:
             context = _context(slot.payment.payment_id, _PAN_ALONE)
             self._security.seal(context, kept.pan.reveal().encode(), partial(self._pan_sealed, slot))
         else:
-            self._step(slot, Input.START, Facts())
+            self._step(slot, _IN_START, Facts())
 
     def _pan_sealed(self, slot: Slot, result: bytes | SecurityError) -> None:
         if isinstance(result, SecurityError):
             self._unsealable(slot, result)
             return
         slot.sealed_pan = result
-        self._step(slot, Input.START, Facts())
+        self._step(slot, _IN_START, Facts())
 
     def _unsealable(self, slot: Slot, error: SecurityError) -> None:
         self._observer.event("card_data.unsealable", error=error.detail)
@@ -222,7 +247,7 @@ class Payments:
         slot = make_slot(payment, None, sealed=stored.sealed)
         self._keep(slot)
         self._by_stan[slot.stan_key] = slot
-        if payment.state is State.REVERSAL_PENDING:
+        if payment.state is _REVERSAL_PENDING:
             self.lanes.begin(payment.terminal_id, payment.payment_id, now)
         self._observer.event("payment.adopted", payment=payment.payment_id, state=payment.state)
         if not payment.is_driven:
@@ -232,7 +257,7 @@ class Payments:
         def go() -> None:
             slot.busy = False
             if payment.is_recovered:
-                self._give(slot, Input.RECOVER, Facts(reason="recovered"))
+                self._give(slot, _IN_RECOVER, Facts(reason="recovered"))
 
         self._with_session(slot, go)
 
@@ -250,7 +275,7 @@ class Payments:
         """The kiosk wants it taken back. Where that is too late, or done already, it hears how it stands."""
         if slot.payment.is_driven and len(slot.waiters) < limits.INBOX_MAX:
             slot.waiters.append(tell)
-            self._give(slot, Input.KIOSK_REVERSAL, Facts(reason="kiosk"))
+            self._give(slot, _IN_KIOSK_REVERSAL, Facts(reason="kiosk"))
         else:
             tell(slot.payment)
 
@@ -270,7 +295,7 @@ class Payments:
                 else:
                     done("the payment is not open any more")
 
-            self._journal.find(Claim(ClaimKind.OPEN, str(payment_id)), found)
+            self._journal.find(Claim(_OPEN, str(payment_id)), found)
             return
         if slot.busy:
             done("")
@@ -320,9 +345,9 @@ class Payments:
 
     def _next_in_lane(self, slot: Slot | None) -> None:
         while slot is not None:
-            if not slot.busy and slot.payment.state is State.REVERSAL_PENDING:
+            if not slot.busy and slot.payment.state is _REVERSAL_PENDING:
                 # A step like any other: its frame is built anew, with the keys that hold now, and recorded.
-                self._step(slot, Input.RETRY_DUE, Facts(reason="lane"))
+                self._step(slot, _IN_RETRY_DUE, Facts(reason="lane"))
                 return
             # It is being recorded; its own deadline brings it back.
             slot = self.lanes.free(slot.payment.terminal_id, slot)
@@ -350,9 +375,9 @@ class Payments:
         before = payment.answer
         effects = payment.step(given, facts, self._clock.now())
         if payment.state is not was:
-            if payment.state is State.REVERSAL_PENDING:
+            if payment.state is _REVERSAL_PENDING:
                 self.lanes.begin(payment.terminal_id, payment.payment_id, self._clock.now())
-            elif was is State.REVERSAL_PENDING:
+            elif was is _REVERSAL_PENDING:
                 self._leave_lane(slot)
         if effects and type(effects[0]) is Record:
             # A record comes first, and there is one at most.
@@ -392,18 +417,18 @@ class Payments:
         releases: tuple[Claim, ...] = ()
         if record.claim:
             claims = (
-                Claim(ClaimKind.KIOSK, slot.kiosk_key),
-                Claim(ClaimKind.STAN, slot.stan_key),
-                Claim(ClaimKind.OPEN, str(payment.payment_id), slot.sealed, slot.sealed_pan),
-                *(Claim(ClaimKind.BILL, key) for key in _bill_keys(payment)),
+                Claim(_KIOSK, slot.kiosk_key),
+                Claim(_STAN, slot.stan_key),
+                Claim(_OPEN, str(payment.payment_id), slot.sealed, slot.sealed_pan),
+                *(Claim(_BILL, key) for key in _bill_keys(payment)),
             )
         if record.release_bills:
-            releases = tuple(Claim(ClaimKind.BILL, key) for key in _bill_keys(payment))
+            releases = tuple(Claim(_BILL, key) for key in _bill_keys(payment))
         if record.release_open:
-            releases = (Claim(ClaimKind.OPEN, str(payment.payment_id)), *releases)
+            releases = (Claim(_OPEN, str(payment.payment_id)), *releases)
         wall_us = self._clock.wall_us()
         keep_until = 0
-        if record.release_open and record.state is State.COMPLETED and self._refund_days:
+        if record.release_open and record.state is _COMPLETED and self._refund_days:
             keep_until = days.day_after(wall_us, self._refund_days)
         payment.link = event_link(payment.link, payment.payment_id, payment.ver, record.state, record.row, body, ledger)
         entry = JournalEntry(
@@ -587,7 +612,7 @@ class Payments:
         sent = False
         if isinstance(effect, SendReversal) and ready is not None and not self.lanes.take(payment.terminal_id, slot):
             # Another one of this terminal is outstanding; looked at again by then even if nobody tells us.
-            payment.leg_deadline, payment.leg_input = now + self._times.card_s, Input.RETRY_DUE
+            payment.leg_deadline, payment.leg_input = now + self._times.card_s, _IN_RETRY_DUE
             return
         # Our lease is looked at in the step that writes: another worker may have taken the payment while we slept.
         if ready is not None and self._journal.may_send:
@@ -613,7 +638,7 @@ class Payments:
         if isinstance(effect, SendReversal):
             self._free_lane(slot)
         slot.request_id = 0
-        given = Input.CARD_UNSENT if isinstance(effect, SendPurchase) else _SILENT[type(effect)]
+        given = _IN_CARD_UNSENT if isinstance(effect, SendPurchase) else _SILENT[type(effect)]
         # Behind whatever waits already, and never in the middle of this list of effects.
         slot.inbox.appendleft((given, Facts(reason="not_sent")))
 
@@ -650,12 +675,12 @@ class Payments:
             self._schedule(slot)
             return
         waits = self.lanes.is_waiting(payment.terminal_id, slot)
-        if given is Input.RETRY_DUE and (waits or not self._leg_is_up(payment)):
+        if given is _IN_RETRY_DUE and (waits or not self._leg_is_up(payment)):
             # Not a step: it would only fill the journal while the link is away.
-            payment.leg_deadline, payment.leg_input = now + self._times.bill_backoff_s[-1], Input.RETRY_DUE
+            payment.leg_deadline, payment.leg_input = now + self._times.bill_backoff_s[-1], _IN_RETRY_DUE
             self._schedule(slot)
             return
-        if given in (Input.CARD_SILENT, Input.REVERSAL_UNCLEAR, Input.BILL_UNCLEAR, Input.CANCEL_UNCLEAR):
+        if given in (_IN_CARD_SILENT, _IN_REVERSAL_UNCLEAR, _IN_BILL_UNCLEAR, _IN_CANCEL_UNCLEAR):
             if slot.outstanding is not None:
                 to_card = isinstance(slot.outstanding, _TO_CARD)
                 (self._card_link if to_card else self._marketing_link).heard_of(silent=True)
@@ -666,7 +691,7 @@ class Payments:
         self._step(slot, given, Facts(reason="silent"))
 
     def _leg_is_up(self, payment: Payment) -> bool:
-        if payment.state is State.REVERSAL_PENDING:
+        if payment.state is _REVERSAL_PENDING:
             return self._card_link.is_up
         return self._marketing_link.is_up
 
@@ -723,7 +748,7 @@ class Payments:
             self._free_lane(slot)
             self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("card",))
         if answer.kind == "reversal":
-            given = self._codes.reversal(code) if mac_good else Input.REVERSAL_UNCLEAR
+            given = self._codes.reversal(code) if mac_good else _IN_REVERSAL_UNCLEAR
             self._observer.count("switch_reversals_total", (payment.reversal_reason, code if mac_good else "mac"))
             if code in self._codes.stop_lane:
                 self._observer.event("reversal.refused", response_code=code, payment=payment.payment_id)
@@ -732,17 +757,17 @@ class Payments:
             self._give(slot, given, facts)
             return
         given = self._codes.purchase(code)
-        charged = given in (Input.CARD_APPROVED, Input.CARD_PARTIAL)
+        charged = given in (_IN_CARD_APPROVED, _IN_CARD_PARTIAL)
         facts.approved = charged
         facts.flagged = code in self._codes.flagged
         if code in self._codes.sign_on_again and slot.session is not None:
             slot.session.must_sign_on = True
         if (mac_good is None and charged) or mac_good is False:
-            given = Input.CARD_BAD_MAC
-        elif mac_good is None and given is Input.CARD_DECLINED and self._unmacced_decline_reverses:
-            given = Input.CARD_AMBIGUOUS
-        elif given is Input.CARD_APPROVED and answer.amount != payment.amount:
-            given = Input.CARD_PARTIAL
+            given = _IN_CARD_BAD_MAC
+        elif mac_good is None and given is _IN_CARD_DECLINED and self._unmacced_decline_reverses:
+            given = _IN_CARD_AMBIGUOUS
+        elif given is _IN_CARD_APPROVED and answer.amount != payment.amount:
+            given = _IN_CARD_PARTIAL
         self._give(slot, given, facts)
 
     def _card_link_lost(self, wire: Wire) -> None:
@@ -753,14 +778,14 @@ class Payments:
         state = slot.payment.state
         if slot.busy and slot.outstanding is None:
             return  # its frame waits for a commit and will find the link down
-        if state is State.CARD_PENDING and isinstance(slot.outstanding, SendPurchase):
+        if state is _CARD_PENDING and isinstance(slot.outstanding, SendPurchase):
             slot.outstanding = None
-            given = Input.CARD_UNSENT if unsent else Input.CARD_SILENT
+            given = _IN_CARD_UNSENT if unsent else _IN_CARD_SILENT
             self._give(slot, given, Facts(reason="link_lost"))
-        elif state is State.REVERSAL_PENDING and isinstance(slot.outstanding, SendReversal):
+        elif state is _REVERSAL_PENDING and isinstance(slot.outstanding, SendReversal):
             slot.outstanding = None
             self._free_lane(slot)
-            self._give(slot, Input.REVERSAL_UNCLEAR, Facts(reason="link_lost"))
+            self._give(slot, _IN_REVERSAL_UNCLEAR, Facts(reason="link_lost"))
 
     # -------------------------------------------------------------------------------------------- answers: bill
     def _bill_answered(
@@ -789,8 +814,8 @@ class Payments:
         if isinstance(effect, SendStatus):
             return self._marketing_dialect.stated(answer, posting)
         given = self._marketing_dialect.cancelled(answer, posting)
-        if given is Input.CANCEL_POSTED and isinstance(effect, SendCancel) and effect.undo:
-            return Input.CANCEL_FINAL  # we know that it is posted; an undo that leaves it so was refused
+        if given is _IN_CANCEL_POSTED and isinstance(effect, SendCancel) and effect.undo:
+            return _IN_CANCEL_FINAL  # we know that it is posted; an undo that leaves it so was refused
         return given
 
 
