@@ -70,6 +70,7 @@ class Instant:
     epoch = 1
     accepting = True
     may_send = True
+    queue_s = 0.0
     on_lost: Callable[[], None]
 
     def __init__(self) -> None:
@@ -250,7 +251,7 @@ class Whole:
         ]
         tmks = [primitives.des(testkeys.test_tmk(end.terminal_id)) for end in self.ends]
         for end in self.ends:
-            self._give(end, end.frame(f0="0800", f60="00000000003", f63="001"))
+            self.give(end, end.frame(f0="0800", f60="00000000003", f63="001"))
         while not all(end.line.written for end in self.ends):
             await asyncio.sleep(0.005)  # sign-ons are spaced out
             await self.hosts_answer()
@@ -271,11 +272,11 @@ class Whole:
     async def turn(self) -> None:
         """One payment of one month at each kiosk, all of them at the same time."""
         for end in self.ends:
-            self._give(end, end.inquiry(self._customer()), "kiosk inquiry")
+            self.give(end, end.inquiry(self.customer()), "kiosk inquiry")
         await self.hosts_answer("bill inquiry answer")
         for end in self.ends:
             (answer,) = end.line.take(2)
-            self._give(end, end.payment(answer), "kiosk payment")
+            self.give(end, end.payment(answer), "kiosk payment")
         await self.commit("commit of 1")
         await self.hosts_answer("card answer")
         await self.commit("commit of 2")
@@ -285,7 +286,7 @@ class Whole:
             (answer,) = end.line.take(2)
             end.check(answer)
 
-    def _customer(self) -> str:
+    def customer(self) -> str:
         """The next one who owes a single month."""
         host = self.hosts[1]
         assert isinstance(host, MarketingHost)
@@ -311,7 +312,7 @@ class Whole:
                 self._timed(stage, partial(protocol.data_received, data))
         await self._settle(stage)
 
-    def _give(self, end: KioskEnd, frame: bytes, stage: str = "") -> None:
+    def give(self, end: KioskEnd, frame: bytes, stage: str = "") -> None:
         self._timed(stage, lambda: end.protocol.data_received(len(frame).to_bytes(2, "big") + frame))
 
     def _timed(self, stage: str, call: Callable[[], None]) -> None:

@@ -64,6 +64,11 @@ JOURNAL_STOP_S: Final = 5.0  # how long `stop` waits for what is still uncommitt
 PARTITIONS_AHEAD_DAYS: Final = 7  # days whose partition exists in advance
 JOURNAL_RECONNECT_S: Final = 0.2  # between attempts to reach PostgreSQL again
 DATABASE_START_WAIT_S: Final = 15.0  # how long `run` waits for a database that is starting
+# Work that waits longer than this, look after look: no new bill inquiries. A customer notices half a second, and the
+# waits of a payment's three steps add up
+ADMISSION_DELAY_S: Final = 0.15
+PRESSURE_EVERY_S: Final = 0.02  # between looks at how long work waits …
+PRESSURE_LOOKS: Final = 10  # … and so many of them must agree: a fifth of a second, longer than any one pause
 ADMISSION_COMMIT_LAG_S: Final = 2.0  # oldest waiting commit older than this: no new payments until it has passed
 
 # a kiosk's key names MMDD without a year; a busy terminal's trace numbers wrap in two months

@@ -148,6 +148,11 @@ class Journal(Protocol):
         """Entries waiting for their commit."""
         ...
 
+    @property
+    def queue_s(self) -> float:
+        """Seconds that the oldest entry has waited for its turn in a commit; 0: none waits."""
+        ...
+
 
 class LeasedJournal(Journal, Protocol):
     """What a worker needs of a journal beside the path of payments.

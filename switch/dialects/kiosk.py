@@ -44,9 +44,26 @@ class KioskDialect:
         self.shown = CardMessages(self._spec)
         self._card_codes = card_codes
         self._codes = kiosk_codes()
+        self._busy = [("DF0A", b"busy"), _screen(self._codes["busy"].text)]
         self._screens = {code: _screen(known.text) for code, known in self._codes.items()}
 
     # -------------------------------------------------------------------------------------------- requests
+    def too_much(self, frame: bytes, time: LocalTime) -> bytes | None:
+        """To a bill inquiry that cannot be taken now: the answer ``busy``, without a MAC, at a tenth of the cost of
+        reading it properly. None: it is something else, or not to be read."""
+        try:
+            message = self._spec.decode(frame)
+        except iso8583.DecodeError:
+            return None
+        if message.mti != "0200" or str(message.get(60))[:2] != "71":
+            return None
+        header = message.header
+        reply = ReplyTo(header[:1] + header[3:5] + header[1:3] + header[5:], {0: "0210"})
+        for number, value in zip(_ECHOED, message.pick(_ECHOED), strict=True):
+            if value is not None:
+                reply.fields[number] = value
+        return self._answer(reply, self._codes["busy"].f39, self._busy, {}, time, mac=False)
+
     def read(self, frame: bytes) -> Request:
         """One request of a kiosk.
 

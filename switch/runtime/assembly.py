@@ -34,6 +34,7 @@ from switch.ports import Cases, Clock, Dice, LeasedJournal, Observer, SecurityMo
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
+from switch.runtime.pressure import Pressure
 from switch.runtime.terminals import TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -152,6 +153,7 @@ class Switch:
             observer=observer,
             machine=machine,
         )
+        self.pressure = Pressure(asyncio.get_running_loop(), clock, observer, journal)
         self.dispatcher = Dispatcher(
             dialect=kiosk_dialect,
             marketing_dialect=marketing_dialect,
@@ -161,6 +163,7 @@ class Switch:
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,
+            pressure=self.pressure,
             security=security,
             times=times,
             profile=profile,
@@ -190,6 +193,7 @@ class Switch:
         for dialer in self._dialers:
             dialer.start()
         await self.listener.start()
+        self.pressure.start()
         self._heir = asyncio.create_task(self._take_over_forever(), name="take over")
         return adopted
 
@@ -200,6 +204,7 @@ class Switch:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._heir
         await self.listener.stop("stopping")
+        self.pressure.stop()
         for dialer in reversed(self._dialers):
             await dialer.stop()
         self._timers.stop()
@@ -307,6 +312,7 @@ class Switch:
             "ready": not reasons,
             "not_ready": reasons,
             "draining": self.dispatcher.draining,
+            "overloaded": self.pressure.overloaded,
             "lease_held": journal.may_send,
             "journal": {"accepting": journal.accepting, "pending": journal.pending},
             "links": {

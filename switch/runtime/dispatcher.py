@@ -28,6 +28,7 @@ from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observ
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
+from switch.runtime.pressure import Pressure
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -84,6 +85,7 @@ class Dispatcher:
         card_link: CardLink,
         marketing_link: MarketingLink,
         journal: Journal,
+        pressure: Pressure,
         security: SecurityModule,
         times: TimeProfile,
         profile: HostProfile,
@@ -103,6 +105,7 @@ class Dispatcher:
         self._card_link = card_link
         self._marketing_link = marketing_link
         self._journal = journal
+        self._pressure = pressure
         self._security = security
         self._times = times
         self._profile = profile
@@ -125,6 +128,12 @@ class Dispatcher:
     # -------------------------------------------------------------------------------------------- wires
     def frame_received(self, wire: Wire, frame: bytes) -> None:
         caller = self._callers.get(wire) or self._caller(wire)
+        if self._pressure.overloaded:
+            refusal = self._dialect.too_much(frame, self._now())
+            if refusal is not None:
+                self._observer.count("switch_admission_rejects_total", ("overload",))
+                self._send(wire, refusal)
+                return
         try:
             request = self._dialect.read(frame)
         except FormatError as error:

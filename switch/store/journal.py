@@ -184,6 +184,10 @@ class PostgresJournal:
     def pending(self) -> int:
         return len(self._queue) + len(self._batch) + len(self._parked) + len(self._retried)
 
+    @property
+    def queue_s(self) -> float:
+        return self._clock.now() - self._queue[0].since if self._queue else 0.0
+
     # ------------------------------------------------------------------------------------------------- life
     async def start(self) -> None:
         """Connect, take an epoch and its lease.

@@ -279,6 +279,10 @@ class MemoryJournal:
     def pending(self) -> int:
         return len(self._queue) + len(self._batch)
 
+    @property
+    def queue_s(self) -> float:
+        return self._clock.now() - self._queue[0].since if self._queue else 0.0
+
     # ------------------------------------------------------------------------------------------------- life
     async def start(self) -> None:
         self.open()

@@ -22,6 +22,7 @@ switch_tls_pending switch_tls_refused_total{reason} switch_wrong_terminal_total
 switch_certificate_expiry_seconds{certificate}
 switch_kiosk_connections switch_frames_total{peer,direction} switch_bad_frames_total{peer,reason}
 switch_sign_ons_total{result} switch_loop_lag_seconds switch_gc_pause_seconds
+switch_queue_delay_seconds switch_overloaded
 switch_strays_total switch_strays_dropped_total
 switch_journal_pending
 switch_build_info{version,python} switch_metric_faults_total

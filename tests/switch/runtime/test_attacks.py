@@ -36,6 +36,7 @@ from switch.ports import ClaimKind, Key, KeyUsage, SecurityModule, Terminal
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
+from switch.runtime.pressure import Pressure
 from switch.runtime.terminals import TerminalSessions
 from switch.runtime.timers import Timers
 from switch.store.memory import Fault, MemoryDatabase, MemoryJournal, MemoryTerminals
@@ -270,6 +271,7 @@ class Bench:
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,
+            pressure=Pressure(self.loop, clock, watcher, journal),  # type: ignore[arg-type]  # never started
             security=security,
             times=SHORT,
             profile=profile,
