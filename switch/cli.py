@@ -87,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run the switch until SIGTERM, which drains it")
     _config_option(run)
-    # One of worker.count, started by their supervisor.
+    run.add_argument("--workers", type=int, metavar="N", help="processes, instead of worker.count")
+    # One of them, started by their supervisor.
     run.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     run.set_defaults(run=_run)
 
@@ -248,7 +249,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from switch.runtime.supervisor import serve
     from switch.store.migrate import migrate
 
-    config = load(arguments.config)
+    config = load(arguments.config, workers=arguments.workers)
     with _database(config) as dsn:
         if arguments.worker:
             _uvloop(serve(of_worker(config, arguments.worker), dsn))

@@ -450,9 +450,13 @@ def fingerprint(config: Config) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- reading
-def load(path: str | Path) -> Config:
-    """Read, check and return the configuration. Raises ConfigError with every problem found."""
-    config, problems = _read(Path(path))
+def load(path: str | Path, *, workers: int | None = None) -> Config:
+    """Read, check and return the configuration. Raises ConfigError with every problem found.
+
+    Args:
+        workers: In place of ``worker.count``.
+    """
+    config, problems = _read(Path(path), workers)
     if len(problems) == 1:
         key, detail = problems[0]
         raise ConfigError(f"{path}: {key}" if key else str(path), detail)
@@ -475,7 +479,7 @@ def _line(key: str, detail: str) -> str:
     return f"{key}: {detail}" if key else detail
 
 
-def _read(path: Path) -> tuple[Config | None, list[Problem]]:
+def _read(path: Path, workers: int | None = None) -> tuple[Config | None, list[Problem]]:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -485,6 +489,8 @@ def _read(path: Path) -> tuple[Config | None, list[Problem]]:
     except tomllib.TOMLDecodeError as error:
         return None, [("", f"not TOML: {_first_lower(str(error))}; text values need double quotes")]
 
+    if workers is not None and isinstance(section := tree.setdefault("worker", {}), dict):
+        section["count"] = workers
     # Through the parent's resolve: a relative path must mean the same whatever the working directory is.
     problems: list[Problem] = []
     _walk(Config, tree, "", path.resolve().parent, problems)

@@ -190,6 +190,10 @@ def supervise(config: Config, path: Path) -> int:
     """Run ``worker.count`` workers of this configuration until a signal."""
 
     def command(number: int) -> list[str]:
-        return [sys.executable, "-m", "switch", "run", "--config", str(path), "--worker", str(number)]
+        of_all = str(config.worker.count)
+        return [
+            *(sys.executable, "-m", "switch", "run", "--config", str(path)),
+            *("--workers", of_all, "--worker", str(number)),
+        ]
 
     return Supervisor(config, command).run()

@@ -463,3 +463,12 @@ def test_any_tree_is_a_configuration_or_a_list_of_problems(data: st.DataObject) 
         assert all(where and detail for where, detail in problems)
     else:
         msgspec.convert(tree, Config)  # the walk lets nothing through that the structs refuse
+
+
+def test_a_number_of_workers_on_the_command_line_counts_instead_and_is_checked_like_the_option(tmp_path: Path) -> None:
+    file = tmp_path / "switch.toml"
+    file.write_text(document())
+    assert load(file, workers=3).worker.count == 3
+    assert load(file).worker.count == 1
+    with pytest.raises(ConfigError, match=r"worker\.count"):
+        load(file, workers=0)
