@@ -15,7 +15,7 @@ SECURITY ?= software
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h switch/security/*.pyx)
 
-.PHONY: mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-instructions clean fuzz system
+.PHONY: mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-check clean fuzz system
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
@@ -95,7 +95,7 @@ beside: build
 	@nice -n 10 $(MAKE) --no-print-directory verify-model
 	@nice -n 10 $(BIN)/python -m switch sim --seeds 1..500
 	@nice -n 10 $(BIN)/python -m switch sim --crash-everywhere --seeds 1..1
-	@$(MAKE) --no-print-directory bench-instructions
+	@$(MAKE) --no-print-directory bench-check
 
 docs: build ## write the saga's diagram and table into ARCHITECTURE.md, from the rows that run
 	@$(BIN)/python -m switch verify-model --document ARCHITECTURE.md
@@ -135,13 +135,13 @@ mutation: build ## break the machine line by line: which mutants does no test no
 fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer: make system)
 	@$(MAKE) --no-print-directory -s -C csrc fuzz SECONDS=$(SECONDS)
 
-bench: build ## what the codec, the machine and a MAC cost
+bench: build ## what the codec, each station of a payment and a MAC cost
 	@$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-only --benchmark-columns=min,median,ops --benchmark-group-by=group
 
 bench-compare: build ## the codec next to the others on PyPI, interleaved; JSON=FILE keeps the numbers
 	@$(BIN)/python -m benchmarks.compare $(if $(JSON),--json "$(JSON)")
 
-bench-instructions: build ## what a message costs in instructions, against benchmarks/budget.toml (needs valgrind)
+bench-check: build ## what a message and a payment cost in instructions, against benchmarks/budget.toml (needs valgrind)
 	@$(BIN)/python -m benchmarks.instructions
 
 # The wheel is made as a stranger's pip makes it: from the sdist alone, in an environment of its own. An old SOURCES.txt

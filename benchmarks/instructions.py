@@ -1,11 +1,12 @@
-"""What a message costs in instructions, counted by callgrind, held against ``budget.toml``.
+"""What a message and a payment cost in instructions, counted by callgrind, held against ``budget.toml``.
 
-    python -m benchmarks.instructions            a table; exit 1 if a ceiling is passed
+    python -m benchmarks.instructions            two tables; exit 1 if a ceiling is passed
     python -m benchmarks.instructions --update   the same, and ceilings of source "measured" are written anew
 
 Times move with the machine and its neighbours; counts repeat to a fraction of a per cent for one interpreter and one
 compiler. A statement runs ``COUNT`` and then twice ``COUNT`` times; the difference is free of everything that happens
-once. What an empty loop costs is counted in the same way and taken off.
+once. What an empty loop costs is counted in the same way and taken off. The stations of a payment (``path.py``) are
+counted only while they run, in a process that has run them before.
 """
 
 from __future__ import annotations
@@ -93,6 +94,41 @@ def count(start: Sequence[str], wanted: Sequence[tuple[str, str]]) -> dict[tuple
     return {("", ""): loop, **{key: found - loop for key, found in zip(wanted, each[1:], strict=True)}}
 
 
+def count_path(wanted: Sequence[str]) -> dict[str, float]:
+    """Instructions of each case of ``path.py``, of one payment where a run has several.
+
+    Raises:
+        ToolError: As ``count``.
+    """
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        raise ToolError("valgrind is missing: install it (Debian: apt-get install valgrind), or run make system")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "callgrind")
+        tool = [valgrind, "--tool=callgrind", "--toggle-collect=functools_reduce", "--dump-before=getppid"]
+        start = [sys.executable, "-m", "benchmarks.path", "nothing", *wanted]
+        try:
+            done = subprocess.run(
+                [*tool, f"--callgrind-out-file={out}", "--quiet", *start],
+                capture_output=True,
+                text=True,
+                env=ENVIRONMENT,
+                cwd=ROOT,
+                timeout=SECONDS_MAX,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolError(f"callgrind was not done after {SECONDS_MAX} s") from error
+        if done.returncode != 0:
+            raise ToolError(f"callgrind ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        each = {one["case"]: _total(Path(f"{out}.{number}")) / one["count"] for number, one in enumerate(told, start=1)}
+    nothing = each.pop("nothing")
+    if not nothing:
+        raise ToolError("callgrind counted nothing: this Python has no symbol functools_reduce")
+    return {case: counted - (0 if case in ("journal", "whole") else nothing) for case, counted in each.items()}
+
+
 def _total(part: Path) -> int:
     try:
         lines = part.read_text().splitlines()
@@ -139,14 +175,22 @@ def rows(budget: Mapping[str, Any], counted: Mapping[tuple[str, str], float]) ->
     return found
 
 
-def updated(text: str, counted: Mapping[str, float]) -> str:
+def path_rows(budget: Mapping[str, Any], counted: Mapping[str, float]) -> list[Row]:
+    """The same for the stations of a payment."""
+    return [
+        Row(entry["name"], counted[case], entry["ceiling"], entry["source"]) for case, entry in budget["path"].items()
+    ]
+
+
+def updated(text: str, counted: Mapping[str, float], path: Mapping[str, float]) -> str:
     """``budget.toml`` with new ceilings where the source is "measured"; everything else as it was."""
-    budget, case, lines = tomllib.loads(text)["instructions"], "", []
+    budget, table, case, lines = tomllib.loads(text), "", "", []
     for line in text.splitlines(keepends=True):
         if line.startswith("["):
-            case = line.strip("[]\n").removeprefix("instructions.")
-        if line.startswith("ceiling") and budget[case]["source"] == "measured":
-            line = f"ceiling = {math.ceil(counted[case] * HEADROOM / 10) * 10}\n"  # noqa: PLW2901
+            table, _, case = line.strip("[]\n").partition(".")
+        if line.startswith("ceiling") and budget[table][case]["source"] == "measured":
+            found = (counted if table == "instructions" else path)[case]
+            line = f"ceiling = {math.ceil(found * HEADROOM / 10) * 10}\n"  # noqa: PLW2901
         lines.append(line)
     return "".join(lines)
 
@@ -165,11 +209,12 @@ def main() -> int:
     wanted |= {("decode", each) for each in MESSAGES}
     try:
         counted = count(command(sys.executable, ROOT, OURS, form), sorted(wanted))
+        path = count_path([*budget["path"]])
     except ToolError as error:
-        print(f"bench-instructions: {error}", file=sys.stderr)
+        print(f"bench-check: {error}", file=sys.stderr)
         return 2
     if arguments.update:
-        text = updated(text, {case: value for (case, each), value in counted.items() if each == message})
+        text = updated(text, {case: value for (case, each), value in counted.items() if each == message}, path)
         BUDGET.write_text(text, encoding="utf-8")
         budget = tomllib.loads(text)
     found = rows(budget, counted)
@@ -177,9 +222,13 @@ def main() -> int:
     print(f"{message} in {form}, {sys.implementation.name} {sys.version.split()[0]}, {loop}")
     print(f"{'instructions a message':30}{'counted':>10}{'ceiling':>10}  from")
     print(*found, sep="\n")
+    on_path = path_rows(budget, path)
+    print(f"\n{'instructions on the path':30}{'counted':>10}{'ceiling':>10}  from")
+    print(*on_path, sep="\n")
+    found += on_path
     over = [row.name.strip() for row in found if row.over]
     if over:
-        print(f"bench-instructions: over the budget (benchmarks/budget.toml): {'; '.join(over)}", file=sys.stderr)
+        print(f"bench-check: over the budget (benchmarks/budget.toml): {'; '.join(over)}", file=sys.stderr)
     return 1 if over else 0
 
 

@@ -99,11 +99,11 @@ def test_inquiries_hear_that_it_is_busy_and_who_has_begun_is_served(tmp_path: Pa
         spec = iso8583.load("kiosk", header="tpdu+pos6")
         try:
             whole.give(first, first.inquiry(whole.customer()))
-            await whole.hosts_answer()
+            whole.hosts_answer()
             (quote,) = first.line.take(2)
             whole.switch.pressure.overloaded = True
             whole.give(second, second.inquiry(whole.customer()))
-            await whole.hosts_answer()
+            whole.hosts_answer()
             (busy,) = second.line.take(2)
             answer = spec.decode(busy)
             assert (answer.mti, answer[39], answer[11], 64 in answer) == ("0210", "N2", f"{second.serial:06d}", False)
@@ -111,14 +111,14 @@ def test_inquiries_hear_that_it_is_busy_and_who_has_begun_is_served(tmp_path: Pa
             # The customer who has seen his bill pays it.
             whole.give(first, first.payment(quote))
             for _ in range(3):
-                await whole.commit("")
-                await whole.hosts_answer()
-            await whole.commit("")
+                whole.commit("")
+                whole.hosts_answer()
+            whole.commit("")
             (paid,) = first.line.take(2)
             first.check(paid)
             whole.switch.pressure.overloaded = False
             whole.give(second, second.inquiry(customers.account(9)))
-            await whole.hosts_answer()
+            whole.hosts_answer()
             assert spec.decode(second.line.take(2)[0])[39] != "N2"
         finally:
             await whole.stop()
