@@ -1,7 +1,7 @@
-"""The stations of a payment, one by one and all together: frame, index, patch, match, machine step, MAC, journal, whole.
+"""The stations of a payment, one by one and all together: frame, index, patch, match, machine step, MAC, journal.
 
-Each case is made once (``CASES[name]()``) and gives something to run again and again: ``run(enter)`` does the work once,
-calling the part that is measured through ``enter``, and checks what came out. ``bench_path.py`` times them,
+Each case is made once (``CASES[name]()``) and gives something to run again and again: ``run(enter)`` does the work
+once, calling the part that is measured through ``enter``, and checks what came out. ``bench_payment.py`` times them,
 ``instructions.py`` counts them.
 
     python -m benchmarks.path worker      for instructions.py: names in, one line out for each
@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import iso8583
 from benchmarks.bench_codec import PURCHASE
-from benchmarks.whole import COMMITTED, HEADER, Instant, Quiet, Whole
+from benchmarks.whole import HEADER, Instant, Quiet, Whole
 from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.limits import SHORT
 from switch.machines.payment import Facts, HostProfile, Payment
@@ -91,7 +91,7 @@ def _patch() -> Run:
 
 
 class _Up(MarketingLink):
-    is_up = True  # type: ignore[assignment]
+    is_up = True
 
 
 class _Swallows:
@@ -236,7 +236,7 @@ def _journal() -> Run:
 
 
 def _whole() -> Run:
-    """``KIOSKS`` payments at once, from bytes to bytes: inquiry, charge, posting, answer; the commits are there at once."""
+    """``KIOSKS`` payments at once, from bytes to bytes: inquiry, charge, posting, answer; commits are there at once."""
     loop = asyncio.new_event_loop()
     whole = Whole(Path(tempfile.mkdtemp(prefix="gridswitch-")), KIOSKS)
     loop.run_until_complete(whole.start())
@@ -260,7 +260,6 @@ CASES: dict[str, tuple[Callable[[], Run], int]] = {
     "journal": (_journal, BATCH // 3),
     "whole": (_whole, KIOSKS),
 }
-assert COMMITTED
 
 
 def worker(wanted: Sequence[str], runs: int = 30, warm_up: int = 30) -> None:
