@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.path import CASES
+from benchmarks.path import CASES, close
 from switch.security import mac, primitives
 
 
@@ -21,7 +21,10 @@ def test_station(benchmark: Any, case: str) -> None:
     """Each run checks itself; "journal" and "whole" are of many payments at once, hosts and kiosks included."""
     make, each = CASES[case]
     benchmark.extra_info["payments"] = each
-    benchmark(make(), straight)
+    try:
+        benchmark(make(), straight)
+    finally:
+        close()
 
 
 @pytest.mark.benchmark(group="mac")

@@ -45,6 +45,15 @@ KIOSKS = 20  # payments of one run of "whole"
 APPROVED = Facts(response_code="00", rrn="112233445566", settlement_date="1123", approved=True)
 
 
+_closing: list[Callable[[], object]] = []  # what cases have opened
+
+
+def close() -> None:
+    """Whatever the cases have opened."""
+    while _closing:
+        _closing.pop()()
+
+
 def _nothing() -> Run:
     """What the measuring itself costs: it is taken off."""
 
@@ -103,6 +112,7 @@ def _match() -> Run:
     """A request leaves and its answer finds who waits for it, among 1,000 others."""
     observer, clock = Quiet(), SystemClock()
     loop = asyncio.new_event_loop()
+    _closing.append(loop.close)
     timers = Timers(loop, clock, observer)
     link = _Up("marketing", MarketingDialect("SELF01"), SHORT, timers, clock, observer, Instant())
     link._wire = cast(Wire, _Swallows())
@@ -213,7 +223,7 @@ def _journal() -> Run:
         whole.journal.append = keep  # type: ignore[method-assign]
         whole.turn()
         loop.run_until_complete(whole.stop())
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
     journal = PostgresJournal("", clock=SystemClock(), observer=Quiet())
     waiting = [_Waiting(entry, lambda appended: None, number, 0.0) for number, entry in enumerate(entries)]
     assert len(waiting) == BATCH
@@ -238,8 +248,10 @@ def _journal() -> Run:
 def _whole() -> Run:
     """``KIOSKS`` payments at once, from bytes to bytes: inquiry, charge, posting, answer; commits are there at once."""
     loop = asyncio.new_event_loop()
-    whole = Whole(Path(tempfile.mkdtemp(prefix="gridswitch-")), KIOSKS)
+    folder = tempfile.TemporaryDirectory()
+    whole = Whole(Path(folder.name), KIOSKS)
     loop.run_until_complete(whole.start())
+    _closing.extend((folder.cleanup, loop.close, lambda: loop.run_until_complete(whole.stop())))
 
     def run(enter: Enter) -> None:
         whole.enter = enter
@@ -285,6 +297,7 @@ def worker(wanted: Sequence[str], runs: int = 30, warm_up: int = 30) -> None:
             run(counted)
         os.getppid()
         print(json.dumps({"case": name, "count": runs * each}), flush=True)
+    close()
 
 
 def _call(_: None, call: Callable[[], None]) -> None:
