@@ -302,12 +302,14 @@ class Bench:
         return Snapshot(time.monotonic(), wall_us, used, waited, usage.rss_bytes(switch), usage.open_files(switch))
 
     def posted_within(self, window: Window) -> int:
-        """Payments that the marketing system has booked within the window, by its own ledger."""
-        references = set()
+        """Payments that the marketing system has booked within the window, by its own ledger, and not undone since."""
+        references: dict[str, str] = {}  # by serial: a payment of several months has several
         for fact in read_facts(self.rig.ledger("marketing"), "marketing"):
             if fact["fact"] == "posting" and window.begun.wall_us <= fact["at"] < window.ended.wall_us:
-                references.add(fact["reference"])
-        return len(references)
+                references[fact["serial"]] = fact["reference"]
+            elif fact["fact"] == "undo":
+                references.pop(fact["serial"], None)
+        return len(set(references.values()))
 
     def reversed_within(self, window: Window) -> int:
         facts = read_facts(self.rig.ledger("unionpay"), "unionpay")
