@@ -430,7 +430,8 @@ class Bench:
 
     def _batches(self) -> tuple[float, float] | None:
         """Entries and commits of the journal, by the switch's own metrics."""
-        found = self._metrics("switch_db_batch_rows_sum", "switch_db_batch_rows_count")
+        rows = "switch_db_batch_rows"
+        found = self._metrics(f"{rows}_sum", f"{rows}_count")
         return (found[0], found[1]) if found[1] else None
 
     def _metrics(self, *names: str) -> list[float]:
