@@ -63,6 +63,9 @@ PAYMENT_BYTES: Final = 4_000  # on disk, all tables and indexes: a first guess b
 DISK_SPARE_BYTES: Final = 2_000_000_000  # left alone for WAL, ledgers and books
 SEED_S: Final = 2.0  # of payments that are copied by --rows
 BOOKS_S: Final = 15.0  # by then they are in the books
+COUNTERS_S: Final = (
+    11.0  # by then PostgreSQL has the counters of sessions that do nothing any more; it says within 10 s
+)
 
 Event = dict[str, Any]
 
@@ -299,12 +302,14 @@ class Bench:
         return Snapshot(time.monotonic(), wall_us, used, waited, usage.rss_bytes(switch), usage.open_files(switch))
 
     def posted_within(self, window: Window) -> int:
-        """Payments that the marketing system has booked within the window, by its own ledger."""
-        references = set()
+        """Payments that the marketing system has booked within the window, by its own ledger, and not undone since."""
+        references: dict[str, str] = {}  # by serial: a payment of several months has several
         for fact in read_facts(self.rig.ledger("marketing"), "marketing"):
             if fact["fact"] == "posting" and window.begun.wall_us <= fact["at"] < window.ended.wall_us:
-                references.add(fact["reference"])
-        return len(references)
+                references[fact["serial"]] = fact["reference"]
+            elif fact["fact"] == "undo":
+                references.pop(fact["serial"], None)
+        return len(set(references.values()))
 
     def reversed_within(self, window: Window) -> int:
         facts = read_facts(self.rig.ledger("unionpay"), "unionpay")
@@ -334,7 +339,6 @@ class Bench:
         self.load.tell(f"seed:closed:{min(16, options.kiosks)}:{SEED_S:g}")
         self.load.expect("begun")
         self.load.expect("ended")
-        time.sleep(BOOKS_S / 5)
         started = time.monotonic()
         shown = 0.0
 
@@ -350,7 +354,7 @@ class Bench:
                 grown = uvloop.run(preload(self.rig.dsn, options.rows, china_now().date(), self._room_bytes, progress))
                 break
             except StartError as error:
-                if "no completed payment" not in str(error) or time.monotonic() > ends_at:
+                if error.code != "preload_empty" or time.monotonic() > ends_at:
                     raise
                 time.sleep(1.0)
         seconds = time.monotonic() - started
@@ -358,6 +362,7 @@ class Bench:
         self.report.add("rows_loaded_bytes", grown)
         self.say(f"{options.rows:,} finished payments loaded in {seconds:.0f} s: {grown / 1e9:.2f} GB")
         self._await_the_end()
+        time.sleep(max(0.0, started + COUNTERS_S - time.monotonic()))
         return self.rig.prove(since=self._since).payments
 
     # ------------------------------------------------------------------------------------------------ what is told
@@ -425,7 +430,8 @@ class Bench:
 
     def _batches(self) -> tuple[float, float] | None:
         """Entries and commits of the journal, by the switch's own metrics."""
-        found = self._metrics("switch_db_batch_rows_sum", "switch_db_batch_rows_count")
+        rows = "switch_db_batch_rows"
+        found = self._metrics(f"{rows}_sum", f"{rows}_count")
         return (found[0], found[1]) if found[1] else None
 
     def _metrics(self, *names: str) -> list[float]:

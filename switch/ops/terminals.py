@@ -153,14 +153,14 @@ async def add_test_terminals(config: Config, dsn: str, count: int, family: str =
     await security.start()
     store = _store(dsn)
     known = {terminal.terminal_id for terminal in await store.list()}
-    added = 0
+    added: list[Terminal] = []
     for number in range(1, count + 1):
         terminal_id, merchant_id = test_terminal(number)
         if terminal_id in known:
             continue
         component = await ask(security.seal_component, test_tmk(terminal_id))
         stored = await ask(security.combine_sealed, [component], KeyUsage.TMK, family)
-        await store.add(
+        added.append(
             Terminal(
                 terminal_id=terminal_id,
                 merchant_id=merchant_id,
@@ -170,9 +170,9 @@ async def add_test_terminals(config: Config, dsn: str, count: int, family: str =
                 tmk_kcv=stored.kcv,
             )
         )
-        added += 1
     await security.stop()
-    return added
+    await store.add_all(added)
+    return len(added)
 
 
 def _store(dsn: str) -> PostgresTerminals:

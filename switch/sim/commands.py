@@ -34,7 +34,7 @@ TERMINALS_MAX: Final = 20_000  # as many kiosks as one switch takes; each is a r
 _GENERATE_EXAMPLE: Final = """example:
   gridswitch generate --connect 127.0.0.1:9000 --kiosks 500 --phase warm:closed:64:2 --phase run:open:2000:10
 """
-SIGN_ON_S: Final = 120.0  # by then every kiosk is signed on: 20,000 at 200 a second, as the switch lets them in
+SIGN_ON_S: Final = 600.0  # by then every kiosk is signed on: 20,000 at 40 a second, for each is a commit of the switch
 
 Subparsers = Any  # argparse gives the type no public name
 

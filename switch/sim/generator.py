@@ -377,6 +377,7 @@ class Generator:
         self._fill()
         self._arm()
         await asyncio.sleep(phase.seconds)
+        self._arrive()  # whoever was due before the end and not yet seen: a late loop must not shorten the schedule
         self._wanted = 0
         self._next_arrival = self._next_probe = float("inf")
         self.phase = self.none
@@ -806,18 +807,18 @@ def cpu_s() -> float:
 
 
 def _instants(start: float, phase: Phase, dice: Callable[[], float]) -> Iterator[float]:
-    """When payments are due: evenly, or as a Poisson process."""
+    """When payments of a phase are due: evenly, or as a Poisson process; then never."""
     gap_s = 1.0 / phase.rate
     if phase.poisson:
         gaps = random.Random(dice())
-        due = start
-        while True:
-            due += gaps.expovariate(phase.rate)
+        due = start + gaps.expovariate(phase.rate)
+        while due < start + phase.seconds:
             yield due
-    number = 0
-    while True:
-        number += 1
-        yield start + number * gap_s
+            due += gaps.expovariate(phase.rate)
+    else:
+        for number in range(round(phase.seconds * phase.rate)):
+            yield start + (number + 0.5) * gap_s
+    yield float("inf")
 
 
 def _accounts(first: int) -> Iterator[bytes]:

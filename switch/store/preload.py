@@ -51,7 +51,7 @@ async def preload(
     async with connected(dsn, "preload") as connection:
         finished = await connection.fetch(QUERY["preload_finished"], _TEMPLATES_MAX)
         if not finished:
-            raise StartError("preload", "no completed payment in the books to copy; let some be paid first")
+            raise StartError("preload_empty", "no completed payment in the books to copy; let some be paid first")
         ids = [row["payment_id"] for row in finished]
         tables = [await _read(connection, name, ids) for name in _TABLES]
         days = [_Day(today, back) for back in DAYS]

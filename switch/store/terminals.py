@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -153,6 +153,19 @@ class PostgresTerminals:
         )
         stage = "keys" if keyed and terminal.stage == "registered" else terminal.stage  # as its trigger has it
         self._cache[terminal.terminal_id] = replace(terminal, stage=stage)
+
+    async def add_all(self, terminals: Iterable[Terminal]) -> None:
+        """Many that do not exist yet, all or none: ten thousand, one at a time, take minutes.
+
+        Raises:
+            BadRequestError: ``terminal``: one exists, or a value is refused.
+        """
+        rows = [[getattr(terminal, name) for name in _COLUMN_ORDER] for terminal in terminals]
+        try:
+            async with connected(self._dsn, f"{self._name} terminal") as connection, connection.transaction():
+                await connection.executemany(QUERY["terminal_add"], rows)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise BadRequestError("terminal", f"no terminal was added: {error}") from error
 
     async def list(self) -> list[Terminal]:
         """All of them as the database has them, by id."""

@@ -34,6 +34,20 @@ def test_an_added_terminal_is_known(store: Store, run: Run, terminal: Terminal) 
     run(main())
 
 
+def test_many_are_added_all_or_none(postgres: PostgresStore, run: Run, terminal: Terminal) -> None:
+    many = [replace(terminal, terminal_id=f"GS{number:06d}") for number in range(1, 40)]
+
+    async def main() -> None:
+        async with postgres.terminals() as terminals:
+            await terminals.add_all(many)
+            assert await terminals.list() == many
+            with pytest.raises(BadRequestError, match="no terminal was added"):
+                await terminals.add_all([replace(terminal, terminal_id="GS000040"), many[3]])
+            assert len(await terminals.list()) == len(many)
+
+    run(main())
+
+
 def test_numbers_are_reserved_in_blocks_that_do_not_wrap_inside(store: Store, run: Run, terminal: Terminal) -> None:
     async def main() -> None:
         async with store.terminals() as terminals:
