@@ -136,7 +136,7 @@ def judge(counts: Mapping[str, Any], slo: Mapping[str, Any]) -> list[str]:
     """
     if unknown := set(slo) - {"requests"}:
         raise ValueError(f"SLO: {', '.join(sorted(unknown))}: expected only [requests.NAME]")
-    wrong = []
+    wrong = [f"a user of locust failed, which is a fault of the load test: {each}" for each in counts["exceptions"]]
     if not counts["requests"].get("payment", {}).get("count"):
         wrong.append("payment: not one was made")
     for name, objectives in slo["requests"].items():

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gevent
-from locust import User, task
+from locust import User, constant, task
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
@@ -36,6 +36,7 @@ from loadtests.wire import NOT_FINAL, Answer, Book, Kiosk, kiosk_tls
 
 CARDS_OF_A_KIOSK: Final = 1_000  # so that no two kiosks ever swipe the same card
 _THINK_S: Final = (0.5, 1.5)  # between two customers when there is no rate
+_LOOK_S: Final = 0.5  # between looks whether to stop
 _ASK_EVERY_S: Final = 2.0  # "ask with a result inquiry every few seconds"
 _TOLD_NOTHING_OWED: Final = frozenset({"00", "E2"})
 
@@ -84,56 +85,64 @@ TERMINALS: Final = Terminals()  # of this process; filled in by ``locustfile.py`
 
 
 class KioskUser(User):
-    """See the module."""
+    """Its life is one task that never ends by itself, and that waits by sleeping. Locust kills a user who waits in its
+    way, and then no longer waits for what that user still does: the last words about payments would not be counted.
+    """
+
+    wait_time = constant(0)
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         options = environment.parsed_options
-        self._kiosk: Kiosk | None = None
         self._gap_s = options.kiosks / options.rate if options.rate else None
         self._settle_s = options.settle
         self._repeat_share = options.repeat_share
-        self._due = 0.0
+        self._due = time.monotonic()
         self._asked_at = 0.0
-
-    # ------------------------------------------------------------------------------------------------ its life
-    def on_start(self) -> None:
         self._kiosk = TERMINALS.take()
-        if self._kiosk is None:
+
+    def on_stop(self) -> None:
+        if self._kiosk is not None:
+            TERMINALS.give_back(self._kiosk)
+            self._kiosk = None
+
+    @task
+    def live(self) -> None:
+        kiosk = self._kiosk
+        if kiosk is None:
             self._fire(
                 "connect", Answer("no terminal"), KioskError("no terminal is left: raise --terminals-per-worker")
             )
             raise StopUser
         # A hall opens its kiosks one after the other; all in one millisecond would only measure the backlog.
-        self._due = time.monotonic() + random.random() * (self._gap_s or _THINK_S[0])
-        gevent.sleep(self._due - time.monotonic())
+        self._due += random.random() * (self._gap_s or _THINK_S[0])
+        while self._wait_until(self._due):
+            self._visit(kiosk)
+            self._due = time.monotonic() + random.uniform(*_THINK_S) if self._gap_s is None else self._due + self._gap_s
+        self._settle(kiosk)
+        raise StopUser
 
-    def on_stop(self) -> None:
+    def _wait_until(self, when: float) -> bool:
+        """False when this user is to stop."""
+        while (left_s := when - time.monotonic()) > 0 and not self._is_told_to_stop:
+            gevent.sleep(min(left_s, _LOOK_S))
+        return not self._is_told_to_stop
+
+    @property
+    def _is_told_to_stop(self) -> bool:
+        return self._state == LOCUST_STATE_STOPPING
+
+    def _settle(self, kiosk: Kiosk) -> None:
         """What is in doubt is asked for until it has its final word, or for so long as the run allows."""
-        kiosk = self._kiosk
-        if kiosk is None:
-            return
-        # Who is stopped while waiting still counts as waiting, and is killed if the run ends meanwhile.
-        self._state = LOCUST_STATE_STOPPING
         ends_at = time.monotonic() + self._settle_s
         while kiosk.unfinished and time.monotonic() < ends_at:
             if self._ready(kiosk):
                 self._clarify(kiosk)
             if kiosk.unfinished:
                 gevent.sleep(min(_ASK_EVERY_S, max(0.0, ends_at - time.monotonic())))
-        self._kiosk = None
-        TERMINALS.give_back(kiosk)
-
-    def wait_time(self) -> float:
-        now = time.monotonic()
-        self._due = now + random.uniform(*_THINK_S) if self._gap_s is None else self._due + self._gap_s
-        return max(0.0, self._due - now)
 
     # ------------------------------------------------------------------------------------------------ one customer
-    @task
-    def visit(self) -> None:
-        kiosk = self._kiosk
-        assert kiosk is not None
+    def _visit(self, kiosk: Kiosk) -> None:
         paid = self._ready(kiosk) and self._serve(kiosk)
         waited = Answer("visit", time.monotonic() - self._due)
         self._fire("visit", waited, None if paid else VisitError("not paid"))
@@ -141,6 +150,8 @@ class KioskUser(User):
     def _serve(self, kiosk: Kiosk) -> bool:
         if kiosk.unfinished and time.monotonic() >= self._asked_at + _ASK_EVERY_S:
             self._clarify(kiosk)
+            if not self._ready(kiosk):  # an inquiry may say: sign on again
+                return False
         place = kiosk.terminal.number - 1 + kiosk.visits * TERMINALS.in_all
         card = testdata.card(kiosk.terminal.number * CARDS_OF_A_KIOSK + kiosk.visits % CARDS_OF_A_KIOSK)
         kiosk.visits += 1

@@ -136,6 +136,7 @@ def _end(environment: Any, **_: Any) -> None:
         "terminals": options.workers_max * options.terminals_per_worker,
         "kiosks": _sum(list(_reports.values())),
         "requests": _requests(environment.stats),
+        "exceptions": sorted({str(row["msg"]) for row in runner.exceptions.values()}),
         "errors": [
             {"name": error.name, "error": str(error.error), "count": error.occurrences}
             for error in environment.stats.errors.values()

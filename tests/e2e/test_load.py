@@ -13,7 +13,6 @@ from typing import Any
 
 LOAD = (sys.executable, "-m", "loadtests.run")
 RIG = (sys.executable, "-m", "switch", "rig")
-MONEY = ("lost", "doubled", "untold", "open", "fen", "contradictions", "counts", "the three books")
 
 
 def load(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -66,31 +65,32 @@ def test_a_short_run_holds_writes_its_report_and_leaves_nothing_running(short_di
     assert left_behind(folder) == []
 
 
+# A card host that is silent about every third purchase; each of them is undone within seconds.
+SILENT_HOST = """
+name = "silent"
+seed = 7
+[unionpay]
+delay_ms = [1, 4]
+silence_rate = 0.3
+decline_rate = 0.2
+[marketing]
+delay_ms = [1, 3]
+"""
+
+
 def test_hosts_that_fail_break_objectives_and_no_books(short_dir: Path) -> None:
-    folder = short_dir / "load"
-    objectives = short_dir / "slo.toml"
+    folder, scenario, objectives = short_dir / "load", short_dir / "silent.toml", short_dir / "slo.toml"
+    scenario.write_text(SILENT_HOST)
     objectives.write_text("[requests.payment]\nfailures_share = 0.0\np50_ms = 0\n")
-    done = load(
-        folder,
-        "--seconds",
-        "6",
-        "--users",
-        "20",
-        "--tls",
-        "--shape",
-        "spike",
-        "--scenario",
-        "storm",
-        "--slo",
-        str(objectives),
-    )
+    options = ("--seconds", "6", "--users", "20", "--tls", "--shape", "spike")
+    done = load(folder, *options, "--scenario", str(scenario), "--slo", str(objectives))
     assert done.returncode == 1, done.stdout + done.stderr
-    told = breaches(done.stdout)
-    assert any(each.startswith("payment: p50_ms is") for each in told)
-    assert any("failed" in each and "KioskError" in each for each in told), "failures are named by the kiosk's code"
-    assert not [each for each in told if each.startswith(MONEY)], told
+    failed, slow = breaches(done.stdout)  # of the objectives, and none of the money
+    assert slow.startswith("payment: p50_ms is")
+    assert "KioskError('U1 result_unknown')" in failed, "failures are named by the kiosk's code"
     counts = counts_of(folder)
     assert counts["requests"]["result"]["count"] > 0, "what was in doubt was asked for"
+    assert {"00", "R2", "declined"} <= set(counts["kiosks"]["finals"])
     assert sum(counts["kiosks"]["finals"].values()) == counts["kiosks"]["sent"], "everything got its final word"
     assert left_behind(folder) == []
 

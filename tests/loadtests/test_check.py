@@ -33,6 +33,7 @@ COUNTS: dict[str, Any] = {
         "payment": {"count": 1_000, "failures": 1, "p50_ms": 20, "p95_ms": 40, "p99_ms": 1_000, "max_ms": 1_500},
         "inquiry": {"count": 1_000, "failures": 0, "p50_ms": 3, "p95_ms": 5, "p99_ms": 9, "max_ms": 12},
     },
+    "exceptions": [],
     "errors": [{"name": "payment", "error": "KioskError('N2 busy')", "count": 1}],
 }
 BOOK = {
@@ -160,6 +161,11 @@ def test_a_run_without_a_payment_proves_nothing() -> None:
     none = copy.deepcopy(COUNTS)
     del none["requests"]["payment"]
     assert check.judge(none, slo(p99_ms=1)) == ["payment: not one was made"]
+
+
+def test_a_user_that_failed_by_itself_is_a_breach() -> None:
+    (wrong,) = check.judge({**COUNTS, "exceptions": ["KeyError: 'x'"]}, slo())
+    assert "fault of the load test: KeyError: 'x'" in wrong
 
 
 def test_a_misspelt_objective_is_refused() -> None:
