@@ -10,16 +10,22 @@ SECONDS ?= 20
 KIOSKS ?= 50
 SCENARIO ?= demo
 KEEP ?=
+USERS ?= 50
+SHAPE ?= steady
+RATE ?= 0
+TLS ?=
+WORKERS ?= 2
 SECURITY ?= software
 
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h switch/security/*.pyx)
 
-.PHONY: mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-check clean fuzz system
+.PHONY: load mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-check clean fuzz system
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "variables: SECONDS=$(SECONDS) KIOSKS=$(KIOSKS) SCENARIO=$(SCENARIO) SECURITY=$(SECURITY) KEEP=1 PYTHON=$(PYTHON)"
+	@echo "of load: SECONDS=$(SECONDS) USERS=$(USERS) SHAPE=$(SHAPE) RATE=$(RATE) TLS=1 WORKERS=$(WORKERS) SCENARIO=calm SLO=FILE"
 
 # ---------------------------------------------------------------------------------------------------- setting up
 .PHONY: tools
@@ -131,6 +137,12 @@ mutation: build ## break the machine line by line: which mutants does no test no
 	@cd $(MUTATED) && $(abspath $(BIN))/mutmut run --max-children 2 >run.log 2>&1 || { tr '\r' '\n' <run.log | tail -n 30 >&2; exit 2; }
 	@cd $(MUTATED) && tr '\r' '\n' <run.log | tail -n 2 && $(abspath $(BIN))/mutmut results
 	@echo "to see one: cd $(MUTATED) && $(abspath $(BIN))/mutmut show NAME"
+
+# Load is judged without faults, unless somebody asks for them.
+load: SCENARIO = calm
+load: build ## kiosks by locust for SECONDS, then: counts = journal, service level objectives; report in .gridswitch/load
+	@$(BIN)/python -m loadtests.run --seconds $(SECONDS) --users $(USERS) --shape $(SHAPE) --rate $(RATE) --workers $(WORKERS) \
+	  --scenario $(SCENARIO) $(if $(TLS),--tls) $(if $(SLO),--slo $(SLO))
 
 fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer: make system)
 	@$(MAKE) --no-print-directory -s -C csrc fuzz SECONDS=$(SECONDS)

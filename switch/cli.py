@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
     from switch.ops.keys import add_key_parser
+    from switch.ops.rig import add_rig_parser
     from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
     from switch.sim.commands import (
@@ -194,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     add_status_parsers(commands)
     add_drill_parser(commands)
     add_bench_parser(commands)
+    add_rig_parser(commands)
     add_case_parser(commands, _on_database)
     add_key_parser(commands, _on_database)
     add_books_parsers(commands, _on_database)

@@ -2,10 +2,13 @@
 
 A folder with the marker file is ours to empty; a lock on it says that somebody works in it. Processes are noted, so
 that the next run ends what a killed one left behind.
+
+``gridswitch rig`` is the same for those who bring their own load, and stops everything when it is told to.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import os
@@ -18,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 import orjson
@@ -36,6 +39,8 @@ from switch.ops.scan import Scan
 from switch.ops.softhsm import make_master_token
 from switch.ops.terminals import add_test_terminals
 from switch.runtime.clock import SystemClock
+from switch.sim.commands import at_least_one, test_terminals
+from switch.sim.scenario import load_scenario
 from switch.sim.testkeys import TEST_ISSUER, test_terminal
 from switch.sim.threeway import Proof
 from switch.store.migrate import migrate
@@ -265,6 +270,18 @@ class Rig:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
+    def places(self) -> dict[str, str]:
+        """Where everything is, for a program that uses it."""
+        return {
+            "kiosks": f"{LOCALHOST}:{self.ports[self.instances[0]]}",
+            "health": f"http://{LOCALHOST}:{self.ports[f'{self.instances[0]} observe']}",
+            "config": str(self.config_file(self.instances[0])),
+            "dsn": self.dsn,
+            "card_ledger": str(self.ledger("unionpay")),
+            "marketing_ledger": str(self.ledger("marketing")),
+            "certificates": "" if self.tls_dir is None else str(self.tls_dir),
+        }
+
     # ------------------------------------------------------------------------------------------------ the books
     def book(self, name: str = "kiosks") -> Path:
         """Where a fleet writes what its kiosks were told."""
@@ -419,3 +436,65 @@ def end_process(pid: int) -> None:
             if not Path(f"/proc/{pid}").exists():
                 return
             time.sleep(0.05)
+
+
+# ---------------------------------------------------------------------------------------------------- command
+class _StopError(Exception):
+    """SIGTERM or SIGINT came."""
+
+
+def _stand(arguments: argparse.Namespace) -> int:
+    load_scenario(arguments.scenario)  # a wrong name is told before anything starts
+    rig = Rig(
+        arguments.dir,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+        workers=arguments.workers,
+        tls=arguments.tls,
+    )
+
+    def told(_number: int, _frame: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)  # stopping is under way; a second one must not leave half of it
+        raise _StopError
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {each: signal.signal(each, told) for each in signals}
+    try:
+        rig.clean()
+        rig.start_all(kiosks=arguments.kiosks, scenario=arguments.scenario)
+        print(orjson.dumps(rig.places()).decode(), flush=True)
+        while not (gone := rig.ended()):
+            time.sleep(LOOK_S)
+        name, status = gone[0]
+        raise StartError("rig", f"{name} ended with status {status}; its last lines:\n{rig.log_tail(name, 3)}")
+    except _StopError:
+        return 0
+    finally:
+        if rig.is_ours:
+            rig.stop_all()
+        rig.unlock()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def add_rig_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "rig",
+        help="PostgreSQL, both simulated hosts and a switch, without kiosks, until SIGTERM",
+        description="Starts what a demo starts, but for its kiosks, and says where it all is: one JSON object on the "
+        "standard output, when kiosks can connect. SIGTERM or SIGINT stops everything. For load tests.",
+    )
+    parser.add_argument("--kiosks", type=test_terminals, default=50, metavar="N", help="test terminals (default 50)")
+    parser.add_argument("--scenario", default="calm", metavar="NAME", help="how hosts behave (default calm)")
+    parser.add_argument(
+        "--workers", type=at_least_one, default=1, metavar="N", help="processes of the switch (default 1)"
+    )
+    parser.add_argument("--tls", action="store_true", help="with TLS between kiosks, switch and both hosts")
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        default=Path(".gridswitch/rig"),
+        metavar="DIR",
+        help="its own folder for data and logs, emptied at every start (default .gridswitch/rig)",
+    )
+    parser.set_defaults(run=_stand)
