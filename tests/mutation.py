@@ -119,7 +119,9 @@ def mutate(group: Group, only: list[str]) -> None:
 
 
 def results(only: list[str]) -> dict[str, str]:
-    said = subprocess.run([MUTMUT, "results", "--all", "1"], cwd=COPY, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [MUTMUT, "results", "--all", "1"], cwd=COPY, check=True, capture_output=True, text=True
+    ).stdout
     found = dict(line.strip().rsplit(": ", 1) for line in said.splitlines() if ": " in line)
     return {name: how for name, how in found.items() if any(fnmatch.fnmatchcase(name, each) for each in only)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -48,6 +49,20 @@ def test_only_listed_refusals_are_definite(code: str, given_: Input) -> None:
     assert DIALECT.posted(answer(code=code), POSTING, "A1") is given_
 
 
+def test_a_refusal_that_may_be_about_an_earlier_posting_counts_for_the_first_one_only() -> None:
+    """Saga C5: "no arrears" to a second posting may mean that the first one paid them."""
+    for sends, once in ((0, Input.BILL_REJECTED), (1, Input.BILL_REJECTED), (2, Input.BILL_UNCLEAR)):
+        posting = replace(POSTING, sends=sends)
+        assert DIALECT.posted(answer(code="06"), posting, "A1") is once
+        assert DIALECT.posted(answer(code="03"), posting, "A1") is Input.BILL_REJECTED
+
+
+def test_a_code_that_is_not_listed_is_ambiguous() -> None:
+    for operation in ("post", "cancel"):
+        assert DIALECT.outcome(operation, "00") != "ambiguous"
+        assert DIALECT.outcome(operation, "zz") == "ambiguous"
+
+
 @pytest.mark.parametrize(
     ("state", "given_"),
     [
@@ -68,6 +83,7 @@ def test_a_cancel_is_done_refused_or_unclear() -> None:
     assert DIALECT.cancelled(answer(serial="7701"), POSTING) is Input.CANCEL_DONE
     assert DIALECT.cancelled(answer(serial="other"), POSTING) is Input.CANCEL_UNCLEAR
     assert DIALECT.cancelled(answer(code="14"), POSTING) is Input.CANCEL_POSTED
+    assert DIALECT.cancelled(answer(code="15"), POSTING) is Input.CANCEL_ABSENT
     assert DIALECT.cancelled(answer(code="16"), POSTING) is Input.CANCEL_FINAL
     assert DIALECT.cancelled(answer(code="50"), POSTING) is Input.CANCEL_UNCLEAR
 

@@ -172,7 +172,7 @@ def stray(peer: str, key: str, detail: str, kind: str = "late") -> Stray:
 # ------------------------------------------------------------------------------------------------ up and down
 def test_a_link_is_up_when_its_echo_is_answered(bench: Bench) -> None:
     assert (bench.card.is_up, bench.card.is_usable, bench.card.name) == (False, False, "unionpay")
-    assert bench.card.send(b"early") is False
+    assert bench.card.send(b"early") is False and bench.card.echo_rtt_s == 0.0
     bench.card.wire_up(bench.line)
     assert bench.card.send(b"early") is False
     echo = bench.sent()
@@ -253,9 +253,31 @@ def test_a_lost_wire_is_told_once_and_another_begins_anew(bench: Bench) -> None:
     second = bench.line = Line()
     bench.card.wire_up(second)
     assert bench.sent()[11] == "000002"
-    # Its probe is due before the old link's idle time would have been.
     bench.hand.passes(SHORT.echo_timeout_s)
     assert bench.ear.since() == [RESET]
+
+
+def test_a_new_wires_probe_is_due_before_the_old_ones_idle_time(bench: Bench) -> None:
+    bench.card_up()
+    bench.hand.passes(0.9)
+    bench.card_says("0210", f4="000000000100", f60="22000002000")
+    bench.hand.passes(0.1)  # the timer moves to where the idle time ends now
+    bench.card.wire_lost(bench.line, "gone")
+    bench.card._probe_send(b"no wire any more")
+    bench.card.wire_up(bench.line)
+    bench.ear.since()
+    bench.hand.passes(SHORT.echo_timeout_s)
+    assert bench.ear.since() == [RESET]
+
+
+def test_a_link_has_one_timer(bench: Bench) -> None:
+    bench.card_up()
+    for number in range(2, 20):
+        bench.hand.passes(SHORT.echo_idle_s)
+        bench.card_says("0830", f11=f"{number:06d}")
+    assert len(bench.card._timers._heap) == 1
+    bench.hand.passes(SHORT.echo_idle_s + SHORT.echo_timeout_s)
+    assert bench.card._timers._heap == [], "down: nothing is due"
 
 
 def test_a_late_timer_of_an_old_wire_harms_no_new_one(bench: Bench) -> None:
