@@ -21,8 +21,8 @@ from switch.ops.softhsm import make_tokens
 from switch.store.migrate import migrate
 
 _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
-# How a developer says which PostgreSQL to test with. The second is a running server's DSN: a session makes a database of
-# its own there. A thousand mutants that start a server each take an hour for that alone.
+# How a developer says which PostgreSQL to test with. The second is a running server's DSN: a session makes a database
+# of its own there. A thousand mutants that start a server each take an hour for that alone.
 _KEPT = {"GRIDSWITCH_PG_BIN", "GRIDSWITCH_TEST_DSN"}
 TOKENS = ("test", "empty", "guarded", "fresh", "ceremony", "world")
 TEST_DAYS = [20261123, 20261124]

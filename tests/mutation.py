@@ -1,7 +1,7 @@
 """Break the code line by line (mutmut) and say which mutants no test noticed: ``make mutation GROUP=leases``.
 
-A group is what one question is about: some functions, and the quickest tests that judge them. mutmut itself runs for each
-mutant only those of them that reach its function, and stops at the first that fails. All of them share one PostgreSQL.
+A group is what one question is about: some functions, and the quickest tests that judge them. mutmut itself runs for
+each mutant only those that reach its function, and stops at the first that fails. All of them share one PostgreSQL.
 
 mutmut writes the broken code beside the code, so it works in a copy.
 """
@@ -47,7 +47,7 @@ GROUPS = {
             "MemoryDatabase.end_others MemoryDatabase.take_over MemoryJournal.open MemoryJournal.take_over "
             "MemoryJournal._renew MemoryJournal._renewed MemoryJournal._lose",
         },
-        "tests/switch/store/test_leases.py tests/switch/store/test_lease_rules.py",
+        "tests/switch/store/test_lease_rules.py tests/switch/runtime/test_instance.py",
     ),
     "matching": Group(
         {
@@ -68,8 +68,15 @@ GROUPS = {
             "switch/store/fold.py": "*",
             "switch/store/projector.py": "*",
             "switch/store/threeway.py": "*",
+            "switch/store/proof.py": "*",
+            "switch/store/journal.py": "_Waiting.__init__ PostgresJournal.append PostgresJournal._write_forever "
+            "PostgresJournal._take_batch PostgresJournal._complete PostgresJournal._settle PostgresJournal._write "
+            "PostgresJournal._after_error PostgresJournal._halve PostgresJournal._add_partitions "
+            "PostgresJournal._look_up PostgresJournal._sort_out PostgresJournal._split PostgresJournal._was_written "
+            "PostgresJournal._writers PostgresJournal._holders PostgresJournal._give_up PostgresJournal._watch _copy "
+            "_grouped",
         },
-        "tests/switch/store/test_books.py tests/switch/store/test_journal.py",
+        "tests/switch/store/test_books.py tests/switch/store/test_journal.py tests/switch/store/test_outbox.py",
     ),
 }
 

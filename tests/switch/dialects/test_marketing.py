@@ -127,6 +127,27 @@ def test_a_wrong_field_is_named_with_what_was_expected(changed: dict[str, Any], 
         DIALECT.check("inquiry", answer(**(INQUIRY | changed)))
 
 
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (b'{"id":', "not JSON: .* at byte 6"),
+        (b"[]", "^expected a JSON object "),
+        (b'{"code":"00"}', "^expected an integer `id` and a text `code` "),
+        (b'{"id":1,"code":0}', "^expected an integer `id` and a text `code` "),
+        (b'{"id":true,"code":"00"}', "^expected an integer"),  # equal to 1, and not the id of request 1
+    ],
+)
+def test_what_is_no_answer_is_refused_with_what_was_expected(frame: bytes, said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        DIALECT.read(frame)
+
+
+def test_the_text_of_an_answer_is_optional() -> None:
+    assert answer(text="said").text == "said"
+    assert answer(text=7).text == ""
+    assert DIALECT.read(b'{"id":1,"code":"00"}').text == ""
+
+
 @given(
     st.binary(max_size=200)
     | st.recursive(

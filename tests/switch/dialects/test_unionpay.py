@@ -189,9 +189,17 @@ def test_working_keys_come_with_a_sign_on_only() -> None:
     assert DIALECT.read(answer(f62=keys)).working_keys == b""
 
 
-def test_a_message_that_is_no_answer_is_named() -> None:
-    with pytest.raises(BadRequestError, match="MTI 0200 is not a response of this dialect"):
-        DIALECT.read(answer(f0="0200"))
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (answer(f0="0200"), "^MTI 0200 is not a response of this dialect "),
+        (answer(f41=None), r"^field 41 \(terminal\) is missing "),
+        (answer()[:-3], "^field 64 at byte"),
+    ],
+)
+def test_what_is_no_answer_is_refused_with_the_place(data: bytes, said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        DIALECT.read(data)
 
 
 @pytest.mark.parametrize(

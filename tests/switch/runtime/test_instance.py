@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -21,10 +20,10 @@ def test_one_process_holds_it_and_names_it(tmp_path: Path) -> None:
     found = path.stat()
     assert stat.S_IMODE(found.st_mode) == 0o600
     assert first.proof == f"{boot_id()}:{found.st_dev}:{found.st_ino}"
-    open_files = len(os.listdir("/proc/self/fd"))
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(StartError) as caught:
         InstanceLock(folder, "main")
-    assert len(os.listdir("/proc/self/fd")) == open_files, "the refused one left its file open"
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files, "the refused one left its file open"
     assert caught.value.code == "instance_taken"
     assert str(caught.value) == (
         f"worker.instance: a switch named main runs already, it holds {path}; stop it, or name this one differently "

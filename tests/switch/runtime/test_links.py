@@ -368,7 +368,7 @@ def test_answers_keep_the_breaker_closed_and_old_silences_do_not_count(bench: Be
     assert bench.card.is_usable
 
 
-# ------------------------------------------------------------------------------------------------ whom an answer reaches
+# ------------------------------------------------------------------------------------------------ answers
 def test_purchases_and_reversals_go_to_the_payments(bench: Bench) -> None:
     bench.card_up()
     bench.card.on_answer = bench.answers.append

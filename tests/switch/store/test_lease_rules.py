@@ -1,5 +1,5 @@
-"""The rules of a lease one by one, without waiting: what is asked of the database in which order, what follows from each
-answer, and what is told. What PostgreSQL makes of the questions is for ``test_leases``."""
+"""The rules of a lease one by one, without waiting: what is asked of the database in which order, what follows from
+each answer, and what is told. What PostgreSQL makes of the questions is for ``test_leases``."""
 
 from __future__ import annotations
 
@@ -217,8 +217,10 @@ def test_an_heir_takes_in_order_within_its_limit_and_only_of_the_ended() -> None
     assert heir.takes(2) == [9] and heir.takes(2) == []
     assert database.workers[2].ended_by == 0
     assert {number: database.claims[ClaimKind.OPEN, str(number)].owner for number in (4, 5, 7, 9)} == {
-        **{4: 3, 7: 3, 9: 3},
+        4: 3,
         5: 2,
+        7: 3,
+        9: 3,
     }
 
 
@@ -264,9 +266,8 @@ class Session:
     async def fetch(self, query: str, *arguments: Any) -> Any:
         return await self._ask(query, arguments) or []
 
-    async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> Any:
-        assert timeout is None or timeout == limits.CONNECT_TIMEOUT_S
-        return await self._ask(query, arguments if timeout is None else (*arguments, f"within {timeout}"))
+    async def execute(self, query: str, *arguments: Any, **named: float) -> Any:
+        return await self._ask(query, (*arguments, named) if named else arguments)
 
     def is_closed(self) -> bool:
         return self.closed
@@ -358,7 +359,7 @@ def test_a_session_that_holds_the_lock_is_ended_first(monkeypatch: pytest.Monkey
     asyncio.run(bench.journal.take_over(10))
     asked = bench.since()[2:-2]
     tried = [("writer_lock", LOCK, 2), ("writer_end", LOCK, 2), ("writer_lock", LOCK, 2)]
-    assert asked == (tried + [("worker_end", 2), ("writer_unlock", LOCK, 2)] if gone else tried)
+    assert asked == ([*tried, ("worker_end", 2), ("writer_unlock", LOCK, 2)] if gone else tried)
     assert bench.seen.names() == (["worker.ended"] if gone else [])
 
 
@@ -582,7 +583,7 @@ def test_a_resignation_has_little_time_and_may_fail(monkeypatch: pytest.MonkeyPa
     async def main() -> None:
         bench = Bench(monkeypatch, {})
         await bench.journal._resign(Session({}, bench.asked))
-        assert bench.since() == [("worker_resign", 7, f"within {limits.CONNECT_TIMEOUT_S}")]
+        assert bench.since() == [("worker_resign", 7, {"timeout": limits.CONNECT_TIMEOUT_S})]
         for error in (OSError("gone"), asyncpg.AdminShutdownError("stopping")):
             await bench.journal._resign(Session({"worker_resign": [error]}, bench.asked))
             assert bench.seen.events.pop() == ("journal.not_resigned", {"error": repr(error)})
