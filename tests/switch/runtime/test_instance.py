@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,7 @@ def test_one_process_holds_it_and_names_it(tmp_path: Path) -> None:
     other = InstanceLock(folder, "other")
     assert other.proof != first.proof
     first.release()
+    assert first._file == -1
     again = InstanceLock(folder, "main")
     assert again.proof == first.proof
     first.release()  # a second time: must not close what somebody else has opened meanwhile
@@ -43,12 +43,16 @@ def test_one_process_holds_it_and_names_it(tmp_path: Path) -> None:
 
 def test_the_first_number_of_a_file_is_released_too(tmp_path: Path) -> None:
     """A process without standard input: its lock may be file 0."""
-    code = (
-        "import os\nfrom pathlib import Path\nfrom switch.runtime.instance import InstanceLock\nos.close(0)\n"
-        f"lock = InstanceLock(Path({str(tmp_path)!r}), 'x')\nassert lock._file == 0\nlock.release()\n"
-        f"assert lock._file == -1\nInstanceLock(Path({str(tmp_path)!r}), 'x')\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        lock = InstanceLock(tmp_path, "x")
+        assert lock._file == 0
+        lock.release()
+        InstanceLock(tmp_path, "x").release()
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 def test_a_restarted_machine_is_another_one() -> None:

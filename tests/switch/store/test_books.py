@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 import pytest
 
-from switch import contract
+from switch import contract, limits
 from switch.model.chain import event_link
 from switch.model.payment import State
 from switch.ports import Claim, ClaimKind, JournalEntry
@@ -18,7 +18,7 @@ from switch.store import projector
 from switch.store.projector import project, read_books, rebuild, seal, verify_chain
 
 from .conftest import PostgresStore
-from .support import DAY, outcome
+from .support import DAY, Recorder, outcome
 
 OPENING = {
     "terminal": "GS000001",
@@ -253,3 +253,87 @@ def test_the_projector_of_a_worker_keeps_up(postgres: PostgresStore, monkeypatch
         assert "projector.failed" not in postgres.seen.names()
 
     asyncio.run(main())
+
+
+class _Line:
+    """A connection of which only its end matters."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def terminate(self) -> None:
+        self.closed = True
+
+
+class _EarlyMorning:
+    """Of the 24th in China, when UTC has the 23rd."""
+
+    def now(self) -> float:
+        return 0.0
+
+    def wall_us(self) -> int:
+        return 1_795_453_200_000_000
+
+
+def test_a_projectors_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails, the next round has a connection of its own; a full batch is followed at once by another; a day is
+    sealed when nothing is left to project."""
+    full = limits.PROJECTION_BATCH_MAX
+    answers: list[Any] = [OSError("gone"), 0, full, full - 1, KeyError("ours"), 0]
+    did: list[Any] = []
+    lines: list[_Line] = []
+    seen = Recorder()
+
+    async def connect(dsn: str, name: str) -> _Line:
+        did.append(("connect", dsn, name))
+        if len(lines) == 1:
+            lines.append(_Line())
+            raise ConnectionRefusedError
+        lines.append(_Line())
+        return lines[-1]
+
+    async def project(connection: _Line) -> int:
+        assert connection is lines[-1]
+        did.append("project")
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer)
+
+    async def seal(connection: _Line, today: int) -> bool:
+        assert connection is lines[-1]
+        did.append(("seal", today))
+        lines[-1].closed = not answers  # at the end: closed by the server
+        return True
+
+    async def sleep(seconds: float) -> None:
+        did.append(("sleep", seconds))
+        if not answers:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        one = projector.Projector("dsn", clock=_EarlyMorning(), observer=seen)
+        await one.stop()  # not started: nothing to stop
+        await one.start()
+        task = one._task
+        assert task is not None and task.get_name() == "projector"
+        await asyncio.wait([task])
+        await one.stop()
+
+    for name, stand_in in (("connect", connect), ("project", project), ("seal", seal)):
+        monkeypatch.setattr(projector, name, stand_in)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(main())
+    again, pause, sealed = ("connect", "dsn", "projector"), ("sleep", limits.PROJECTION_EVERY_S), ("seal", 20261124)
+    assert did == [
+        *(again, "project", pause),
+        *(again, pause),
+        *(again, "project", sealed, pause, "project", "project", pause, "project", pause),
+        *(again, "project", sealed, pause),
+    ]
+    said = ["OSError('gone')", "ConnectionRefusedError()", "KeyError('ours')"]
+    assert seen.events == [("projector.failed", {"error": error}) for error in said]
+    assert [line.closed for line in lines] == [True, False, True, True]

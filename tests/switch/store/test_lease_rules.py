@@ -127,6 +127,7 @@ def test_a_dead_or_ended_worker_asks_no_more() -> None:
     database.workers[2].ended_by = 0
     hand.passes(5 * BEAT)
     assert database.workers[2].renewed_at == at and not ended.journal.may_send
+    assert hand._due == [], "neither will ever ask again"
 
 
 def test_a_question_under_way_when_the_process_dies_renews_nothing() -> None:
@@ -194,6 +195,17 @@ def test_who_was_ended_is_told_once_and_takes_nothing() -> None:
     sleeper.journal.crash()
     sleeper.journal._lose()
     assert sleeper.lost == 1
+
+
+def test_who_was_ended_is_no_heir_of_itself() -> None:
+    hand, database = Hand(), MemoryDatabase()
+    ended, heir = Node(hand, database), Node(hand, database)
+    ended.write(1)
+    hand.passes(0.01)
+    database.workers[1].ended_by = 2  # and nobody has taken its payments yet
+    assert ended.takes() == []
+    assert database.claims[ClaimKind.OPEN, "1"].owner == 1
+    assert heir.takes() == [1]
 
 
 def test_a_dead_process_is_not_told_that_it_lost() -> None:

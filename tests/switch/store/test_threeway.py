@@ -54,7 +54,12 @@ def test_finished_payments_are_due_once_they_are_still_and_before_they_are_histo
         async with _check(postgres) as store:
             assert await _due(store) == [3, 2]
             (oldest, _) = await store.due()
-            assert (oldest["opened_on"], oldest["ver"], oldest["state"], oldest["amount"]) == (DAY, 1, "REVERSED", 12_345)
+            assert (oldest["opened_on"], oldest["ver"], oldest["state"], oldest["amount"]) == (
+                DAY,
+                1,
+                "REVERSED",
+                12_345,
+            )
             assert orjson.loads(oldest["body"])["number"] == 3
 
     asyncio.run(main())
