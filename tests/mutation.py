@@ -41,13 +41,15 @@ GROUPS = {
     "leases": Group(
         {
             "switch/runtime/instance.py": "*",
+            "switch/runtime/assembly.py": "Switch.recover Switch._adopt Switch._take_over_forever",
+            "switch/runtime/supervisor.py": "serve Worker.drain",
             "switch/store/journal.py": "PostgresJournal._resign PostgresJournal.take_over PostgresJournal._end_worker "
             "PostgresJournal._renew_forever PostgresJournal._lose PostgresJournal._connect_writer",
             "switch/store/memory.py": "MemoryDatabase.may_write MemoryDatabase.enter MemoryDatabase.renew "
             "MemoryDatabase.end_others MemoryDatabase.take_over MemoryJournal.open MemoryJournal.take_over "
             "MemoryJournal._renew MemoryJournal._renewed MemoryJournal._lose",
         },
-        "tests/switch/store/test_lease_rules.py tests/switch/runtime/test_instance.py",
+        "tests/switch/store/test_lease_rules.py tests/switch/runtime/test_instance.py tests/switch/runtime/test_heirs.py",
     ),
     "matching": Group(
         {
@@ -56,12 +58,15 @@ GROUPS = {
             "switch/runtime/links.py": "*",
             "switch/runtime/calls.py": "*",
             "switch/runtime/threeway.py": "*",
+            "switch/runtime/payments.py": "Payments.card_answered Payments._card_checked Payments._card_link_lost "
+            "Payments._leg_lost Payments._bill_answered Payments._bill_meaning",
             "switch/dialects/unionpay.py": "UnionPayDialect.read",
             "switch/dialects/marketing.py": "MarketingDialect.read MarketingDialect.check MarketingDialect.outcome "
             "MarketingDialect.posted MarketingDialect.stated MarketingDialect.cancelled",
         },
         "tests/switch/machines/test_link.py tests/switch/machines/test_threeway.py tests/switch/dialects "
-        "tests/switch/runtime/test_links.py tests/switch/runtime/test_threeway_rounds.py",
+        "tests/switch/runtime/test_links.py tests/switch/runtime/test_threeway_rounds.py "
+        "tests/switch/runtime/test_attacks.py",
     ),
     "outbox": Group(
         {
