@@ -49,7 +49,8 @@ GROUPS = {
             "MemoryDatabase.end_others MemoryDatabase.take_over MemoryJournal.open MemoryJournal.take_over "
             "MemoryJournal._renew MemoryJournal._renewed MemoryJournal._lose",
         },
-        "tests/switch/store/test_lease_rules.py tests/switch/runtime/test_instance.py tests/switch/runtime/test_heirs.py",
+        "tests/switch/store/test_lease_rules.py tests/switch/runtime/test_instance.py "
+        "tests/switch/runtime/test_heirs.py",
     ),
     "matching": Group(
         {
@@ -120,7 +121,7 @@ def mutate(group: Group, only: list[str]) -> None:
     try:
         environment = os.environ | {"GRIDSWITCH_TEST_DSN": server.start()}
         with (COPY / "run.log").open("wb") as log:
-            command = [MUTMUT, "run", "--max-children", "2", *only]
+            command = [str(MUTMUT), "run", "--max-children", "2", *only]
             done = subprocess.run(command, cwd=COPY, env=environment, stdout=log, stderr=log, check=False)
     finally:
         server.stop()

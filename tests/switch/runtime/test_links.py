@@ -314,11 +314,11 @@ def test_a_mute_peer_is_left_alone_until_an_echo_says_that_it_is_well(bench: Ben
     bench.card_up()
     for _ in range(BREAKER_REQUESTS_MIN - 1):
         bench.card.heard_of(silent=True)
-    assert bench.ear.since() == [] and bench.card.is_usable
+    assert (bench.ear.since(), bench.card.is_usable) == ([], True)
     bench.card.heard_of(silent=True)
     opened = ("breaker.opened", {"level": "warning", "link": "unionpay"})
     assert bench.ear.since() == [("switch_breaker_state", ("unionpay",), 1), opened]
-    assert bench.card.is_up and not bench.card.is_usable
+    assert (bench.card.is_up, bench.card.is_usable) == (True, False)
     assert len(bench.line.sent) == 2, "only an echo may ask"
     bench.card_says("0830", f11="000002")
     assert bench.ear.since() == [("switch_echo_rtt_seconds", ("unionpay",), 0.0)], "its time is not over"

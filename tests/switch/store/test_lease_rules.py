@@ -255,7 +255,7 @@ class Session:
     """A session that notes what it is asked and answers from a script: a list of answers for each query, the last one
     for ever. An answer that is an exception is raised; ``HANG`` never comes."""
 
-    def __init__(self, script: Mapping[str, list[Any]], asked: list[Any]) -> None:
+    def __init__(self, script: Mapping[str, Any], asked: list[Any]) -> None:
         self._script = script
         self._asked = asked
         self.closed = False
@@ -297,7 +297,7 @@ HANG = object()
 class Bench:
     """A journal whose sessions are scripted."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, script: Mapping[str, list[Any]], **options: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, script: Mapping[str, Any], **options: Any) -> None:
         monkeypatch.setattr(limits, "JOURNAL_RECONNECT_S", 0.001)
         monkeypatch.setattr(module, "connect", self._connect)
         self.script = {name: list(answers) for name, answers in script.items()}
@@ -492,7 +492,7 @@ def test_losing_ends_the_writer_wakes_it_and_tells_once(monkeypatch: pytest.Monk
         journal.on_lost = lambda: lost.append(1)
         journal.lease_ends_at = 1000.0
         journal._away = False
-        assert journal.accepting and journal.may_send
+        assert (journal.accepting, journal.may_send) == (True, True)
         journal._writer = Session({}, [])
         unanswered: list[Appended] = []
         journal.append(entry(1), unanswered.append)
