@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -14,8 +16,10 @@ from switch import contract, limits
 from switch.model.chain import event_link
 from switch.model.payment import State
 from switch.ports import Claim, ClaimKind, JournalEntry
-from switch.store import projector
+from switch.store import projector, proof
+from switch.store.pool import connected
 from switch.store.projector import project, read_books, rebuild, seal, verify_chain
+from switch.store.proof import load_ledger_totals
 
 from .conftest import PostgresStore
 from .support import DAY, Recorder, outcome
@@ -337,3 +341,57 @@ def test_a_projectors_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     said = ["OSError('gone')", "ConnectionRefusedError()", "KeyError('ours')"]
     assert seen.events == [("projector.failed", {"error": error}) for error in said]
     assert [line.closed for line in lines] == [True, False, True, True]
+
+
+class _Spy:
+    """A connection that notes how it was asked for a transaction or a cursor."""
+
+    def __init__(self, connection: Any, asked: list[Any]) -> None:
+        self._connection = connection
+        self._asked = asked
+
+    def transaction(self, **named: Any) -> Any:
+        self._asked.append(named)
+        return self._connection.transaction(**named)
+
+    def cursor(self, query: str, *arguments: Any, **named: Any) -> Any:
+        self._asked.append(named)
+        return self._connection.cursor(query, *arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def test_what_is_read_is_of_one_moment_in_portions_and_under_a_name(
+    postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    @asynccontextmanager
+    async def spied(dsn: str, name: str) -> AsyncIterator[Any]:
+        async with connected(dsn, name) as connection:
+            asked.append(name)
+            yield _Spy(connection, asked)
+
+    monkeypatch.setattr(projector, "connected", spied)
+    monkeypatch.setattr(proof, "connected", spied)
+    writes = {"isolation": "repeatable_read"}  # below the snapshot's xmin nothing can come any more
+    reads = writes | {"readonly": True}
+    portion = {"prefetch": limits.PROJECTION_BATCH_MAX}
+
+    async def since(call: Awaitable[Any]) -> list[Any]:
+        asked.clear()
+        await call
+        return asked[:]
+
+    async def main() -> None:
+        await _tell(postgres, 5)
+        assert await since(rebuild(postgres.dsn)) == ["projector", {}, writes, writes]
+        assert await since(read_books(postgres.dsn)) == ["books", writes, reads]
+        async with spied(postgres.dsn, "x") as connection:
+            assert await since(seal(connection, 20261124)) == [writes, portion]
+        assert await since(verify_chain(postgres.dsn)) == ["verify", reads, portion, portion]
+        assert await since(load_ledger_totals(postgres.dsn)) == ["proof"]
+        assert await since(postgres.rows()) == ["proof", reads, {"prefetch": proof.PREFETCH}]
+
+    asyncio.run(main())
