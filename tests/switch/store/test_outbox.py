@@ -7,6 +7,7 @@ The database is a table in memory that fails where the test says; the real one i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -20,7 +21,7 @@ from switch.store import journal as module
 from switch.store.journal import PostgresJournal
 from switch.store.queries import QUERY
 
-from .support import DAY, Recorder, entry
+from .support import DAY, Recorder, entry, until
 
 NAMES = {text: name for name, text in QUERY.items()}
 LOST = asyncpg.ConnectionDoesNotExistError("the line is lost")
@@ -48,6 +49,7 @@ class Table:
         self.faults: list[tuple[str, BaseException, bool]] = []
         self.asked: list[Any] = []
         self.bad: set[int] = set()  # payments whose rows it refuses
+        self.on_step: Callable[[], None] = lambda: None
 
 
 class Line:
@@ -62,6 +64,7 @@ class Line:
     async def _step(self, name: str, *facts: Any) -> BaseException | None:
         """The fault of this step, if it has one that comes after it; one that comes before is raised."""
         self._table.asked.append((name, *facts) if facts else name)
+        self._table.on_step()
         self._clock.time += 0.25
         await asyncio.sleep(0)  # as every answer of a server takes a turn of the loop
         if self._table.faults and self._table.faults[0][0] == name:
@@ -175,9 +178,13 @@ class Bench:
         monkeypatch.setattr(self.journal, "_connect_writer", self._connect)
         self.lines: list[Line] = []
         self.told: list[tuple[int, Appended]] = []
-        self.answers = 0
+        self.refused: list[Exception] = []
+        self.on_connect: Callable[[], None] = lambda: None
 
     async def _connect(self) -> Line:
+        self.on_connect()
+        if self.refused:
+            raise self.refused.pop(0)
         self.lines.append(Line(self.table, self.clock))
         return self.lines[-1]
 
@@ -305,6 +312,31 @@ def test_more_than_the_bound_is_refused_and_counts_parked_ones(bench: Bench, mon
     assert bench.journal.pending == 2 and bench.journal._wake.is_set()
 
 
+def test_an_entry_may_be_as_large_as_a_batch_and_no_larger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = module._Waiting(entry(1), lambda appended: None, 1, 0.0).size
+    monkeypatch.setattr(limits, "JOURNAL_BATCH_BYTES_MAX", size)
+    assert bench.write(entry(1)) == committed(1)
+    with pytest.raises(AssertionError):
+        bench.append(entry(2, attempt=b"x"))
+
+
+def test_an_old_entry_closes_admission(bench: Bench) -> None:
+    journal = bench.journal
+    journal._away, journal.lease_ends_at = False, float("inf")
+    bench.append(entry(1))
+    bench.clock.time += limits.ADMISSION_COMMIT_LAG_S
+    assert (journal.accepting, journal.pending) == (True, 1)
+    bench.append(entry(2))
+    bench.clock.time += 0.1
+    assert (journal.accepting, journal.pending) == (False, 2)
+
+
+def test_what_a_callback_appends_is_written_too(bench: Bench) -> None:
+    bench.journal.append(entry(1), lambda appended: bench.append(entry(2)))
+    asyncio.run(bench.runs())
+    assert [number for number, _ in bench.told] == [2]
+
+
 def test_a_callback_that_raises_is_named_and_the_others_are_told(bench: Bench) -> None:
     def fails(appended: Appended) -> None:
         raise KeyError("ours")
@@ -355,13 +387,35 @@ def test_a_line_that_is_lost_again_while_looking_is_looked_up_on_the_next(bench:
     bench.table.faults = [("COMMIT", LOST, True), ("event_writers", LOST, False), ("event_writers", LOST, False)]
     assert bench.write(entry(1, claims=(BILL,))) == committed(1)
     assert bench.steps().count("COMMIT") == 1 and len(bench.lines) == 4
-    assert bench.seen.names().count("journal.connection_lost") == 3
+    lost = [facts for name, facts in bench.seen.events if name == "journal.connection_lost"]
+    assert lost == [{"error": repr(LOST), "pending": 1}] * 3
+
+
+def test_the_watch_looks_at_every_step(bench: Bench) -> None:
+    """Also while rows are looked up: a server can hang then too."""
+    bench.table.events[DAY, 2, 1] = (999, 1)
+    sent: list[float | None] = []
+    bench.table.on_step = lambda: sent.append(bench.journal._sent_at)
+    bench.write(entry(1, claims=(BILL,)), entry(2))
+    assert len(sent) == 9 and None not in sent
+    assert sent[2] == 100.5, "counted anew from the first step after the refusal"
 
 
 @pytest.mark.parametrize("error", [asyncpg.DiskFullError("full"), asyncpg.InterfaceError("odd")])
-def test_a_server_in_trouble_is_left_a_moment_and_asked_on_a_new_line(bench: Bench, error: Exception) -> None:
+def test_a_server_in_trouble_is_left_a_moment_and_asked_on_a_new_line(
+    bench: Bench, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.table.faults = [("copy payment_event", error, False)] * 2
+    slept: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        slept.extend([seconds] if seconds else [])
+        await real(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     assert bench.write(entry(1)) == committed(1)
+    assert slept == [limits.JOURNAL_RECONNECT_S] * 2
     assert bench.seen.counts == {"switch_db_unknown_commits_total": 2}
     assert [line.closed for line in bench.lines] == [True, True, False]
     assert bench.seen.events[0] == ("journal.connection_lost", {"error": repr(error), "pending": 1})
@@ -419,8 +473,10 @@ def test_a_row_that_cannot_even_be_encoded_costs_the_line_and_is_parked(bench: B
     bench.append(entry(1), entry(2, body=b"\xff"), entry(3))
     asyncio.run(bench.runs())
     assert sorted(number for number, _ in bench.told) == [1, 3]
-    names = [name for name, _ in bench.seen.events]
-    assert names.count("journal.entry_refused") == 1 and "journal.connection_lost" in names
+    told = [(name, facts["error"][:19]) for name, facts in bench.seen.events if "error" in facts]
+    assert told == [("journal.connection_lost", "UnicodeDecodeError(")] * 3 + [
+        ("journal.entry_refused", "UnicodeDecodeError(")
+    ]
     assert bench.lines[0].closed and bench.seen.counts == {}
 
 
@@ -429,6 +485,7 @@ def test_a_day_without_a_partition_gets_one_and_one_that_cannot_is_parked(bench:
     assert bench.facts("partition_ensure") == [([20270101, 20270103],)]
     made = ("journal.partitions_made", {"days": [20270101, 20270103]})
     assert bench.seen.events == [made]
+    assert bench.write(entry(5, opened_on=20270105)) == committed(5), "alone, it is not taken for refused"
     bench.seen.events.clear()
     assert bench.write(entry(3, opened_on=-1), entry(4)) == committed(4)
     why = repr(StartError("partition", "a partition exists and is not used"))
@@ -446,6 +503,17 @@ def test_a_refusal_while_sorting_out_is_halved(bench: Bench) -> None:
     bench.table.faults = [("copy payment_event", refused, False), ("event_writers", odd, False)]
     assert bench.write(entry(1), entry(2)) == committed(1, 2)
     assert bench.seen.events == [] and len(bench.lines) == 1
+    bench.table.faults = [("copy payment_event", refused, False), ("event_writers", odd, False)]
+    assert bench.write(entry(3)) == []
+    assert bench.seen.events == [("journal.entry_refused", {"payment_id": 3, "ver": 1, "error": repr(odd)})]
+
+
+def test_an_outage_while_sorting_out_is_looked_up_on_a_new_line(bench: Bench) -> None:
+    refused, full = asyncpg.UniqueViolationError("dup"), asyncpg.DiskFullError("full")
+    bench.table.faults = [("copy payment_event", refused, False), ("event_writers", full, False)]
+    assert bench.write(entry(1)) == committed(1)
+    assert len(bench.lines) == 2 and bench.lines[0].closed
+    assert bench.seen.events[0] == ("journal.connection_lost", {"error": repr(full), "pending": 1})
 
 
 # ------------------------------------------------------------------------------------------------ rivals in one batch
@@ -473,6 +541,33 @@ def test_the_first_of_a_batch_wins_and_those_behind_a_rival_wait_behind_it(bench
     assert [row["payment_id"] for row in second] == [1, 4]
 
 
+def test_who_waits_behind_one_waits_whoever_else_waits_too(bench: Bench) -> None:
+    bench.table.events[DAY, 9, 1] = (999, 1)
+    other = Claim(ClaimKind.STAN, "s")
+    told = bench.write(
+        entry(1, claims=(BILL,)),
+        entry(2, claims=(BILL, KIOSK)),
+        entry(3, claims=(KIOSK, other)),
+        entry(2, row="again"),
+        entry(9),
+    )
+    assert [result for number, result in told if number == 2] == [Append.CLAIMED, Append.COMMITTED]
+
+
+def test_each_of_several_that_give_back_makes_room(bench: Bench) -> None:
+    bench.write(entry(1, claims=(BILL,)), entry(2, claims=(KIOSK,)))
+    bench.table.events[DAY, 9, 1] = (999, 1)
+    told = bench.write(
+        entry(1, 2, releases=(BILL,)),
+        entry(2, 2, releases=(KIOSK,)),
+        entry(3, claims=(BILL,)),
+        entry(4, claims=(KIOSK,)),
+        entry(9),
+    )
+    assert sorted(told) == [*committed(1, 2, 3, 4), (9, Append.LOST)]
+    assert bench.table.claims == {("bill", "b"): 3, ("kiosk", "k"): 4}
+
+
 def test_what_its_holder_gives_back_in_the_batch_is_not_refused(bench: Bench) -> None:
     bench.write(entry(1, claims=(BILL,)))
     bench.table.events[DAY, 9, 1] = (999, 1)
@@ -496,12 +591,13 @@ def test_one_may_take_again_what_it_gives_back(bench: Bench) -> None:
 
 
 def test_one_that_wants_a_claim_twice_is_its_own_rival(bench: Bench) -> None:
-    bench.write(entry(1, claims=(KIOSK, BILL, KIOSK)))
-    assert [(appended.result, appended.claim) for _, appended in bench.told] == [(Append.CLAIMED, KIOSK)]
+    for claims, second in (((KIOSK, BILL, KIOSK), KIOSK), ((KIOSK, BILL, BILL), BILL)):
+        bench.write(entry(1, claims=claims))
+        assert [(appended.result, appended.claim) for _, appended in bench.told] == [(Append.CLAIMED, second)]
 
 
 # ------------------------------------------------------------------------------------------------ the watch
-def test_a_server_that_hangs_is_cut_off_and_not_before_its_time(bench: Bench) -> None:
+def test_a_server_that_hangs_is_cut_off_and_not_before_its_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         journal, line = bench.journal, Line(bench.table, bench.clock)
         journal._writer = line
@@ -509,11 +605,11 @@ def test_a_server_that_hangs_is_cut_off_and_not_before_its_time(bench: Bench) ->
         bench.append(entry(1))
         bench.clock.time += limits.JOURNAL_ANSWER_S
         journal._watch()
-        assert not line.closed and bench.seen.events == []
+        assert (line.closed, bench.seen.events) == (False, [])
         assert bench.seen.gauges == {"switch_journal_pending": 1}
         bench.clock.time += 0.1
         journal._watch()
-        assert line.closed and bench.seen.events == [("journal.database_hangs", {"pending": 1})]
+        assert (line.closed, bench.seen.events) == (True, [("journal.database_hangs", {"pending": 1})])
         journal._writer = None
         journal._watch()
         journal._sent_at = None
@@ -522,6 +618,10 @@ def test_a_server_that_hangs_is_cut_off_and_not_before_its_time(bench: Bench) ->
         timer = journal._watch_timer
         assert timer is not None
         assert timer.when() == pytest.approx(asyncio.get_running_loop().time() + 0.5, abs=0.1)
+        monkeypatch.setattr(module, "_WATCH_S", 0.001)
+        journal._watch()
+        bench.seen.gauges.clear()
+        await until(lambda: bool(bench.seen.gauges))
 
     asyncio.run(main())
 
@@ -559,8 +659,90 @@ def test_parked_entries_are_tried_again_alone_at_their_time(bench: Bench) -> Non
         bench.clock.time += 0.1
         journal._watch()
         assert waits() == (0, 1) and journal.pending == 1
+        journal._parked.append(journal._retried[0])
+        bench.clock.time = journal._retry_at
+        journal._watch()
+        assert waits() == (0, 2), "those that have not had their turn yet keep it"
 
     asyncio.run(main())
+
+
+# ------------------------------------------------------------------------------------------------ connecting again
+def test_until_there_is_a_line_again_nothing_is_accepted_and_each_reason_is_told_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, other = UnavailableError("database", "away"), StartError("x", "unsafe")
+    seen: list[tuple[bool, Any]] = []
+    slept: list[float] = []
+
+    def connecting() -> None:
+        seen.append((bench.journal._away, bench.journal._writer))
+        bench.clock.time += 0.12345
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def main() -> None:
+        journal = bench.journal
+        former = journal._writer = await bench._connect()
+        bench.append(entry(1))
+        journal._away = False
+        bench.on_connect = connecting
+        bench.refused = [away, away, other, asyncpg.UndefinedTableError("no table")]
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await journal._reconnect()
+        assert former.closed and journal._writer is bench.lines[1] and journal._away is False
+        assert seen == [(True, None)] * 5 and slept == [limits.JOURNAL_RECONNECT_S] * 4
+        reasons = [str(away), str(other), "no table"]
+        assert bench.seen.events == [
+            *(("journal.database_away", {"error": reason, "pending": 1}) for reason in reasons),
+            ("journal.database_back", {"away_s": 0.617}),
+        ]
+        journal._writer = None
+        await journal._reconnect()
+        assert bench.seen.events[-1] == ("journal.database_back", {"away_s": 0.123})
+
+    asyncio.run(main())
+
+
+def test_who_stops_or_has_lost_its_lease_connects_no_more(bench: Bench) -> None:
+    async def main() -> None:
+        journal = bench.journal
+        journal._abandoned = True
+        with pytest.raises(UnavailableError) as caught:
+            await journal._reconnect()
+        assert (caught.value.code, caught.value.detail) == (
+            "stopped",
+            "the journal was stopped before the database came back",
+        )
+        journal._abandoned, journal._lost = False, True
+        with pytest.raises(module._LeaseEndedError):
+            await journal._reconnect()
+        assert bench.lines == [] and bench.seen.events == []
+        journal._lost = False
+        bench.refused = [module._LeaseEndedError()]
+        with pytest.raises(module._LeaseEndedError):
+            await journal._reconnect()
+        assert bench.seen.names() == ["worker.lease_lost"] and not journal.may_send
+
+    asyncio.run(main())
+
+
+def test_a_line_that_is_given_up_or_lost_closes_admission(bench: Bench) -> None:
+    journal = bench.journal
+
+    def state() -> tuple[bool, bool]:
+        return journal._away, journal._wake.is_set()
+
+    mine, other = Line(bench.table, bench.clock), Line(bench.table, bench.clock)
+    journal._writer, journal._away = mine, False
+    journal._line_lost(other)
+    assert state() == (False, False)
+    journal._line_lost(mine)
+    assert state() == (True, True)
+    journal._away = False
+    journal._give_up(mine, LOST)
+    assert state() == (True, True) and mine.closed
 
 
 def test_the_writer_sleeps_until_it_is_woken_and_leaves_when_told(bench: Bench) -> None:
@@ -572,6 +754,7 @@ def test_the_writer_sleeps_until_it_is_woken_and_leaves_when_told(bench: Bench) 
         bench.append(entry(1))
         while not bench.told:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+        assert len(bench.lines) == 1
         journal._writer.terminate()
         journal._wake.set()
         while len(bench.lines) < 2:  # noqa: ASYNC110
