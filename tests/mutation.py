@@ -67,7 +67,7 @@ GROUPS = {
         },
         "tests/switch/machines/test_link.py tests/switch/machines/test_threeway.py tests/switch/dialects "
         "tests/switch/runtime/test_links.py tests/switch/runtime/test_threeway_rounds.py "
-        "tests/switch/runtime/test_attacks.py",
+        "tests/switch/runtime/test_matching.py",
     ),
     # What must be durable before anything leaves: the journal's writer.
     "outbox": Group(
@@ -89,7 +89,7 @@ GROUPS = {
             "switch/store/proof.py": "*",
             "switch/store/threeway.py": "*",
         },
-        "tests/switch/store/test_books.py tests/switch/store/test_threeway.py",
+        "tests/switch/store/test_books.py tests/switch/store/test_threeway.py tests/switch/store/test_fold.py",
     ),
 }
 
