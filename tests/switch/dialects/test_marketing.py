@@ -148,6 +148,41 @@ def test_the_text_of_an_answer_is_optional() -> None:
     assert DIALECT.read(b'{"id":1,"code":"00"}').text == ""
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"name": 7}, "inquiry.name: expected text"),
+        ({"name": "x" * 33}, "inquiry.name: longer than 32 characters"),
+        ({"name": "x\0"}, "inquiry.name: NUL, which no text of the journal can hold"),
+        ({"day": "2026112"}, "inquiry.day: expected 8 digits"),
+        ({"day": "2026112x"}, "inquiry.day: expected 8 digits"),
+        ({"day": "２０２６１１２３"}, "inquiry.day: expected 8 digits"),
+        ({"total": 10**12}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"total": -1}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"total": True}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"total": "1"}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"partial_allowed": "yes"}, "inquiry.partial_allowed: expected true or false"),
+        ({"rows": {}}, "inquiry.rows: expected a list of at most 24"),
+        ({"rows": [ROW] * 25}, "inquiry.rows: expected a list of at most 24"),
+        ({"rows": [ROW, 7]}, "inquiry.rows[1]: expected an object"),
+        ({"rows": [ROW, ROW | {"tier": -1}]}, "inquiry.rows[1].tier: expected a whole number of count, 0 to 10^12"),
+        ({"rows": [{}]}, "inquiry.rows[0].receivable: missing"),
+    ],
+)
+def test_a_wrong_field_is_said_in_full(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        DIALECT.check("inquiry", answer(**(INQUIRY | changed)))
+    assert (caught.value.code, caught.value.detail) == ("bad_record", said)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"name": "x" * 32}, {"name": ""}, {"total": 0}, {"total": 10**12 - 1}, {"rows": [ROW] * 24}, {"rows": []}],
+)
+def test_the_bounds_themselves_are_allowed(changed: dict[str, Any]) -> None:
+    DIALECT.check("inquiry", answer(**(INQUIRY | changed)))
+
+
 @given(
     st.binary(max_size=200)
     | st.recursive(
