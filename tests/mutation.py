@@ -82,7 +82,7 @@ GROUPS = {
         },
         "tests/switch/store/test_outbox.py",
     ),
-    # What is made of it afterwards. One at a time: the books stop before the oldest open transaction of the whole server.
+    # What is made of it afterwards. One at a time: the books stop before the oldest transaction of the whole server.
     "books": Group(
         {
             "switch/store/fold.py": "*",
