@@ -64,7 +64,7 @@ GROUPS = {
             "Payments._leg_lost Payments._bill_answered Payments._bill_meaning",
             "switch/dialects/unionpay.py": "UnionPayDialect.read",
             "switch/dialects/marketing.py": "MarketingDialect.read MarketingDialect.check MarketingDialect.outcome "
-            "MarketingDialect.posted MarketingDialect.stated MarketingDialect.cancelled _check",
+            "MarketingDialect.posted MarketingDialect.stated MarketingDialect.cancelled _shape _check",
         },
         "tests/switch/machines/test_link.py tests/switch/machines/test_threeway.py tests/switch/dialects "
         "tests/switch/runtime/test_links.py tests/switch/runtime/test_threeway_rounds.py "

@@ -185,7 +185,7 @@ def _shape(fields: dict[str, Any], records: dict[str, dict[str, Any]]) -> Any:
             row: Any = _shape(records[rule["of"]], records)
             shape = Annotated[list[row], Meta(max_length=rule["max"])]
         elif kind == "digits":
-            size = rule.get("size")
+            size = rule["size"]
             shape = Annotated[str, Meta(pattern=r"\A[0-9]*\Z", min_length=size, max_length=size)]
         else:
             shape = Annotated[str, Meta(max_length=rule["max"])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -52,7 +51,7 @@ def test_only_listed_refusals_are_definite(code: str, given_: Input) -> None:
 def test_a_refusal_that_may_be_about_an_earlier_posting_counts_for_the_first_one_only() -> None:
     """Saga C5: "no arrears" to a second posting may mean that the first one paid them."""
     for sends, once in ((0, Input.BILL_REJECTED), (1, Input.BILL_REJECTED), (2, Input.BILL_UNCLEAR)):
-        posting = replace(POSTING, sends=sends)
+        posting = Posting("R1", "202601", 900, 100, 1000, "7701", sends=sends)
         assert DIALECT.posted(answer(code="06"), posting, "A1") is once
         assert DIALECT.posted(answer(code="03"), posting, "A1") is Input.BILL_REJECTED
 
