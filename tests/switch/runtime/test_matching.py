@@ -399,7 +399,7 @@ def test_a_lost_link_and_an_unreadable_answer_prove_nothing(bench: Bench, effect
     bench.given.clear()
     slot = _bill(bench, effect, MarketingAnswer(9, "00", "", {}))
     assert bench.given == [(slot, given, Facts(response_code="00"))]
-    operation = {SendPost: "post", SendStatus: "status", SendCancel: "cancel"}[type(effect)]
+    operation = type(effect).__name__.removeprefix("Send").lower()
     assert bench.told[-2:] == [
         ("switch_bad_frames_total", "marketing", "bad_record"),
         ("answer.bad_record", {"link": "marketing", "error": f"{operation}.serial: missing"}),

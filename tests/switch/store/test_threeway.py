@@ -12,7 +12,7 @@ import pytest
 from switch import limits
 from switch.machines.threeway import Comparison
 from switch.store.projector import read_books
-from switch.store.proof import load_ledger_totals
+from switch.store.proof import load_ledger_totals, load_payment_rows
 from switch.store.threeway import PostgresThreeWay
 
 from .conftest import PostgresStore
@@ -137,7 +137,12 @@ def test_the_ledger_of_every_event_is_summed_by_account(postgres: PostgresStore)
             await outcome(journal, entry(1, ledger=b'[["a",5,0],["b",0,5]]'))
             await outcome(journal, entry(1, 2, ledger=b'[["b",7,0],["a",0,7]]'))
             await outcome(journal, entry(2, ledger=b'[["a",1,0],["c",0,1]]'))
-        assert await load_ledger_totals(postgres.dsn) == {"a": -1, "b": 2, "c": -1}
+            await outcome(journal, entry(3, opened_on=DAY - 1, ledger=b'[["a",100,0],["b",0,100]]'))
+        assert await load_ledger_totals(postgres.dsn) == {"a": 99, "b": -98, "c": -1}
+        assert await load_ledger_totals(postgres.dsn, DAY) == {"a": -1, "b": 2, "c": -1}
+        assert await load_ledger_totals(postgres.dsn, DAY + 1) == {}
+        since = [row.payment.payment_id async for row in load_payment_rows(postgres.dsn, DAY)]
+        assert since == [1, 2] and len(await postgres.rows()) == 3
 
     asyncio.run(main())
 
