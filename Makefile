@@ -118,25 +118,11 @@ drills: build ## every drill in full: ten minutes of real processes being killed
 	@for d in "kill-switch --rounds 20" kill-worker "kill-postgres --rounds 10" restart-postgres kill-both "pause --rounds 5" "cut --rounds 50" half-open slow-loris hostile reconnect disk-full; do \
 	  $(BIN)/python -m switch drill $$d || exit 1; done
 
-# In a copy of the working tree: the tool writes the broken code next to it. FILES and TESTS name others than
-# the machine and the lanes; files and tests are named with spaces between.
-MUTATED := $(VENV)/mutation
-FILES ?= switch/machines/payment.py switch/runtime/lanes.py
-TESTS ?= tests/switch/machines tests/switch/runtime/test_lanes.py
-define NAME_THEM
-import pathlib, re, sys
-path, files, tests = pathlib.Path(sys.argv[1]), sys.argv[2].split(), sys.argv[3].split()
-text = re.sub(r"(?m)^only_mutate = .*$$", "only_mutate = " + repr(files), path.read_text())
-path.write_text(re.sub(r"(?m)^(pytest_add_cli_args_test_selection) = .*$$", r"\1 = " + repr(tests), text))
-endef
-export NAME_THEM
-mutation: build ## break the machine line by line: which mutants does no test notice?
+# What belongs to a group, and the tests that judge it, stand in tests/mutation.py.
+GROUP ?= saga
+mutation: build ## break the code of GROUP (saga, leases, matching, outbox) line by line: which mutants does no test notice?
 	@$(BIN)/python -m pip install --quiet --editable ".[mutation]" 2>$(VENV)/mutation.log
-	@rm -rf $(MUTATED) && mkdir -p $(MUTATED) && git ls-files -z | xargs -0 cp --parents -t $(MUTATED) && for so in iso8583/_native/*.so switch/security/*.so; do [ -e "$$so" ] && cp --parents "$$so" $(MUTATED)/ || true; done
-	@$(BIN)/python -c "$$NAME_THEM" $(MUTATED)/pyproject.toml "$(FILES)" "$(TESTS)"
-	@cd $(MUTATED) && $(abspath $(BIN))/mutmut run --max-children 2 >run.log 2>&1 || { tr '\r' '\n' <run.log | tail -n 30 >&2; exit 2; }
-	@cd $(MUTATED) && tr '\r' '\n' <run.log | tail -n 2 && $(abspath $(BIN))/mutmut results
-	@echo "to see one: cd $(MUTATED) && $(abspath $(BIN))/mutmut show NAME"
+	@nice -n 15 $(BIN)/python -m tests.mutation $(GROUP)
 
 # Load is judged without faults, unless somebody asks for them.
 load: SCENARIO = calm

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -20,8 +21,9 @@ from switch.ops.softhsm import make_tokens
 from switch.store.migrate import migrate
 
 _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
-# How a developer says which PostgreSQL to test with.
-_KEPT = {"GRIDSWITCH_PG_BIN"}
+# How a developer says which PostgreSQL to test with. The second is a running server's DSN: a session makes a database
+# of its own there. A thousand mutants that start a server each take an hour for that alone.
+_KEPT = {"GRIDSWITCH_PG_BIN", "GRIDSWITCH_TEST_DSN"}
 TOKENS = ("test", "empty", "guarded", "fresh", "ceremony", "world")
 TEST_DAYS = [20261123, 20261124]
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
@@ -62,14 +64,23 @@ def short_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[EmbeddedPostgres]:
-    """The session's server. Tests use ``database``; those that stop servers make their own."""
+def server_dsn() -> Iterator[str]:
+    """A database of the session's server. Tests use ``database``; those that stop servers make their own."""
+    running = os.environ.get("GRIDSWITCH_TEST_DSN")
+    if running:
+        name = f"gridswitch_{os.getpid()}"
+        asyncio.run(_execute(running, f"CREATE DATABASE {name}"))
+        try:
+            yield urlsplit(running)._replace(path=f"/{name}").geturl()
+        finally:
+            asyncio.run(_execute(running, f"DROP DATABASE {name} WITH (FORCE)"))
+        return
     folder = Path(tempfile.mkdtemp(prefix="gs-", dir="/tmp"))
     folder.chmod(0o755)
     server = EmbeddedPostgres(folder)
     try:
         server.start()
-        yield server
+        yield server.dsn
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -88,10 +99,10 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Secur
 
 
 @pytest.fixture
-def empty_database(postgres_server: EmbeddedPostgres) -> str:
+def empty_database(server_dsn: str) -> str:
     """DSN of a database without a schema, for this test alone."""
-    asyncio.run(_reset(postgres_server.dsn))
-    return postgres_server.dsn
+    asyncio.run(_reset(server_dsn))
+    return server_dsn
 
 
 @pytest.fixture
@@ -113,13 +124,18 @@ async def _migrated(dsn: str) -> None:
 
 async def _reset(dsn: str) -> None:
     """One database, emptied: creating and dropping one per test costs half a second of checkpoints each time."""
+    await _execute(
+        dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid();"
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET ALL', current_database()); END $$;"
+        "DROP SCHEMA IF EXISTS switch CASCADE",
+    )
+
+
+async def _execute(dsn: str, statements: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid();"
-            "ALTER DATABASE gridswitch RESET ALL;"
-            "DROP SCHEMA IF EXISTS switch CASCADE"
-        )
+        await connection.execute(statements)
     finally:
         await connection.close()

@@ -185,7 +185,7 @@ def _shape(fields: dict[str, Any], records: dict[str, dict[str, Any]]) -> Any:
             row: Any = _shape(records[rule["of"]], records)
             shape = Annotated[list[row], Meta(max_length=rule["max"])]
         elif kind == "digits":
-            size = rule.get("size")
+            size = rule["size"]
             shape = Annotated[str, Meta(pattern=r"\A[0-9]*\Z", min_length=size, max_length=size)]
         else:
             shape = Annotated[str, Meta(max_length=rule["max"])]
@@ -215,8 +215,8 @@ def _check(fields: dict[str, Any], data: dict[str, Any], where: str, records: di
         elif not isinstance(value, str):
             raise BadRequestError("bad_record", f"{path}: expected text")
         elif kind == "digits":
-            if not (value.isascii() and value.isdigit() and len(value) == rule.get("size", len(value))):
-                raise BadRequestError("bad_record", f"{path}: expected {rule.get('size', '')} digits")
+            if not (value.isascii() and value.isdigit() and len(value) == rule["size"]):
+                raise BadRequestError("bad_record", f"{path}: expected {rule['size']} digits")
         elif len(value) > rule["max"]:
             raise BadRequestError("bad_record", f"{path}: longer than {rule['max']} characters")
         elif "\0" in value:

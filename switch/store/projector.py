@@ -146,20 +146,19 @@ async def seal(connection: Connection, today: int, *, now: bool = False) -> bool
         since = _START if last is None else _position(last)
         if at == since:
             return False
-        digest, count, _ = await _digest(connection, since, at, _NO_DIGEST if last is None else last["digest"])
+        digest, count = await _digest(connection, since, at, _NO_DIGEST if last is None else last["digest"])
         number = 1 if last is None else last["number"] + 1
         await connection.execute(QUERY["seal_add"], number, today, *at, count, digest)
     return True
 
 
-async def _digest(connection: Connection, since: Position, until: Position, before: bytes) -> tuple[bytes, int, Any]:
+async def _digest(connection: Connection, since: Position, until: Position, before: bytes) -> tuple[bytes, int]:
     """Over the last seal's digest and the link of every event between two positions."""
-    hashed, count, last = hashlib.sha256(before), 0, None
+    hashed, count = hashlib.sha256(before), 0
     async for row in connection.cursor(QUERY["chain_range"], *since, *until, prefetch=limits.PROJECTION_BATCH_MAX):
         hashed.update(row["link"])
         count += 1
-        last = row
-    return hashed.digest(), count, last
+    return hashed.digest(), count
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ async def verify_chain(dsn: str) -> ChainReport:
         seals = await connection.fetch(QUERY["seal_all"])
         for place, one in enumerate(seals, 1):
             until = _position(one)
-            digest, count, _ = await _digest(connection, since, until, before)
+            digest, count = await _digest(connection, since, until, before)
             sealed += count
             if one["number"] != place:
                 broken.append(f"seal {place} is missing")

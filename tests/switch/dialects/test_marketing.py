@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switch.dialects import marketing
 from switch.dialects.marketing import MarketingDialect
 from switch.errors import BadRequestError
 from switch.machines.payment_table import Input
@@ -48,6 +49,20 @@ def test_only_listed_refusals_are_definite(code: str, given_: Input) -> None:
     assert DIALECT.posted(answer(code=code), POSTING, "A1") is given_
 
 
+def test_a_refusal_that_may_be_about_an_earlier_posting_counts_for_the_first_one_only() -> None:
+    """Saga C5: "no arrears" to a second posting may mean that the first one paid them."""
+    for sends, once in ((0, Input.BILL_REJECTED), (1, Input.BILL_REJECTED), (2, Input.BILL_UNCLEAR)):
+        posting = Posting("R1", "202601", 900, 100, 1000, "7701", sends=sends)
+        assert DIALECT.posted(answer(code="06"), posting, "A1") is once
+        assert DIALECT.posted(answer(code="03"), posting, "A1") is Input.BILL_REJECTED
+
+
+def test_a_code_that_is_not_listed_is_ambiguous() -> None:
+    for operation in ("post", "cancel"):
+        assert DIALECT.outcome(operation, "00") != "ambiguous"
+        assert DIALECT.outcome(operation, "zz") == "ambiguous"
+
+
 @pytest.mark.parametrize(
     ("state", "given_"),
     [
@@ -68,6 +83,7 @@ def test_a_cancel_is_done_refused_or_unclear() -> None:
     assert DIALECT.cancelled(answer(serial="7701"), POSTING) is Input.CANCEL_DONE
     assert DIALECT.cancelled(answer(serial="other"), POSTING) is Input.CANCEL_UNCLEAR
     assert DIALECT.cancelled(answer(code="14"), POSTING) is Input.CANCEL_POSTED
+    assert DIALECT.cancelled(answer(code="15"), POSTING) is Input.CANCEL_ABSENT
     assert DIALECT.cancelled(answer(code="16"), POSTING) is Input.CANCEL_FINAL
     assert DIALECT.cancelled(answer(code="50"), POSTING) is Input.CANCEL_UNCLEAR
 
@@ -109,6 +125,71 @@ def test_rows_come_oldest_first() -> None:
 def test_a_wrong_field_is_named_with_what_was_expected(changed: dict[str, Any], named: str) -> None:
     with pytest.raises(BadRequestError, match=named):
         DIALECT.check("inquiry", answer(**(INQUIRY | changed)))
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (b'{"id":', "not JSON: .* at byte 6"),
+        (b"[]", "^expected a JSON object "),
+        (b'{"code":"00"}', "^expected an integer `id` and a text `code` "),
+        (b'{"id":1,"code":0}', "^expected an integer `id` and a text `code` "),
+        (b'{"id":true,"code":"00"}', "^expected an integer"),  # equal to 1, and not the id of request 1
+    ],
+)
+def test_what_is_no_answer_is_refused_with_what_was_expected(frame: bytes, said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        DIALECT.read(frame)
+
+
+def test_the_text_of_an_answer_is_optional() -> None:
+    assert answer(text="said").text == "said"
+    assert answer(text=7).text == ""
+    assert DIALECT.read(b'{"id":1,"code":"00"}').text == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"name": 7}, "inquiry.name: expected text"),
+        ({"name": "x" * 33}, "inquiry.name: longer than 32 characters"),
+        ({"name": "x\0"}, "inquiry.name: NUL, which no text of the journal can hold"),
+        ({"day": "2026112"}, "inquiry.day: expected 8 digits"),
+        ({"day": "202611230"}, "inquiry.day: expected 8 digits"),
+        # The first ones are at their bounds, which are allowed.
+        ({"name": "x" * 32, "day": ""}, "inquiry.day: expected 8 digits"),
+        (
+            {"rows": [*[ROW] * 23, ROW | {"tier": -1}]},
+            "inquiry.rows[23].tier: expected a whole number of count, 0 to 10^12",
+        ),
+        ({"day": "2026112x"}, "inquiry.day: expected 8 digits"),
+        ({"day": "２０２６１１２３"}, "inquiry.day: expected 8 digits"),
+        ({"total": 10**12}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"total": -1}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"total": True}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"total": "1"}, "inquiry.total: expected a whole number of fen, 0 to 10^12"),
+        ({"partial_allowed": "yes"}, "inquiry.partial_allowed: expected true or false"),
+        ({"rows": {}}, "inquiry.rows: expected a list of at most 24"),
+        ({"rows": [ROW] * 25}, "inquiry.rows: expected a list of at most 24"),
+        ({"rows": [ROW, 7]}, "inquiry.rows[1]: expected an object"),
+        ({"rows": [ROW, ROW | {"tier": -1}]}, "inquiry.rows[1].tier: expected a whole number of count, 0 to 10^12"),
+        ({"rows": [{}]}, "inquiry.rows[0].receivable: missing"),
+    ],
+)
+def test_a_wrong_field_is_said_in_full(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        MarketingDialect("SELF01").check("inquiry", answer(**(INQUIRY | changed)))
+    assert (caught.value.code, caught.value.detail) == ("bad_record", said)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"name": "x" * 32}, {"name": ""}, {"total": 0}, {"total": 10**12 - 1}, {"rows": [ROW] * 24}, {"rows": []}],
+)
+def test_a_right_answer_is_known_at_once(changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bounds too; only what is wrong is looked at field by field."""
+    monkeypatch.setattr(marketing, "_check", lambda *arguments: pytest.fail("looked at field by field"))
+    MarketingDialect("SELF01").check("inquiry", answer(**(INQUIRY | changed)))
 
 
 @given(

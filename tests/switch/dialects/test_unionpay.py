@@ -174,6 +174,34 @@ def test_an_answer_without_mac_or_code_says_so() -> None:
     assert found.mac is None and found.response_code == "" and found.amount == -1
 
 
+def test_what_is_not_in_an_answer_is_empty() -> None:
+    found = DIALECT.read(answer(f11=None, f15=None, f37=None, f60=None, f64=None))
+    assert (found.stan, found.settlement_date, found.rrn, found.batch_number) == ("", "", "", "")
+    assert (found.authorization_code, found.working_keys, found.mab) == ("", b"", b"")
+    assert DIALECT.read(answer(f38="A1B2C3")).authorization_code == "A1B2C3"
+
+
+def test_working_keys_come_with_a_sign_on_only() -> None:
+    keys = bytes(range(40))
+    signed_on = answer(f0="0810", f3=None, f4=None, f25=None, f49=None, f60="00000000003", f62=keys, f64=None)
+    assert DIALECT.read(signed_on).working_keys == keys
+    assert DIALECT.read(answer(f0="0810", f60="00000000003")).working_keys == b""
+    assert DIALECT.read(answer(f62=keys)).working_keys == b""
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (answer(f0="0200"), "^MTI 0200 is not a response of this dialect "),
+        (answer(f41=None), r"^field 41 \(terminal\) is missing "),
+        (answer()[:-3], "^field 64 at byte"),
+    ],
+)
+def test_what_is_no_answer_is_refused_with_the_place(data: bytes, said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        DIALECT.read(data)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\x00" * 20, answer()[:-3], answer() + b"0", answer(f0="0200"), answer(f41=None)]
 )
@@ -219,6 +247,7 @@ def test_what_a_code_proves_about_a_reversal(code: str, given: Input) -> None:
 def test_every_answer_of_the_machine_has_a_code_for_the_kiosk() -> None:
     import switch.machines.payment as machine
 
-    words = {value for name, value in vars(machine).items() if name.isupper() and isinstance(value, str)}
+    # Members of enumerations are texts as well, and no answers.
+    words = {value for name, value in vars(machine).items() if name.isupper() and type(value) is str}
     words -= {machine.U_RECEIVABLE, machine.SUSPENSE_ACCOUNT, machine.M_PAYABLE}
     assert words <= set(kiosk_codes())

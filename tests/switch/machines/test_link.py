@@ -37,6 +37,19 @@ def test_silence_is_probed_and_then_ends_the_link() -> None:
     assert link.due(idle_at + SHORT.echo_timeout_s) == [LinkEffect.DOWN, LinkEffect.RESET]
 
 
+def test_a_new_link_is_down_and_nothing_is_due() -> None:
+    link = Link(SHORT)
+    link.heard(100.0)
+    assert (link.state, link.deadline, link.due(1e9)) == (LinkState.DOWN, NEVER, [])
+
+
+def test_a_frame_while_an_echo_is_under_way_starts_the_idle_time_anew() -> None:
+    link = up()
+    link.due(100.1 + SHORT.echo_idle_s)
+    link.heard(103.0)
+    assert link.due(103.0 + SHORT.echo_idle_s) == [LinkEffect.PROBE], "idle again, not gone"
+
+
 def test_traffic_needs_no_echo() -> None:
     link = up()
     for step in range(100):

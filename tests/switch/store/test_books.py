@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import orjson
 import pytest
 
-from switch import contract
+from switch import contract, limits
 from switch.model.chain import event_link
 from switch.model.payment import State
 from switch.ports import Claim, ClaimKind, JournalEntry
-from switch.store import projector
+from switch.store import projector, proof
+from switch.store.pool import connected
 from switch.store.projector import project, read_books, rebuild, seal, verify_chain
+from switch.store.proof import load_ledger_totals
+from switch.store.queries import QUERY
 
 from .conftest import PostgresStore
-from .support import DAY, outcome
+from .support import DAY, Recorder, entry, outcome
 
 OPENING = {
     "terminal": "GS000001",
@@ -251,5 +256,223 @@ def test_the_projector_of_a_worker_keeps_up(postgres: PostgresStore, monkeypatch
         await one.stop()
         await two.stop()
         assert "projector.failed" not in postgres.seen.names()
+
+    asyncio.run(main())
+
+
+class _Line:
+    """A connection of which only its end matters."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def terminate(self) -> None:
+        self.closed = True
+
+
+class _EarlyMorning:
+    """Of the 24th in China, when UTC has the 23rd."""
+
+    def now(self) -> float:
+        return 0.0
+
+    def wall_us(self) -> int:
+        return 1_795_453_200_000_000
+
+
+def test_a_projectors_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails, the next round has a connection of its own; a full batch is followed at once by another; a day is
+    sealed when nothing is left to project."""
+    full = limits.PROJECTION_BATCH_MAX
+    answers: list[Any] = [OSError("gone"), 0, full, full - 1, KeyError("ours"), 0]
+    did: list[Any] = []
+    lines: list[_Line] = []
+    seen = Recorder()
+
+    async def connect(dsn: str, name: str) -> _Line:
+        did.append(("connect", dsn, name))
+        if len(lines) == 1:
+            lines.append(_Line())
+            raise ConnectionRefusedError
+        lines.append(_Line())
+        return lines[-1]
+
+    async def project(connection: _Line) -> int:
+        assert connection is lines[-1]
+        did.append("project")
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer)
+
+    async def seal(connection: _Line, today: int) -> bool:
+        assert connection is lines[-1]
+        did.append(("seal", today))
+        lines[-1].closed = not answers  # at the end: closed by the server
+        return True
+
+    async def sleep(seconds: float) -> None:
+        did.append(("sleep", seconds))
+        if not answers:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        one = projector.Projector("dsn", clock=_EarlyMorning(), observer=seen)
+        await one.stop()  # not started: nothing to stop
+        await one.start()
+        task = one._task
+        assert task is not None and task.get_name() == "projector"
+        await asyncio.wait([task])
+        await one.stop()
+
+    for name, stand_in in (("connect", connect), ("project", project), ("seal", seal)):
+        monkeypatch.setattr(projector, name, stand_in)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(main())
+    again, pause, sealed = ("connect", "dsn", "projector"), ("sleep", limits.PROJECTION_EVERY_S), ("seal", 20261124)
+    assert did == [
+        *(again, "project", pause),
+        *(again, pause),
+        *(again, "project", sealed, pause, "project", "project", pause, "project", pause),
+        *(again, "project", sealed, pause),
+    ]
+    said = ["OSError('gone')", "ConnectionRefusedError()", "KeyError('ours')"]
+    assert seen.events == [("projector.failed", {"error": error}) for error in said]
+    assert [line.closed for line in lines] == [True, False, True, True]
+
+
+class _Spy:
+    """A connection that notes how it was asked for a transaction or a cursor."""
+
+    def __init__(self, connection: Any, asked: list[Any]) -> None:
+        self._connection = connection
+        self._asked = asked
+
+    def transaction(self, **named: Any) -> Any:
+        self._asked.append(named)
+        return self._connection.transaction(**named)
+
+    def cursor(self, query: str, *arguments: Any, **named: Any) -> Any:
+        self._asked.append(named)
+        return self._connection.cursor(query, *arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def test_what_is_read_is_of_one_moment_in_portions_and_under_a_name(
+    postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    @asynccontextmanager
+    async def spied(dsn: str, name: str) -> AsyncIterator[Any]:
+        async with connected(dsn, name) as connection:
+            asked.append(name)
+            yield _Spy(connection, asked)
+
+    monkeypatch.setattr(projector, "connected", spied)
+    monkeypatch.setattr(proof, "connected", spied)
+    writes = {"isolation": "repeatable_read"}  # below the snapshot's xmin nothing can come any more
+    reads = writes | {"readonly": True}
+    portion = {"prefetch": limits.PROJECTION_BATCH_MAX}
+
+    async def since(call: Awaitable[Any]) -> list[Any]:
+        asked.clear()
+        await call
+        return asked[:]
+
+    async def main() -> None:
+        await _tell(postgres, 5)
+        assert await since(rebuild(postgres.dsn)) == ["projector", {}, writes, writes]
+        assert await since(read_books(postgres.dsn)) == ["books", writes, reads]
+        async with spied(postgres.dsn, "x") as connection:
+            assert await since(seal(connection, 20261124)) == [writes, portion]
+        assert await since(verify_chain(postgres.dsn)) == ["verify", reads, portion, portion]
+        assert await since(load_ledger_totals(postgres.dsn)) == ["proof"]
+        assert await since(postgres.rows()) == ["proof", reads, {"prefetch": proof.PREFETCH}]
+
+    asyncio.run(main())
+
+
+def test_a_payment_is_its_latest_event_and_all_its_bodies(postgres: PostgresStore) -> None:
+    async def main() -> None:
+        body = OPENING | {"kiosk_serial": "000001", "amount": 1000, "approved_seen": True}
+        posted = [["R1", "202610", 900, 100, 1000, "1001", "posted"], ["R2", "202611", 0, 250, 250, "1002", "waiting"]]
+        opened = entry(1, amount=1250, wall_us=10**15, body=orjson.dumps(body))
+        latest = entry(
+            *(1, 2),
+            state=State.BILL_PENDING,
+            amount=1250,
+            wall_us=10**15 + 2_000_000,
+            body=orjson.dumps({"rrn": "000000000777", "postings": posted}),
+            ledger=b'[["u_receivable",1250,0],["customer_suspense",0,1250]]',
+        )
+        columns = (
+            "SELECT opened_on, payment_id, ver, state::text, amount, extract(epoch FROM opened_at)::bigint, "
+            "extract(epoch FROM changed_at)::bigint, terminal_id, account, kiosk_key, rrn, body::text "
+            "FROM switch.payment"
+        )
+        async with postgres.journal() as journal:
+            await outcome(journal, opened)
+            assert (await read_books(postgres.dsn)).suspense_due == 1250
+            ((*before, text),) = await postgres.fetch(columns)
+            key = ("GS000001", "0500000017", "GS000001|1124|000001")
+            assert before == [DAY, 1, 1, "CARD_PENDING", 1250, 10**9, 10**9, *key, ""]
+            assert orjson.loads(text) == body
+            await outcome(journal, latest)
+            await outcome(journal, entry(2, body=orjson.dumps(body | {"approved_seen": False})))
+        books = await read_books(postgres.dsn)
+        assert (books.suspense_due, books.events, books.total) == (250, 3, 0)
+        assert set(books.accounts) == {("u_receivable", 1250, 0, 1250), ("customer_suspense", 0, 1250, -1250)}
+        (*after, text), _ = await postgres.fetch(f"{columns} ORDER BY payment_id")
+        assert after == [DAY, 1, 2, "BILL_PENDING", 1250, 10**9, 10**9 + 2, *key, "000000000777"]
+        assert orjson.loads(text) == body | {"rrn": "000000000777", "postings": posted}
+        lines = await postgres.fetch("SELECT * FROM switch.ledger_entry ORDER BY line")
+        assert [tuple(row) for row in lines] == [
+            (DAY, 1, 2, 0, "u_receivable", 1250, 0),
+            (DAY, 1, 2, 1, "customer_suspense", 0, 1250),
+        ]
+
+    asyncio.run(main())
+
+
+def test_while_another_one_projects_nothing_is_done_twice(postgres: PostgresStore) -> None:
+    async def main() -> None:
+        await _tell(postgres, 5)
+        mine, other = await asyncpg.connect(postgres.dsn), await asyncpg.connect(postgres.dsn)
+        async with other.transaction():
+            assert await other.fetchval(QUERY["projector_lock"], 0x6772_0003, 1)
+            assert await project(mine) == 0 and await seal(mine, 20261124) is False
+        assert await project(mine) == 5 and await project(mine) == 0
+        assert await seal(mine, 20261124) is True
+        for each in (mine, other):
+            await each.close()
+
+    asyncio.run(main())
+
+
+def test_a_day_is_sealed_once_and_only_if_something_happened(postgres: PostgresStore) -> None:
+    async def main() -> None:
+        connection = await asyncpg.connect(postgres.dsn)
+        assert await seal(connection, 20261123) is False, "nothing to seal"
+        await _tell(postgres, 5)
+        await project(connection, 2)
+        assert await seal(connection, 20261124) is True
+        await project(connection, 2)
+        assert await seal(connection, 20261124) is False and await seal(connection, 20261123) is False
+        assert await seal(connection, 20261124, now=True) is True
+        assert await seal(connection, 20261126) is False, "nothing new"
+        await project(connection)
+        assert await seal(connection, 20261126) is True
+        rows = await connection.fetch("SELECT number, day, events FROM switch.chain_seal ORDER BY number")
+        assert [tuple(row) for row in rows] == [(1, 20261124, 2), (2, 20261124, 2), (3, 20261126, 1)]
+        assert await seal(connection, 20261126, now=True) is False, "nothing new"
+        await connection.close()
+        report = await verify_chain(postgres.dsn)
+        assert (report.broken, report.seals, report.sealed) == ((), 3, 5)
 
     asyncio.run(main())
