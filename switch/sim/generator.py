@@ -41,7 +41,7 @@ from switch.sim.alarm import Alarm
 from switch.sim.day import china_now, wall_s
 from switch.sim.fleet import first_serial
 from switch.sim.histogram import Histogram
-from switch.sim.kiosk_client import NOT_FINAL, WITHOUT_MAC
+from switch.sim.kiosk_client import MAY_LACK_MAC, NOT_FINAL, WITHOUT_MAC
 from switch.sim.scenario import FleetScenario, Scenario
 from switch.sim.truth import TruthLedger
 from switch.sim.wire import kiosk_tls
@@ -517,20 +517,27 @@ class Generator:
             if kiosk.answered is not None:
                 kiosk.answered.set()
             return
-        if code not in WITHOUT_MAC:
+        if code in WITHOUT_MAC:
+            proof = False
+            if code in _SIGN_ON_AGAIN:
+                kiosk.ready = False
+        else:
+            proof = 64 in message
             key = kiosk.mac
-            if key is None or not key.verify(frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]):
+            if proof:
+                right = key is not None and key.verify(frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:])
+            else:
+                right = code in MAY_LACK_MAC
+            if not right:
                 self.events["mac_error"] += 1
                 return
-        elif code in _SIGN_ON_AGAIN:
-            kiosk.ready = False
         if serial == kiosk.serial:
             if kiosk.step == _INQUIRING:
                 self._inquired(kiosk, message, code)
             elif kiosk.step == _PAYING:
-                self._paid(kiosk, message, code)
+                self._paid(kiosk, message, code, proof)
         else:
-            self._answered_beside(kiosk, message, code, serial)
+            self._answered_beside(kiosk, message, code, serial, proof)
 
     def _inquired(self, kiosk: _Kiosk, message: iso8583.Message, code: str) -> None:
         now, phase = self.now(), kiosk.phase
@@ -577,14 +584,14 @@ class Generator:
         if hangs_up:
             self._loop.call_later(self._random() ** 2 * _HANG_UP_MAX_S, self._hang_up, kiosk)
 
-    def _paid(self, kiosk: _Kiosk, message: iso8583.Message, code: str) -> None:
+    def _paid(self, kiosk: _Kiosk, message: iso8583.Message, code: str, proof: bool) -> None:
         if code == "09":
             return  # our repeat came too early; the first one is still being answered
         now, phase = self.now(), kiosk.phase
         phase.paying.add(now - kiosk.sent_at)
         phase.payment.add(now - kiosk.due)
         self.codes[code] += 1
-        if code in WITHOUT_MAC or code in NOT_FINAL:
+        if not proof or code in NOT_FINAL:  # without a MAC nothing is said about money
             self._told(kiosk.key, message, code, final=False)
             self._doubt(kiosk, now)
         else:
@@ -648,7 +655,7 @@ class Generator:
         kiosk.doubts[kiosk.serial] = doubt
         self._doubts.append(doubt)
 
-    def _answered_beside(self, kiosk: _Kiosk, message: iso8583.Message, code: str, serial: str) -> None:
+    def _answered_beside(self, kiosk: _Kiosk, message: iso8583.Message, code: str, serial: str, proof: bool) -> None:
         """An answer that no customer waits for: to a result inquiry, a probe, or one that came too late."""
         probe = kiosk.probed.pop(serial, None)
         if probe is not None:
@@ -660,7 +667,7 @@ class Generator:
         if doubt is None or doubt.final or code == "09":
             self.events["late_answer"] += doubt is None
             return
-        final = code not in NOT_FINAL and code not in WITHOUT_MAC
+        final = proof and code not in NOT_FINAL
         if message.get(60, "")[:2] == "75" and code != "25":
             objects = dict(tlv.decode(message.raw(48))) if 48 in message else {}
             if objects.get("DF0C") != doubt.serial.encode():

@@ -27,6 +27,8 @@ from switch.sim.wire import FrameConnection, Turn
 NOT_FINAL: Final = frozenset({"U1", "B1", "R1", "09"})
 # answers to a kiosk whose keys are missing or in doubt, or that is out of service
 WITHOUT_MAC: Final = frozenset({"58", "77", "97", "A0", "A1", "K1"})
+# answers that carry none when the switch cannot reach the keys, could not read the request, or has too much to do
+MAY_LACK_MAC: Final = WITHOUT_MAC | {"30", "N2", "96"}
 _MAY_MOVE: Final = frozenset({"U2", "C1"})  # final for the customer; files or a person decide the rest
 _HEADER: Final = bytes.fromhex("6000030000603100000000")
 _HEADER_SIZE: Final = 11
@@ -51,6 +53,11 @@ class Answer:
     amount: int = 0
     bills: Bills | None = None
     message: iso8583.Message | None = field(default=None, repr=False)
+
+    @property
+    def is_proof(self) -> bool:
+        """What it says about money counts: it came with a MAC."""
+        return self.code not in WITHOUT_MAC and self.message is not None and 64 in self.message
 
 
 @dataclass(slots=True, frozen=True)
@@ -293,7 +300,7 @@ class Kiosk:
             hang_up.cancel()
         if not answer.code:
             self._count("no_answer" if self.is_connected else "lost_answer")
-        elif answer.code in WITHOUT_MAC:
+        elif not answer.is_proof:
             self._told(payment, answer, "answer", final=False)
         else:
             self._told(payment, answer, "answer")
@@ -438,13 +445,13 @@ class Kiosk:
         payment = self._recent.get((date, serial))
         if payment is not None and message.mti == "0210" and answer.code != "09":
             self._count("late_answer")
-            self._told(payment, answer, "answer", final=answer.code not in WITHOUT_MAC)
+            self._told(payment, answer, "answer", final=answer.is_proof)
 
     def _read(self, message: iso8583.Message, frame: bytes) -> Answer | None:
         """The response, if its MAC is right or not due; else None, as if it had never come."""
         code = str(message[39])
         due = message.mti in ("0210", "0410") or (message.mti == "0830" and 64 in message)
-        if due and code not in WITHOUT_MAC:
+        if due and code not in WITHOUT_MAC and (64 in message or code not in MAY_LACK_MAC):
             covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
             keys = [key for key in (self._mac, self._mac_before) if key is not None]
             if 64 not in message or not any(key.verify(covered, found) for key in keys):

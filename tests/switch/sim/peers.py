@@ -269,7 +269,8 @@ async def channel_to(host: MarketingHost, *, signed_on: bool = True) -> Any:
 class FakeSwitch:
     """Answers kiosks as the kiosk interface says; ``words`` are the codes of the next payments, then 00.
 
-    A word is a code, "" for silence, "cut" for a lost connection. What a later inquiry answers is ``later``.
+    A word is a code, with "!" behind it when the answer has no MAC, "" for silence, "cut" for a lost connection. What a
+    later inquiry answers is ``later``.
     """
 
     def __init__(self, *words: str, later: str = "00") -> None:
@@ -284,6 +285,7 @@ class FakeSwitch:
         self._turn = Turn()
         self._connections: set[FrameConnection] = set()
         self.wrong_macs = 0  # so many answers get a wrong MAC
+        self.turned_away = 0  # so many bill inquiries are answered N2, without a MAC
 
     async def start(self) -> None:
         def made() -> FrameConnection:
@@ -324,7 +326,10 @@ class FakeSwitch:
         assert key.verify(message.mab(), bytes(frame[-8:])), "the kiosk's MAC"
         private = message.get(48)
         asked = dict(tlv.decode(private)) if isinstance(private, bytes) else {}
-        if business.startswith("71"):
+        if business.startswith("71") and self.turned_away:
+            self.turned_away -= 1
+            connection.send(message.reply({39: "N2", 48: tlv.encode([("DF0A", b"busy")])}))
+        elif business.startswith("71"):
             self._answer(connection, message, key, "00", self._bills(asked["DF01"].decode()))
         elif business.startswith("72"):
             self._pay(connection, message, key)
@@ -343,6 +348,8 @@ class FakeSwitch:
             word = self.words.pop(0) if self.words else "00"
         if word == "cut":
             connection.drop()
+        elif word.endswith("!"):
+            connection.send(message.reply({39: word[:-1], 48: tlv.encode([("DF0A", b"internal")])}))
         elif word:
             self._answer(connection, message, key, word, [("DF0A", _stable(word).encode()), ("DF0F", b"4711")])
 

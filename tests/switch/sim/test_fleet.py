@@ -157,6 +157,23 @@ def test_an_answer_with_a_wrong_mac_never_came() -> None:
     run(story())
 
 
+def test_an_answer_without_a_mac_says_nothing_about_money() -> None:
+    async def story() -> None:
+        async with fake_switch("N2!", "51!", later="R2") as switch, kiosk_at(switch) as kiosk:
+            await kiosk.sign_on()
+            switch.turned_away = 1
+            assert (await kiosk.inquire(customers.account(0))).code == "N2"
+            bills = await first_bills(kiosk)
+            payment = await kiosk.pay(bills, receivables(bills), CARD)
+            assert payment.words == 1 and not payment.final, "it may have been charged all the same"
+            await kiosk.ask_result(payment)
+            assert payment.final == "R2" and "mac_error" not in kiosk.counts
+            payment = await kiosk.pay(bills, receivables(bills), CARD)
+            assert payment.words == 0 and kiosk.counts["mac_error"] == 1
+
+    run(story())
+
+
 def test_a_lost_connection_is_opened_again_and_asked_about() -> None:
     async def story() -> None:
         async with fake_switch("cut") as switch, kiosk_at(switch) as kiosk:

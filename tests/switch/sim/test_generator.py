@@ -163,6 +163,20 @@ def test_an_answer_with_a_wrong_mac_never_came() -> None:
     assert result.refused == {"inquiry silent": 1} and unclear == 0
 
 
+def test_an_answer_without_a_mac_says_nothing_about_money(tmp_path: Path) -> None:
+    def turn_away(switch: HeldSwitch) -> None:
+        switch.turned_away = 3
+
+    (result,), generator, _, unclear = generated(
+        [Phase("run", 0.4, rate=50.0)], "96!", "51!", later="R2", before=turn_away, book=tmp_path / "book"
+    )
+    assert result.refused == {"inquiry N2": 3}
+    assert generator.events["mac_error"] == 1, "a refusal of the card always carries one"
+    assert unclear == 0 and result.doubtful == 2 and generator.finals["returned"] == 2
+    told = [entry for entry in read_book(tmp_path / "book").values() if entry.final == "R2"]
+    assert sorted(entry.told for entry in told) == [["96", "R2"], ["R2"]]
+
+
 def test_the_schedule_does_not_depend_on_the_answers() -> None:
     """A switch that stands still for a second: everybody who came meanwhile has waited, asked or not.
 
