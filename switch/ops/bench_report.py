@@ -142,7 +142,7 @@ def print_report(report: Report, earlier: dict[str, Any] | None) -> None:
             cells += [_shown(before, unit), f"{value / before:.2f}"] if _is_number(before) and before else ["", ""]
         table.add_row(*cells)
     console.print(table)
-    for name in ("refused", "events", "rows_by_table", "after_p99_ms"):
+    for name in ("refused", "events", "rows_by_table", "after_p99_ms", "after_served"):
         if report.numbers.get(name):
             console.print(f"{name.replace('_', ' ')}: {orjson.dumps(report.numbers[name]).decode()}")
     machine = report.machine

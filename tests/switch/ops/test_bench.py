@@ -15,7 +15,7 @@ import pytest
 from switch.cli import main
 from switch.errors import StartError
 from switch.ops import usage
-from switch.ops.bench import Bench, Options, Snapshot, Window
+from switch.ops.bench import Bench, Options, Snapshot, Window, _recovery_s
 from switch.ops.bench_report import Report, print_report, read_earlier
 from switch.sim.threeway import Difference, Proof
 from switch.sim.truth import TruthLedger
@@ -85,7 +85,7 @@ def test_an_overload_is_survived(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["goodput_share"] > 0.2
     assert found["probes"] == pytest.approx(40, abs=2)
     assert found["probes_answered"] >= 1 and found["probe_p99_ms"] > 0
-    assert len(found["after_p99_ms"]) == 12 and 0 <= found["recovery_s"] <= 12
+    assert len(found["after_p99_ms"]) == len(found["after_served"]) == 12 and 0 <= found["recovery_s"] <= 12
     assert {"goodput_per_s", "reversals", "before_p99_ms", "refused", "left"} <= set(found)
 
 
@@ -202,6 +202,19 @@ def test_what_spoils_the_numbers_is_told(
     subject.tell_window(window(2.0, generator_s, late_ms, waited_s))
     (warning,) = subject.report.warnings
     assert said in warning
+
+
+@pytest.mark.parametrize(
+    ("p99_ms", "served", "expected"),
+    [
+        ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0], 0),
+        ([90.0, 20.0, 1.0], [1.0, 1.0, 1.0], 2),
+        ([90.0, 1.0, 20.0], [1.0, 1.0, 1.0], 3),
+        ([90.0, 0.0, 1.0], [1.0, 0.0, 0.99], 2),  # nobody was slow: everybody was turned away
+    ],
+)
+def test_normal_again_is_quick_and_serves_everybody(p99_ms: list[float], served: list[float], expected: int) -> None:
+    assert _recovery_s(10.0, p99_ms, served) == expected
 
 
 def test_usage_is_what_the_kernel_counts() -> None:
