@@ -20,7 +20,7 @@ SECURITY ?= software
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h switch/security/*.pyx)
 
-.PHONY: load mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-check clean fuzz system
+.PHONY: profile load mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-check clean fuzz system
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
@@ -135,6 +135,10 @@ fuzz: ## give each fuzz target of the C core SECONDS (needs clang with libFuzzer
 
 bench: build ## what the codec, each station of a payment and a MAC cost
 	@$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-only --benchmark-columns=min,median,ops --benchmark-group-by=group
+
+profile: build ## where a payment's time goes: a flame graph of the switch under load, into .gridswitch/profile
+	@$(BIN)/python -m pip install --quiet --editable ".[profile]" 2>$(VENV)/profile.log || { tail -n 5 $(VENV)/profile.log >&2; exit 2; }
+	@$(BIN)/python -m benchmarks.profile --seconds $(SECONDS) --kiosks 256
 
 bench-compare: build ## the codec next to the others on PyPI, interleaved; JSON=FILE keeps the numbers
 	@$(BIN)/python -m benchmarks.compare $(if $(JSON),--json "$(JSON)")
