@@ -117,7 +117,7 @@ METRICS: Final = (
     _gauge("switch_journal_pending", "Entries waiting for their commit."),
     # process
     _histogram("switch_queue_delay_seconds", "How long work waited: for the loop, or for a commit.", SECONDS),
-    _gauge("switch_overloaded", "1 while new bill inquiries are turned away because work waits too long."),
+    _gauge("switch_overload_state", "1 while new bill inquiries are turned away because work waits too long."),
     _histogram("switch_gc_pause_seconds", "Pauses of Python's garbage collector.", SECONDS),
     _histogram("switch_loop_lag_seconds", "How late the loop ran a timer.", SECONDS),
     _gauge("switch_disk_free_bytes", "Free space where the switch keeps its keys and its sockets, the smallest."),

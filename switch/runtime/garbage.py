@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -71,6 +70,6 @@ class Garbage:
 
     def _told(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":
-            self._began_at = time.perf_counter()
+            self._began_at = self._clock.now()
         else:
-            self._observer.observe("switch_gc_pause_seconds", time.perf_counter() - self._began_at)
+            self._observer.observe("switch_gc_pause_seconds", self._clock.now() - self._began_at)

@@ -51,6 +51,6 @@ class Pressure:
         overloaded = delay_s > limits.ADMISSION_DELAY_S
         if overloaded is not self.overloaded:
             self.overloaded = overloaded
-            self._observer.gauge("switch_overloaded", overloaded)
+            self._observer.gauge("switch_overload_state", overloaded)
             name = "overload.began" if overloaded else "overload.over"
             self._observer.event(name, level="warning", delay_s=round(delay_s, 3))
