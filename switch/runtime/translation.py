@@ -7,8 +7,10 @@ PIN is never in this code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import structs
 
 from switch.errors import SecurityError
 from switch.model.payment import Card
@@ -133,7 +135,7 @@ class Translation:
                 done(block)
             else:
                 control = _SECURITY_CONTROL[side.upstream_pin_size]
-                done(replace(card, pin_block=PinBlock(block), security_control=control))
+                done(structs.replace(card, pin_block=PinBlock(block), security_control=control))
 
         self._security.translate_pin(
             card.pin_block.reveal(),
