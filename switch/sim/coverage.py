@@ -222,7 +222,7 @@ class Watch:
                 self._note(row, class_of(given, facts, payment), payment.payment_id, now)
             return shipped.step(payment, given, facts, now)
 
-        return type("Watched", (shipped,), {"step": step, "__slots__": ()})
+        return type("Watched", (shipped,), {"step": step})
 
     def _note(self, row: Row, name: str, payment_id: int, now: float) -> None:
         since = self._since.setdefault(payment_id, now - BEFORE_S)

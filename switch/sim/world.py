@@ -385,7 +385,12 @@ class World:
 
     def _start_switch(self, name: str) -> None:
         node = self._node(name)
-        node.spawn(self._switch_life(name, node))
+        node.spawn(self._switch_life(name, node)).add_done_callback(self._ended)
+
+    def _ended(self, life: asyncio.Task[None]) -> None:
+        """Of a switch that was not killed: it must not end by itself, and a run without it would prove nothing."""
+        if not life.cancelled() and life.exception() is not None:
+            self.add("fault", f"a switch ended: {life.exception()!r}")
 
     async def _switch_life(self, name: str, node: Node) -> None:
         """As ``supervisor.serve``: a worker that was ended by another one starts anew."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import orjson
@@ -72,7 +71,7 @@ def test_a_refusal_may_be_about_an_earlier_posting_only_with_a_code_that_says_wh
         ("29", 2, False),
         ("50", 2, False),
     ):
-        posting = dataclasses.replace(POSTING, sends=sends)
+        posting = Posting("R1", "202601", 900, 100, 1000, "7701", sends=sends)
         assert DIALECT.is_doubtful(answer(code=code), posting) is doubtful, (code, sends)
 >>>>>>> 164fbed (A new day of the marketing system is signed on for; a refusal is not doubted for ever, nor posted again and again)
 
