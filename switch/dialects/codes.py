@@ -85,6 +85,9 @@ class CardCodes:
     def reversal_class(self, code: str) -> str:
         return self._reversal_class.get(code, "unlisted")
 
+    def says_charged(self, code: str) -> bool:
+        return self.purchase(code) in (_CARD_APPROVED, _CARD_PARTIAL)
+
     def purchase_proves(
         self, code: str, *, mac_good: bool | None, same_amount: bool, unmacced_decline_reverses: bool
     ) -> Input:
@@ -94,8 +97,7 @@ class CardCodes:
             mac_good: None if it has no MAC.
         """
         given = self.purchase(code)
-        charged = given in (_CARD_APPROVED, _CARD_PARTIAL)
-        if (mac_good is None and charged) or mac_good is False:
+        if (mac_good is None and self.says_charged(code)) or mac_good is False:
             return _CARD_BAD_MAC
         if mac_good is None and given is _CARD_DECLINED and unmacced_decline_reverses:
             return _CARD_AMBIGUOUS

@@ -755,7 +755,7 @@ class Payments:
             same_amount=answer.amount == payment.amount,
             unmacced_decline_reverses=self._unmacced_decline_reverses,
         )
-        facts.approved = self._codes.purchase(code) in (Input.CARD_APPROVED, Input.CARD_PARTIAL)
+        facts.approved = self._codes.says_charged(code)
         facts.flagged = code in self._codes.flagged
         if code in self._codes.sign_on_again and slot.session is not None:
             slot.session.must_sign_on = True

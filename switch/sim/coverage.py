@@ -76,7 +76,7 @@ class _Answer:
 
 def _card_answers() -> Iterator[_Answer]:
     for code in (*_CODES.listed, _UNLISTED):
-        charged = _CODES.purchase(code) in (Input.CARD_APPROVED, Input.CARD_PARTIAL)
+        charged = _CODES.says_charged(code)
         facts = Facts(response_code=code, approved=charged)
         for mac_good in (True, False, None):
             given = _CODES.purchase_proves(code, mac_good=mac_good, same_amount=True, unmacced_decline_reverses=True)

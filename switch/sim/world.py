@@ -60,7 +60,7 @@ CUSTOMERS_S: Final = 60.0  # after the faults: who waits for a terminal until th
 DAY_ENDS: Final = datetime(2026, 1, 15, 23, 0, tzinfo=CHINA)  # a settlement day ends here
 ALL_DAY_S: Final = 12 * 3_600.0
 LOOK_S: Final = 1.0
-PULSE_S: Final = 0.5  # of the hosts: most of a run's steps would be theirs
+PULSE_S: Final = 0.5  # between looks of hosts and switches at how they feel: most of a run's steps would be those
 ANSWER_HOLD_MAX_S: Final = STANDARD.late_s - USER_TIMEOUT_S - 2.0
 SERVICE_TERMINAL: Final = 9_999
 HANDS_OFF_S: Final = STANDARD.quiet_s + STANDARD.late_s  # after the last fault, before people look at the books
@@ -439,6 +439,7 @@ class World:
             machine=self._watch.machine(self.parts.machine),
             cases=MemoryCases(self.database),
         )
+        switch.pressure.every_s = PULSE_S
         if not self.parts.recovers:
             switch.recover = _nothing  # type: ignore[method-assign]
         await switch.start()

@@ -49,20 +49,6 @@ def test_only_listed_refusals_are_definite(code: str, given_: Input) -> None:
     assert DIALECT.posted(answer(code=code), POSTING, "A1") is given_
 
 
-<<<<<<< HEAD
-def test_a_refusal_that_may_be_about_an_earlier_posting_counts_for_the_first_one_only() -> None:
-    """Saga C5: "no arrears" to a second posting may mean that the first one paid them."""
-    for sends, once in ((0, Input.BILL_REJECTED), (1, Input.BILL_REJECTED), (2, Input.BILL_UNCLEAR)):
-        posting = Posting("R1", "202601", 900, 100, 1000, "7701", sends=sends)
-        assert DIALECT.posted(answer(code="06"), posting, "A1") is once
-        assert DIALECT.posted(answer(code="03"), posting, "A1") is Input.BILL_REJECTED
-
-
-def test_a_code_that_is_not_listed_is_ambiguous() -> None:
-    for operation in ("post", "cancel"):
-        assert DIALECT.outcome(operation, "00") != "ambiguous"
-        assert DIALECT.outcome(operation, "zz") == "ambiguous"
-=======
 def test_a_refusal_may_be_about_an_earlier_posting_only_with_a_code_that_says_what_is_owed() -> None:
     for code, sends, doubtful in (
         ("06", 2, True),
@@ -73,7 +59,12 @@ def test_a_refusal_may_be_about_an_earlier_posting_only_with_a_code_that_says_wh
     ):
         posting = Posting("R1", "202601", 900, 100, 1000, "7701", sends=sends)
         assert DIALECT.is_doubtful(answer(code=code), posting) is doubtful, (code, sends)
->>>>>>> 164fbed (A new day of the marketing system is signed on for; a refusal is not doubted for ever, nor posted again and again)
+
+
+def test_a_code_that_is_not_listed_is_ambiguous() -> None:
+    for operation in ("post", "cancel"):
+        assert DIALECT.outcome(operation, "00") != "ambiguous"
+        assert DIALECT.outcome(operation, "zz") == "ambiguous"
 
 
 @pytest.mark.parametrize(
