@@ -32,6 +32,7 @@ class MarketingDialect:
     def __init__(self, channel: str, spec: str = "marketing_json.toml") -> None:
         table = tomllib.loads(files("switch.records").joinpath(spec).read_text(encoding="utf-8"))
         self.version: str = table["version"]
+        self.not_signed_on = frozenset(table["not_signed_on"])
         self._channel = channel
         self._operations: dict[str, dict[str, Any]] = table["operation"]
         self._records: dict[str, dict[str, Any]] = table["record"]
@@ -104,10 +105,14 @@ class MarketingDialect:
         table = self._outcomes[op]
         return table.get(code, table["default"])
 
+    def codes(self, op: str) -> tuple[str, ...]:
+        """Those that the table has for this operation."""
+        return tuple(code for code in self._outcomes[op] if code != "default")
+
     def posted(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
         """What an answer to a posting proves. Row 8 looks at serial, account, period and amount (C12)."""
         outcome = self.outcome("post", answer.code)
-        if outcome == "rejected" or (outcome == "rejected_once" and posting.sends <= 1):
+        if outcome in ("rejected", "rejected_once"):
             return Input.BILL_REJECTED
         if outcome != "posted":
             return Input.BILL_UNCLEAR
@@ -121,6 +126,10 @@ class MarketingDialect:
         )
         # An "ok" for something else proves nothing about ours: ask.
         return Input.BILL_POSTED if same else Input.BILL_UNCLEAR
+
+    def is_doubtful(self, answer: MarketingAnswer, posting: Posting) -> bool:
+        """Refused with a code that is definite for a first posting only: this month left before."""
+        return posting.sends > 1 and self.outcome("post", answer.code) == "rejected_once"
 
     def stated(self, answer: MarketingAnswer, posting: Posting) -> Input:
         """What an answer to a status inquiry proves."""
@@ -136,13 +145,18 @@ class MarketingDialect:
             "unknown": Input.BILL_ABSENT,
         }.get(answer.data["state"], Input.BILL_UNCLEAR)
 
-    def cancelled(self, answer: MarketingAnswer, posting: Posting) -> Input:
+    def cancelled(self, answer: MarketingAnswer, posting: Posting, *, undo: bool = False) -> Input:
+        """What an answer to a cancel proves.
+
+        Args:
+            undo: We know that it is posted; a cancel that leaves it so was refused.
+        """
         outcome = self.outcome("cancel", answer.code)
         if outcome == "cancelled":
             self.check("cancel", answer)
             return Input.CANCEL_DONE if answer.data["serial"] == posting.serial else Input.CANCEL_UNCLEAR
         return {
-            "posted": Input.CANCEL_POSTED,
+            "posted": Input.CANCEL_FINAL if undo else Input.CANCEL_POSTED,
             "final": Input.CANCEL_FINAL,
             "absent": Input.CANCEL_ABSENT,
         }.get(outcome, Input.CANCEL_UNCLEAR)

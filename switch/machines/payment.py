@@ -62,6 +62,7 @@ class Facts(Struct):
     authorization_code: str = ""
     approved: bool = False  # the answer says "charged", whether or not its MAC is good
     flagged: bool = False  # "success with a defect": for reconciliation
+    doubtful: bool = False  # the refusal of a month that was posted before: perhaps because it is posted
     reason: str = ""  # short stable text for the journal
     decision: dict[str, Any] | None = None  # with a settlement input: who decided, on what evidence
 
@@ -158,7 +159,7 @@ class Payment(Struct):
     post_written_at: float = -1.0  # the latest
     cancel_written_at: float = -1.0  # the latest
     status_written_at: float = -1.0  # the latest
-    refused: bool = False  # a posting of the present month was, where there is no cancel to make that final
+    refused: bool = False  # a posting of the present month was, and nothing has made that final yet
     leg_deadline: float = NEVER
     leg_input: Input = _IN_RETRY_DUE
     kiosk_deadline: float = NEVER
@@ -444,8 +445,8 @@ class Payment(Struct):
         return self.profile.fence == "tombstone"
 
     def _if_may_cancel(self, facts: Facts, now: float) -> bool:
-        # After "paid, being booked" silence never reverses (C7).
-        return self.profile.fence != "none" and not self.told_pending
+        # After "paid, being booked" silence never reverses, only a refusal does (C7).
+        return self.profile.fence != "none" and (self.refused or not self.told_pending)
 
     def _if_may_give_up(self, facts: Facts, now: float) -> bool:
         # Nor when the reversal that would follow could come too late, on either side (C7).
@@ -460,14 +461,19 @@ class Payment(Struct):
         return now >= self.post_written_at + self.times.marketing_quiet_s
 
     def _if_post_in_doubt(self, facts: Facts, now: float) -> bool:
+        # What a status inquiry says after none of them can be acted on any more is the last word.
         posting = self.current
-        return posting is not None and posting.sends > 1
+        return posting is not None and posting.sends > 1 and not self._if_absent_for_good(facts, now)
+
+    def _if_refusal_in_doubt(self, facts: Facts, now: float) -> bool:
+        return facts.doubtful and self._if_can_ask(facts, now)
 
     def _if_absent_for_good(self, facts: Facts, now: float) -> bool:
         return self.status_written_at >= self.post_written_at + self.times.marketing_quiet_s
 
     def _if_refused_for_good(self, facts: Facts, now: float) -> bool:
-        return self.refused and self._if_absent_for_good(facts, now) and self.profile.fence == "none"
+        alone = self.profile.fence == "none" and not self._if_part_posted(facts, now)
+        return self.refused and alone and self._if_absent_for_good(facts, now)
 
     def _cancel_was_late(self) -> bool:
         """The answered cancel left after the marketing system could still act on a posting."""
@@ -575,7 +581,8 @@ class Payment(Struct):
         effects.append(SendReversal(self.reversal_reason))
 
     def _do_tell(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
-        self.kiosk_deadline = NEVER
+        if self.answer != IN_PROGRESS:
+            self.kiosk_deadline = NEVER  # who has heard no more than that still waits for a word
         effects.append(Tell())
 
     def _do_sign_on_again(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:

@@ -79,12 +79,14 @@ GUARDS: Final[dict[str, str]] = {
     "can_ask": "it can be asked what became of a posting (profile)",
     "can_fence": "it has a cancel (profile)",
     "keeps_tombstones": "its cancel forbids a posting for good (profile)",
-    "may_cancel": "it has a cancel, and the kiosk was not told that it is being booked",
+    "may_cancel": "it has a cancel, and the kiosk was not told that it is being booked, or a posting was refused",
     "may_give_up": "the same, and the time for posting ends before either side's day does",
     "post_is_dead": "the latest posting left so long ago that it can no longer be acted on",
-    "post_in_doubt": "this month was posted more than once: the refusal is an answer to one of them",
-    "refused_for_good": "there is no cancel, a posting of this month was refused, and it was asked for after no other "
-    "one could still be acted on",
+    "refusal_in_doubt": "the code may be about an earlier posting of this month, and the marketing system can be asked",
+    "post_in_doubt": "this month was posted more than once: the refusal is an answer to one of them, and not to an "
+    "inquiry that left after none of them could still be acted on",
+    "refused_for_good": "there is no cancel and no month is posted, a posting of this month was refused, and it was "
+    "asked for after no other one could still be acted on",
     "absent_for_good": "the answered inquiry left after no posting could still be acted on",
     "undo_in_doubt": "no tombstone, the month was posted more than once, and the answered cancel left too early",
     "absent_in_doubt": "the answered cancel left while a posting could still be acted on",
@@ -124,6 +126,16 @@ ROWS: Final[tuple[Row, ...]] = (
     # ---- the bill
     Row("8n", S.BILL_PENDING, I.BILL_POSTED, S.BILL_PENDING, ("book_posting", "send_post"), guard="more_to_post"),
     Row("8", S.BILL_PENDING, I.BILL_POSTED, S.COMPLETED, ("book_posting", "tell")),
+    Row(
+        "9q",
+        S.BILL_PENDING,
+        I.BILL_REJECTED,
+        S.BILL_PENDING,
+        ("keep_refusal", "wait"),
+        guard="refusal_in_doubt",
+        durable=False,
+        why="C5: ask first",
+    ),
     Row(
         "9", S.BILL_PENDING, I.BILL_REJECTED, S.BILL_CANCELLING, ("reject", *FENCE), guard="can_fence", why="[M7, M12]"
     ),

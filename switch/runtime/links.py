@@ -250,6 +250,7 @@ class MarketingLink(UpstreamLink):
     ) -> None:
         super().__init__(name, times, timers, clock, observer, journal)
         self.day = ""  # YYYYMMDD, the marketing system's accounting day as it last said
+        self._signed_on_day = ""  # a channel is opened for one day
         self._dialect = dialect
         self._ids = count(1)
         self._pending: dict[int, Callable[[MarketingAnswer | None], None]] = {}
@@ -290,20 +291,35 @@ class MarketingLink(UpstreamLink):
         answer = self._dialect.read(frame)
         if answer.request_id == self._probe_id:
             self._probe_id = 0
+            signs_on = not self._signed_on
             if answer.code != "00":
                 self._observer.event("link.sign_on_refused", link=self.name, code=answer.code, text=answer.text)
                 return
             self._dialect.check("echo", answer)
             self._signed_on = True
             self.day = answer.data["day"]
+            self._signed_on_day = self.day if signs_on else self._signed_on_day
             self._answered()
+            if self.day != self._signed_on_day:
+                self._sign_on_again()
             return
         done = self._pending.pop(answer.request_id, None)
         if done is None:
             self._observer.count("switch_late_responses_total")
             self.stray("late", str(answer.request_id), f"code {answer.code} after its time-out, or twice")
             return
+        if answer.code in self._dialect.not_signed_on:
+            self._sign_on_again()
         done(answer)
+
+    def _sign_on_again(self) -> None:
+        """A new day, or the peer has forgotten us: without it nothing is answered any more but echo tests. A busy link
+        sends none, so the first refusal must do; and one sign-on is enough for all that are refused meanwhile."""
+        now = self._clock.now()
+        if self._signed_on or now - self._probed_at > self._times.echo_timeout_s:
+            self._signed_on = False
+            self._probed_at = now
+            self._probe()
 
     def _forget_all(self) -> None:
         self._signed_on = False

@@ -70,14 +70,7 @@ _CARD_PENDING: Final = State.CARD_PENDING
 _COMPLETED: Final = State.COMPLETED
 _REVERSAL_PENDING: Final = State.REVERSAL_PENDING
 _IN_BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
-_IN_CANCEL_FINAL: Final = Input.CANCEL_FINAL
-_IN_CANCEL_POSTED: Final = Input.CANCEL_POSTED
 _IN_CANCEL_UNCLEAR: Final = Input.CANCEL_UNCLEAR
-_IN_CARD_AMBIGUOUS: Final = Input.CARD_AMBIGUOUS
-_IN_CARD_APPROVED: Final = Input.CARD_APPROVED
-_IN_CARD_BAD_MAC: Final = Input.CARD_BAD_MAC
-_IN_CARD_DECLINED: Final = Input.CARD_DECLINED
-_IN_CARD_PARTIAL: Final = Input.CARD_PARTIAL
 _IN_CARD_SILENT: Final = Input.CARD_SILENT
 _IN_CARD_UNSENT: Final = Input.CARD_UNSENT
 _IN_KIOSK_REVERSAL: Final = Input.KIOSK_REVERSAL
@@ -92,7 +85,7 @@ _STAN: Final = ClaimKind.STAN
 
 # Sent but not answered, or never left: the same input, because neither proves anything; only a purchase can prove that
 # it never left, and is then declined instead of reversed.
-_SILENT: dict[type, Input] = {
+SILENT: dict[type, Input] = {
     SendPurchase: _IN_CARD_SILENT,
     SendReversal: _IN_REVERSAL_UNCLEAR,
     SendPost: _IN_BILL_UNCLEAR,
@@ -638,7 +631,7 @@ class Payments:
         if isinstance(effect, SendReversal):
             self._free_lane(slot)
         slot.request_id = 0
-        given = _IN_CARD_UNSENT if isinstance(effect, SendPurchase) else _SILENT[type(effect)]
+        given = _IN_CARD_UNSENT if isinstance(effect, SendPurchase) else SILENT[type(effect)]
         # Behind whatever waits already, and never in the middle of this list of effects.
         slot.inbox.appendleft((given, Facts(reason="not_sent")))
 
@@ -748,7 +741,7 @@ class Payments:
             self._free_lane(slot)
             self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("card",))
         if answer.kind == "reversal":
-            given = self._codes.reversal(code) if mac_good else _IN_REVERSAL_UNCLEAR
+            given = self._codes.reversal_proves(code, mac_good=mac_good)
             self._observer.count("switch_reversals_total", (payment.reversal_reason, code if mac_good else "mac"))
             if code in self._codes.stop_lane:
                 self._observer.event("reversal.refused", response_code=code, payment=payment.payment_id)
@@ -756,18 +749,16 @@ class Payments:
                     slot.session.must_sign_on = True
             self._give(slot, given, facts)
             return
-        given = self._codes.purchase(code)
-        charged = given in (_IN_CARD_APPROVED, _IN_CARD_PARTIAL)
-        facts.approved = charged
+        given = self._codes.purchase_proves(
+            code,
+            mac_good=mac_good,
+            same_amount=answer.amount == payment.amount,
+            unmacced_decline_reverses=self._unmacced_decline_reverses,
+        )
+        facts.approved = self._codes.says_charged(code)
         facts.flagged = code in self._codes.flagged
         if code in self._codes.sign_on_again and slot.session is not None:
             slot.session.must_sign_on = True
-        if (mac_good is None and charged) or mac_good is False:
-            given = _IN_CARD_BAD_MAC
-        elif mac_good is None and given is _IN_CARD_DECLINED and self._unmacced_decline_reverses:
-            given = _IN_CARD_AMBIGUOUS
-        elif given is _IN_CARD_APPROVED and answer.amount != payment.amount:
-            given = _IN_CARD_PARTIAL
         self._give(slot, given, facts)
 
     def _card_link_lost(self, wire: Wire) -> None:
@@ -796,11 +787,13 @@ class Payments:
         slot.request_id = 0
         slot.outstanding = None
         facts = Facts(reason="" if answer is not None else "link_lost")
-        given = _SILENT[type(effect)]
+        given = SILENT[type(effect)]
         if answer is not None:
             self._marketing_link.heard_of(silent=False)
             self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("bill",))
             facts.response_code = answer.code
+            posts = isinstance(effect, SendPost)
+            facts.doubtful = posts and self._marketing_dialect.is_doubtful(answer, effect.posting)
             try:
                 given = self._bill_meaning(effect, answer, effect.posting, slot.payment.account)
             except BadRequestError as error:
@@ -813,10 +806,8 @@ class Payments:
             return self._marketing_dialect.posted(answer, posting, account)
         if isinstance(effect, SendStatus):
             return self._marketing_dialect.stated(answer, posting)
-        given = self._marketing_dialect.cancelled(answer, posting)
-        if given is _IN_CANCEL_POSTED and isinstance(effect, SendCancel) and effect.undo:
-            return _IN_CANCEL_FINAL  # we know that it is posted; an undo that leaves it so was refused
-        return given
+        assert isinstance(effect, SendCancel)
+        return self._marketing_dialect.cancelled(answer, posting, undo=effect.undo)
 
 
 def request_digest(account: str, receivables: tuple[str, ...], amount: int, card_token: str) -> str:

@@ -19,6 +19,8 @@ from switch.ports import Clock, Journal, Observer
 
 
 class Pressure:
+    every_s = limits.PRESSURE_EVERY_S  # a simulated loop needs looks less often
+
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, observer: Observer, journal: Journal) -> None:
         self._loop = loop
         self._clock = clock
@@ -30,8 +32,8 @@ class Pressure:
         self.overloaded = False
 
     def start(self) -> None:
-        self._due_at = self._clock.now() + limits.PRESSURE_EVERY_S
-        self._timer = self._loop.call_later(limits.PRESSURE_EVERY_S, self._look)
+        self._due_at = self._clock.now() + self.every_s
+        self._timer = self._loop.call_later(self.every_s, self._look)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -44,8 +46,8 @@ class Pressure:
         self._recent.append(delay_s)
         self._observer.observe("switch_queue_delay_seconds", delay_s)
         self._judge(min(self._recent))
-        self._due_at = now + limits.PRESSURE_EVERY_S
-        self._timer = self._loop.call_later(limits.PRESSURE_EVERY_S, self._look)
+        self._due_at = now + self.every_s
+        self._timer = self._loop.call_later(self.every_s, self._look)
 
     def _judge(self, delay_s: float) -> None:
         overloaded = delay_s > limits.ADMISSION_DELAY_S

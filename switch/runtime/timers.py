@@ -50,6 +50,8 @@ class Timers:
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         tick = ceil(when / TIMER_TICK_S)
+        if tick * TIMER_TICK_S < when:
+            tick += 1  # the quotient was rounded down: called a breath too early, it would be set again, for ever
         spoke = self._spokes.get(tick)
         if spoke is None:
             spoke = self._spokes[tick] = {}

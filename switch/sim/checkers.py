@@ -5,20 +5,22 @@ Each gives its violations as sentences that name the payment and the evidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 import iso8583
+from switch.machines.payment import HostProfile
 from switch.model.cardnumber import Known, find
 from switch.model.chain import event_link
 from switch.model.payment import FINAL, State
 from switch.ports import ClaimKind, JournalEntry
 from switch.sim.fleet import BookEntry
+from switch.sim.plan import Plan
 from switch.sim.threeway import ThreeWay
-from switch.sim.truth import MemoryTruthLedger, read_charges, read_postings
+from switch.sim.truth import MemoryTruthLedger, read_charges, read_facts, read_postings
 from switch.store.memory import MemoryDatabase
 
 _HEADER_SIZE: Final = 11
@@ -139,6 +141,7 @@ _INVARIANT: Final = {
     "told paid, but it is not": "I3",
     "told paid without a payment": "I3",
     "told not charged, but it is": "I4",
+    "posted twice": "I2",
     "event missing": "I10",
     "ledger not balanced": "I11",
     "suspense": "I11",
@@ -220,9 +223,56 @@ def check_secrets(database: MemoryDatabase, texts: list[str], cards: set[str]) -
             yield Violation("I12", f"{where}, byte {found.offset}: {found.kind} {found.shown}")
 
 
-def rows_taken(database: MemoryDatabase) -> set[str]:
-    """Rows of the transition table that a run has taken."""
-    return {entry.row for events in database.events.values() for entry, _ in events.values()}
+# Rows that hand a payment to people, and what hosts or days must be like for them: where everything can be proved,
+# nobody may be asked.
+_NEEDS: Final[dict[str, Callable[[Plan], bool]]] = {
+    "9s": lambda plan: plan.profile.host.fence == "none",
+    "10q": lambda plan: _cannot_go_on(plan.profile.host),
+    "10s": lambda plan: _cannot_go_on(plan.profile.host),
+    "12m": lambda plan: bool(plan.day_close_in_s),
+    "13m": lambda plan: bool(plan.day_close_in_s) and plan.profile.host.fence != "tombstone",
+    "14s": lambda plan: bool(plan.day_close_in_s),
+    "13c": lambda plan: bool(plan.cut_over_in_s),
+    "18": lambda plan: bool(plan.cut_over_in_s),
+    "16s": lambda plan: bool(plan.cut_over_in_s) or plan.profile.reversed_25,
+    "16u": lambda plan: not plan.profile.host.not_found_proves,
+}
+
+
+def _cannot_go_on(host: HostProfile) -> bool:
+    """Neither posting again nor, once "being booked" was said, anything else is left (C6, C7)."""
+    return not host.deduplicates or host.fence == "none"
+
+
+def check_undecided(database: MemoryDatabase, plan: Plan) -> Iterator[Violation]:
+    """A payment waits for a file or a person only where this run's hosts and days left no proof."""
+    for (_, payment_id), events in database.events.items():
+        before: State | None = None
+        for ver in sorted(events):
+            entry = events[ver][0]
+            if entry.state in _UNDECIDED and before not in _UNDECIDED:
+                needs = _NEEDS.get(entry.row)
+                if needs is None or not needs(plan):
+                    what = f"row {entry.row} left payment {payment_id} {entry.state}, and it could be decided"
+                    yield Violation("C3", what)
+            before = entry.state
+
+
+def check_promises(database: MemoryDatabase, bill: MemoryTruthLedger) -> Iterator[Violation]:
+    """C7: once the kiosk has heard "being booked", only a refusal takes a payment back, no silence."""
+    refused = {fact["serial"][:-2] for fact in read_facts(bill) if fact["fact"] == "rejected"}
+    for (_, payment_id), events in database.events.items():
+        before, told = None, False
+        if str(payment_id) in refused:
+            continue
+        for ver in sorted(events):
+            entry = events[ver][0]
+            body = orjson.loads(entry.body)
+            undone = entry.state in (State.BILL_CANCELLING, State.REVERSAL_PENDING)
+            if before is State.BILL_PENDING and undone and told:
+                yield Violation("C7", f"payment {payment_id} was taken back by row {entry.row} after 'being booked'")
+            told |= bool(body.get("told_pending"))
+            before = entry.state
 
 
 def story(database: MemoryDatabase) -> Iterator[tuple[int, str]]:

@@ -22,9 +22,7 @@ from switch.sim.scenario import LATE_MARGIN_S, Dice, Scenario
 from switch.sim.truth import Book, Fact, open_ledger
 from switch.sim.wire import FrameConnection, Turn, listen
 
-_PULSE_S: Final = 0.1
 _STALL_MAX_S: Final = 1.0  # a loop that stood still this long may have requests that are too old to act on
-assert min(limits.SHORT.quiet_s, limits.SHORT.marketing_quiet_s) > _PULSE_S + _STALL_MAX_S
 
 
 class SimulatedHost:
@@ -39,6 +37,7 @@ class SimulatedHost:
     kind = ""
     prefix_size = 2
     frame_max = limits.FRAME_SIZE_MAX
+    pulse_s = 0.1  # between looks whether the process was stopped; a simulated loop needs them less often
 
     def __init__(
         self, host: str, port: int, ledger_path: Book, scenario: Scenario, cut_over_in_s: float | None
@@ -50,6 +49,7 @@ class SimulatedHost:
         self.dice = Dice(scenario.seed, self.kind)
         self.delay_ms = (0.0, 0.0)
         self.connections: set[FrameConnection] = set()
+        self.latest: FrameConnection | None = None  # of them
         self.tls: ssl.SSLContext | None = None  # set before ``start``: its callers must speak TLS
         self._ledger_path = ledger_path
         self._cut_over_in_s = cut_over_in_s
@@ -142,12 +142,16 @@ class SimulatedHost:
             self.frame_max,
             self.turn,
             self._frame_received,
-            self.connections.add,
+            self._opened,
             self.connections.discard,
         )
 
+    def _opened(self, connection: FrameConnection) -> None:
+        self.connections.add(connection)
+        self.latest = connection
+
     def _frame_received(self, connection: FrameConnection, frame: bytes) -> None:
-        if asyncio.get_running_loop().time() - self._awake_at > _PULSE_S + _STALL_MAX_S:
+        if asyncio.get_running_loop().time() - self._awake_at > self.pulse_s + _STALL_MAX_S:
             self._forget_everything()
         else:
             self.obey_frame(connection, frame)
@@ -155,10 +159,10 @@ class SimulatedHost:
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._awake_at and now - self._awake_at > _PULSE_S + _STALL_MAX_S:
+        if self._awake_at and now - self._awake_at > self.pulse_s + _STALL_MAX_S:
             self._forget_everything()
         self._awake_at = now
-        self._pulse = loop.call_later(_PULSE_S, self._beat)
+        self._pulse = loop.call_later(self.pulse_s, self._beat)
 
     def _forget_everything(self) -> None:
         self.counts["stalled"] += 1
@@ -193,3 +197,6 @@ class SimulatedHost:
         """Drop a connection as a broken line does; what was acted on is in the ledger first."""
         self.ledger.flush()
         connection.drop()
+
+
+assert min(limits.SHORT.quiet_s, limits.SHORT.marketing_quiet_s) > SimulatedHost.pulse_s + _STALL_MAX_S

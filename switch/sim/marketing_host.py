@@ -3,7 +3,8 @@
 Written from the wire format ``marketing_json`` (frames of a 4-byte length and a JSON object). What it promises, and
 its ledger proves:
 
-    - a serial is posted at most once, and the same serial is answered as the first time;
+    - a serial is posted at most once, and the same serial is answered as the first time (unless the scenario says that
+      it does not know serials: then what is posted is posted again each time it comes, and undone with one cancel);
     - a cancelled serial is dead: a later post with it is refused with 15;
     - a receivable is paid by one serial at a time; once paid it is owed no more.
 
@@ -152,7 +153,11 @@ class MarketingHost(SimulatedHost):
             return
         message = request.get("op")
         act = _OPERATIONS.get(message) if isinstance(message, str) else None
-        if act is None:
+        if (
+            act is None
+            or (message == "cancel" and not self._mood.cancels)
+            or (message == "status" and not self._mood.tells_status)
+        ):
             self.counts["unknown_operation"] += 1
             connection.send(_reply(request, {"code": "59"}))
             return
@@ -201,15 +206,23 @@ class MarketingHost(SimulatedHost):
                     "ambiguous": mood.ambiguous_posted_share,
                 }.get(kind, 1.0),
             )
-        if message == "cancel" and dice.chance(mood.cancel_silence_rate):
-            return Action("silence", acted=dice.chance(mood.cancel_silence_done_share))
+        if message == "cancel":
+            if dice.chance(mood.cancel_silence_rate):
+                return Action("silence", acted=dice.chance(mood.cancel_silence_done_share))
+            if dice.chance(mood.cancel_ambiguous_rate):
+                done = dice.chance(mood.cancel_silence_done_share)
+                return Action("ambiguous", code=dice.random.choice(mood.ambiguous_codes), acted=done)
         if message in ("status", "inquiry") and dice.chance(mood.query_silence_rate):
             return Action("silence", acted=False)
+        if message == "status" and dice.chance(mood.query_ambiguous_rate):
+            return Action("ambiguous", code=dice.random.choice(mood.ambiguous_codes), acted=False)
         return APPROVE
 
     def _obey(self, action: Action, connection: FrameConnection, request: Json, act: Operation) -> None:
         """Act on one request as the dice or a rule said, and answer or not."""
         delay_s = self.delay_s()
+        if request["op"] == "inquiry":
+            delay_s += self.dice.between(self._mood.inquiry_ms) / 1000
         if action.kind == "approve":
             self.send_later(connection, delay_s, _reply(request, act(self, request)))
             return
@@ -224,6 +237,8 @@ class MarketingHost(SimulatedHost):
                 return
             case "decline":
                 answer = self._refuse(request, action.code)
+                if self.dice.chance(self._mood.refuse_silence_share):
+                    return
             case _:
                 answer = act(self, request) if action.acted else {}
         match action.kind:
@@ -304,24 +319,30 @@ class MarketingHost(SimulatedHost):
         entry = _Serial("posted", "00", customer.account, receivable, bill.period, amount, day)
         self._serials[serial] = entry
         self._paid[receivable] = serial
+        self._note_posting(serial, entry, request["reference"])
+        return _posted_answer(serial, entry)
+
+    def _note_posting(self, serial: str, entry: _Serial, reference: str) -> None:
         self.note(
             {
                 "at": int(wall_s() * 1_000_000),
                 "fact": "posting",
                 "serial": serial,
-                "account": customer.account,
-                "receivable": receivable,
-                "period": bill.period,
-                "fen": amount,
-                "reference": request["reference"],
-                "day": day,
+                "account": entry.account,
+                "receivable": entry.receivable,
+                "period": entry.period,
+                "fen": entry.amount,
+                "reference": reference,
+                "day": entry.day,
                 "after": "posted",
             }
         )
-        return _posted_answer(serial, entry)
 
     def _post_again(self, known: _Serial, request: Json) -> Json:
         self.counts["post_again"] += 1
+        if known.state == "posted" and not self._mood.knows_serials:
+            self._note_posting(request["serial"], known, request["reference"])
+            return _posted_answer(request["serial"], known)
         if known.state != "posted":
             return {"code": known.code}
         asked = (request["account"], request["receivable"], request["period"], request["amount"])
@@ -341,8 +362,10 @@ class MarketingHost(SimulatedHost):
         return {"code": code}
 
     def _forgets(self, known: _Serial) -> bool:
-        """Without tombstones only what is posted now is remembered."""
-        return not self._mood.tombstones and known.state != "posted"
+        """Without tombstones only what is posted now is remembered, and perhaps what was refused."""
+        if self._mood.tombstones or known.state == "posted":
+            return False
+        return known.state == "cancelled" or not self._mood.keeps_refusals
 
     def _status(self, request: Json) -> Json:
         known = self._serials.get(request["serial"])
@@ -363,8 +386,9 @@ class MarketingHost(SimulatedHost):
                 self.write("cancel_refused", serial=serial, code="14", after="posted")
                 return {"code": "14"}
             if known.day != self.day:
-                self.write("cancel_refused", serial=serial, code="16", after="posted")
-                return {"code": "16"}
+                code = "16" if self._mood.tombstones else "14"
+                self.write("cancel_refused", serial=serial, code=code, after="posted")
+                return {"code": code}
             known.state, known.code = "cancelled", "15"
             self._paid.pop(known.receivable, None)
             self.write("undo", serial=serial, receivable=known.receivable, fen=known.amount, after="cancelled")

@@ -72,6 +72,8 @@ class Profile:
     reversed_25: bool = False  # a reversal of what is reversed already is answered 25
     ambiguous_charge: bool = False  # 94 and the like may stand for a charge
     postings: int = 1
+    keeps_refusals: bool = False  # a refused serial stays refused, tombstones or not
+    closes: bool = True  # the marketing system's day ends; then people book by hand what is still open
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class World(NamedTuple):
 
 
 _BILL_ANSWERS: Final[dict[str, tuple[tuple[str, Input], ...]]] = {
-    "post": (("Bok", Input.BILL_POSTED), ("Brej", Input.BILL_REJECTED)),
+    "post": (("Bok", Input.BILL_POSTED), ("Brej", Input.BILL_REJECTED), ("Bno", Input.BILL_REJECTED)),
     "status": (("If", Input.BILL_POSTED), ("In", Input.BILL_ABSENT), ("Ir", Input.BILL_REJECTED)),
     "cancel": (
         ("Cok", Input.CANCEL_DONE),
@@ -170,7 +172,7 @@ class Messages:
     def __init__(self, postings: int) -> None:
         names = ["P", "P2", "R", "Pa", "Pb", "Pp", "Pd", "P9", "R00", "R00e", "R25", "R25e"]
         for n in range(postings):
-            names += [f"B{n}", f"D{n}", f"I{n}", f"Bok{n}", f"Brej{n}", f"If{n}", f"In{n}", f"Ir{n}"]
+            names += [f"B{n}", f"D{n}", f"I{n}", f"Bok{n}", f"Brej{n}", f"Bno{n}", f"If{n}", f"In{n}", f"Ir{n}"]
             names += [f"C{n}{undo}{late}" for undo in "ru" for late in "01"]
             names += [
                 f"{kind}{n}{undo}{late}" for kind in ("Cok", "Cp", "Cab", "Cfin") for undo in "ru" for late in "01"
@@ -566,7 +568,8 @@ class ModelCheck:
                 if net & bit[f"{name}{n}{extra}"]:
                     if given is Input.CANCEL_POSTED and extra[0] == "u" and self._known_posted(payment, n):
                         given = Input.CANCEL_FINAL  # noqa: PLW2901 - as the runtime reads it
-                    give(given, "", f"hears {given}", answered=True)
+                    doubtful = name == "Bno" and payment.postings[n][1] > 1
+                    give(given, "doubtful" if doubtful else "", f"hears {given}", answered=True)
         if payment.leg is not None:
             give(payment.leg, "", f"waits no longer: {payment.leg}", answered=True)
         if payment.kiosk_waits:
@@ -636,7 +639,7 @@ class ModelCheck:
             found.append((said, world._replace(cut=world.cut + 1)))
         if world.cut >= 1 and not world.day_over and world.card == "charged" and world.net & self._bit["R"]:
             found.append(("the card host changes its day", world._replace(day_over=True)))
-        if not world.bill_day_over and (billing or world.net & self.messages.posts):
+        if self.profile.closes and not world.bill_day_over and (billing or world.net & self.messages.posts):
             found.append(("the marketing system closes its day", world._replace(bill_day_over=True)))
 
     def _normal(self, world: World) -> World:
@@ -744,13 +747,21 @@ class ModelCheck:
     def _post(self, found: Moves, world: World, net: int, n: int, state: str) -> None:
         bit = self._bit
         ok, refused = net | bit[f"Bok{n}"], net | bit[f"Brej{n}"]
+        # "Nothing is owed": after a second posting nobody can say whether that is because of the first.
+        again = any(worker is not None and worker.payment.postings[n][1] > 1 for worker in world.workers)
+        paid = world._replace(net=net | bit[f"Bno{n}"], rejected=True)
         if state in ("none", "undone"):
             if not world.bill_day_over:
                 found.append((f"marketing posts {n + 1}", world._replace(bills=_set(world.bills, n, "posted"), net=ok)))
             # Refused for now: that a refused serial stays refused is nothing to rely on.
-            found.append((f"marketing refuses {n + 1}", world._replace(net=refused, rejected=True)))
+            bills = _set(world.bills, n, "rejected") if self.profile.keeps_refusals else world.bills
+            found.append((f"marketing refuses {n + 1}", world._replace(bills=bills, net=refused, rejected=True)))
+            if again:
+                found.append((f"marketing: {n + 1} is paid elsewhere", paid))
         elif state == "posted":
             doubled = not self.profile.host.deduplicates
+            if again and not doubled:
+                found.append((f"marketing: {n + 1} is paid", paid))
             said = "posts it again" if doubled else "repeats: posted"
             found.append((f"marketing {said}: {n + 1}", world._replace(net=ok, doubled=world.doubled or doubled)))
         else:
@@ -964,6 +975,7 @@ _FACTS: Final[dict[str, Callable[[], Facts]]] = {
     "approved": lambda: Facts(response_code="00", approved=True),
     "declined": lambda: Facts(response_code="51"),
     "ambiguous": lambda: Facts(response_code="94"),
+    "doubtful": lambda: Facts(response_code="06", doubtful=True),
     "bad_mac": lambda: Facts(response_code="00", approved=True),
 }
 _CARD_ANSWERS: Final = (

@@ -150,16 +150,28 @@ class CardScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     late_rate: Rate = 0.0
     late_s: tuple[Seconds, Seconds] = (1.0, 2.4)
     late_charge_share: Rate = 0.5  # of the late ones: charged late, so that a reversal before it finds nothing
+    bare_decline_share: Rate = 0.0  # of refusals: without a MAC, as from a host that has lost the terminal's keys
+    late_other_share: Rate = 0.0  # of refusals, ambiguous answers and wrong MACs: as late as the late ones
+    # of all late answers to what was acted on at once, and of second answers: when nobody waits any more …
+    stray_share: Rate = 0.0
+    stray_s: tuple[Seconds, Seconds] = (0.0, 0.0)  # … so much later
+    stray_twice_share: Rate = 0.0  # of those: also sent once before …
+    stray_first_s: tuple[Seconds, Seconds] = (0.0, 0.0)  # … so much later
     ambiguous_rate: Rate = 0.0
     ambiguous_codes: Codes = ("68", "96", "98")
     ambiguous_charged_share: Rate = 0.5
     drop_connection_rate: Rate = 0.0
     drop_charged_share: Rate = 0.5
     bad_mac_rate: Rate = 0.0
+    bad_mac_other_share: Rate = 0.0  # of the wrong MACs: under a refusal or an ambiguous answer
     duplicate_rate: Rate = 0.0
     reversal_silence_rate: Rate = 0.0
     reversal_silence_done_share: Rate = 0.5
+    reversal_refuse_rate: Rate = 0.0  # nothing is done
+    reversal_refuse_codes: Codes = ("96", "94", "40")
+    reversal_bad_mac_rate: Rate = 0.0
     reversal_not_found: str = "25"  # or "00": some hosts say so of an original they never saw
+    reversal_again: str = "00"  # or "25": what is reversed already is "not found" then
     sign_on_silence_rate: Rate = 0.0
     script: tuple[CardScript, ...] = ()
 
@@ -171,6 +183,7 @@ class MarketingScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True,
     delay_ms: tuple[Milliseconds, Milliseconds] = (0.0, 0.0)
     refuse_rate: Rate = 0.0
     refuse_codes: Codes = ("29", "100", "09")
+    refuse_silence_share: Rate = 0.0  # of refusals: remembered, but not answered
     refuse_nth: Annotated[int, msgspec.Meta(ge=1)] | None = None  # refuse this month of an account …
     refuse_nth_rate: Rate = 0.0  # … so often, whatever the other chances say: months before it must be undone
     silence_rate: Rate = 0.0
@@ -186,8 +199,15 @@ class MarketingScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True,
     duplicate_rate: Rate = 0.0
     cancel_silence_rate: Rate = 0.0
     cancel_silence_done_share: Rate = 0.5
+    cancel_ambiguous_rate: Rate = 0.0
     query_silence_rate: Rate = 0.0  # status and inquiry
+    inquiry_ms: tuple[Milliseconds, Milliseconds] = (0.0, 0.0)  # more than every answer takes: looking for a bill
+    query_ambiguous_rate: Rate = 0.0  # status only
     tombstones: bool = True  # False: a cancel undoes what is posted, else answers 15 and forbids nothing
+    keeps_refusals: bool = True  # False: without tombstones a refused serial may be posted when it comes again
+    cancels: bool = True  # False: it knows no cancel
+    tells_status: bool = True  # False: it cannot be asked for a serial
+    knows_serials: bool = True  # False: a serial that comes twice is posted twice
     script: tuple[MarketingScript, ...] = ()
 
 
@@ -254,8 +274,11 @@ def _check(scenario: Scenario, where: str) -> None:
     for key, bounds in (
         ("unionpay.delay_ms", card.delay_ms),
         ("unionpay.late_s", card.late_s),
+        ("unionpay.stray_s", card.stray_s),
+        ("unionpay.stray_first_s", card.stray_first_s),
         ("marketing.delay_ms", marketing.delay_ms),
         ("marketing.late_s", marketing.late_s),
+        ("marketing.inquiry_ms", marketing.inquiry_ms),
         ("fleet.think_ms", fleet.think_ms),
     ):
         if bounds[0] > bounds[1]:
@@ -272,6 +295,7 @@ def _check(scenario: Scenario, where: str) -> None:
             )
     for key, chances in (
         ("unionpay", card_chances(card)),
+        ("unionpay reversals", reversal_chances(card)),
         ("marketing", marketing_chances(marketing)),
         ("fleet", ((fleet.months_all, ""), (fleet.months_one, ""))),
         ("fleet", ((fleet.chip_rate, ""), (fleet.keyed_rate, ""))),
@@ -282,8 +306,9 @@ def _check(scenario: Scenario, where: str) -> None:
     months = marketing.months_owed
     if sum(months) != 100 or len(months) > MONTHS_MAX:
         raise ConfigError(f"{where}: marketing.months_owed", f"expected up to {MONTHS_MAX} shares that add up to 100")
-    if card.reversal_not_found not in ("25", "00"):
-        raise ConfigError(f"{where}: unionpay.reversal_not_found", 'expected "25" or "00"')
+    for key, code in (("reversal_not_found", card.reversal_not_found), ("reversal_again", card.reversal_again)):
+        if code not in ("25", "00"):
+            raise ConfigError(f"{where}: unionpay.{key}", 'expected "25" or "00"')
     _check_scripts("unionpay", card.script, LATE_MAX_S, where)
     _check_scripts("marketing", marketing.script, MARKETING_LATE_MAX_S, where)
 
@@ -316,6 +341,15 @@ def card_chances(card: CardScenario) -> tuple[tuple[float, str], ...]:
         (card.drop_connection_rate, "drop"),
         (card.bad_mac_rate, "bad_mac"),
         (card.duplicate_rate, "duplicate"),
+    )
+
+
+def reversal_chances(card: CardScenario) -> tuple[tuple[float, str], ...]:
+    """The same for a reversal."""
+    return (
+        (card.reversal_silence_rate, "silence"),
+        (card.reversal_refuse_rate, "decline"),
+        (card.reversal_bad_mac_rate, "bad_mac"),
     )
 
 

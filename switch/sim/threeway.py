@@ -149,7 +149,7 @@ def _compare(
         receivable, owed = row[0], row[4]
         booked = one.posted if one is not None else 0
         if booked != (owed if paid else 0):
-            kind = "utility out of pocket" if booked else "bill not posted"
+            kind = "bill not posted" if not booked else "posted twice" if booked > owed else "utility out of pocket"
             _add(proof, kind, payment_id, f"{state}, receivable {receivable} posted {booked}", booked or owed)
         elif one is not None and booked and (one.account, one.receivable) != (body["account"], receivable):
             _add(proof, "posted to another bill", payment_id, f"account {one.account}", booked)

@@ -211,10 +211,11 @@ def read_postings(book: Book) -> dict[str, Posted]:
     for fact in read_facts(book, "marketing"):
         match fact["fact"]:
             case "posting":
+                # A host that does not know serials posts again what it has posted; then the sum is no month's amount.
                 known = postings.get(fact["serial"])
-                assert known is None or not known.posted, "a host never posts twice what it has posted"
+                already = known.posted if known is not None else 0
                 postings[fact["serial"]] = Posted(
-                    fact["fen"], False, fact["receivable"], fact["account"], fact["reference"]
+                    already + fact["fen"], False, fact["receivable"], fact["account"], fact["reference"]
                 )
             case "undo":
                 posting = postings[fact["serial"]]

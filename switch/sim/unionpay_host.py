@@ -3,8 +3,8 @@
 Written from the UnionPay POS message tables. What it promises, and its ledger proves:
 
     - one (terminal, batch, stan) is charged at most once; asked again it answers 94 and does nothing;
-    - a reversal takes back the whole charge or nothing: 00 undone (also when it was undone before), 64 another amount,
-      14 another card, 25 nothing to undo, also when the charge is of an earlier settlement day;
+    - a reversal takes back the whole charge or nothing: 00 undone, 64 another amount, 14 another card, 25 nothing to
+      undo, also when the charge is of an earlier settlement day; undone before: 00, or what ``reversal_again`` says;
     - a reversal that finds nothing leaves no trace: a purchase that is acted on later is charged all the same;
     - it acts on a purchase ``LATE_MAX_S`` after it came, or never.
 
@@ -15,12 +15,13 @@ Every answer to a terminal with keys carries a MAC, refusals too; 77 without key
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import functools
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import iso8583
@@ -29,7 +30,7 @@ from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import testkeys
 from switch.sim.day import time_and_date, wall_s
 from switch.sim.host import SimulatedHost
-from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Rules, Scenario, card_chances
+from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Rules, Scenario, card_chances, reversal_chances
 from switch.sim.truth import Book, Fact
 from switch.sim.wire import FrameConnection
 
@@ -114,6 +115,7 @@ class UnionPayHost(SimulatedHost):
         self._mood = scenario.unionpay
         self.delay_ms = self._mood.delay_ms
         self._chances = card_chances(self._mood)
+        self._reversal_chances = reversal_chances(self._mood)
         self._rules = Rules(self._mood.script, LATE_MAX_S)
 
     async def start(self) -> None:
@@ -265,6 +267,8 @@ class UnionPayHost(SimulatedHost):
             action = Action("decline", code="55", acted=False)
         if action is None:
             action = self._purchase_by_dice()
+        if action.kind == "decline" and self.dice.chance(self._mood.bare_decline_share):
+            request.terminal = None
         if action.kind == "late_act":
             self._purchases[request.key] = _Purchase("pending")
         self._obey(action, connection, request, self._charge, self._decline_purchase)
@@ -301,10 +305,24 @@ class UnionPayHost(SimulatedHost):
         return None
 
     def _purchase_by_dice(self) -> Action:
-        mood = self._mood
-        kind = self.dice.kind(self._chances)
+        mood, dice = self._mood, self.dice
+        kind = dice.kind(self._chances)
         if kind == "approve":
             return APPROVE
+        if kind == "bad_mac" and dice.chance(mood.bad_mac_other_share):
+            action = replace(self._fill_in(dice.random.choice(("decline", "ambiguous"))), kind=kind)
+        else:
+            action = self._fill_in(kind)
+        other = action.kind in ("decline", "ambiguous", "bad_mac")
+        if other and dice.chance(mood.late_other_share):
+            action = replace(action, delay_s=dice.between(mood.late_s))
+        may_stray = action.kind == "duplicate" or (action.kind != "late_act" and action.delay_s)
+        if may_stray and dice.chance(mood.stray_share):
+            action = replace(action, delay_s=dice.between(mood.stray_s))
+        return action
+
+    def _fill_in(self, kind: str) -> Action:
+        mood = self._mood
         return self.dice.action(
             kind,
             decline_codes=mood.decline_codes,
@@ -374,9 +392,16 @@ class UnionPayHost(SimulatedHost):
             self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
             return
         action = self._rules.choose("reversal", amount=request.amount, terminal=request.terminal_id, stan=request.stan)
-        if action is None and self.dice.chance(self._mood.reversal_silence_rate):
-            action = Action("silence", acted=self.dice.chance(self._mood.reversal_silence_done_share))
-        self._obey(action or APPROVE, connection, request, self._reverse, self._decline_reversal)
+        self._obey(action or self._reversal_by_dice(), connection, request, self._reverse, self._decline_reversal)
+
+    def _reversal_by_dice(self) -> Action:
+        mood = self._mood
+        kind = self.dice.kind(self._reversal_chances)
+        if kind == "silence":
+            return Action(kind, acted=self.dice.chance(mood.reversal_silence_done_share))
+        if kind == "decline":
+            return Action(kind, code=self.dice.random.choice(mood.reversal_refuse_codes), acted=False)
+        return Action(kind)
 
     def _refusal_of_reversal(self, request: _Request) -> str | None:
         message = request.message
@@ -405,7 +430,7 @@ class UnionPayHost(SimulatedHost):
         if request.card != purchase.card:
             return self._reversal_reply(request, purchase, "14")
         if purchase.state == "reversed":
-            return self._reversal_reply(request, purchase, "00")
+            return self._reversal_reply(request, purchase, self._mood.reversal_again)
         if purchase.settlement_date != self.settlement_date:
             self.counts["reversal_next_day"] += 1
             return self._reversal_reply(request, purchase, "25")
@@ -439,7 +464,9 @@ class UnionPayHost(SimulatedHost):
         return self._financial_reply(request, values)
 
     def _decline_reversal(self, request: _Request, code: str) -> bytes:
-        return self._reversal_reply(request, self._purchases.get(request.key), code)
+        purchase = self._purchases.get(request.key)
+        known = purchase is not None and purchase.state in ("charged", "reversed")
+        return self._reversal_reply(request, purchase if known else None, code)
 
     # ---- moods
     def _obey(
@@ -451,7 +478,7 @@ class UnionPayHost(SimulatedHost):
         decline: Callable[[_Request, str], bytes],
     ) -> None:
         """Act on one request as the dice or a rule said, and answer or not."""
-        delay_s = self.delay_s()
+        delay_s = action.delay_s or self.delay_s()
         if action.kind == "approve":
             self.send_later(connection, delay_s, act(request))
             return
@@ -477,12 +504,26 @@ class UnionPayHost(SimulatedHost):
             case "ambiguous":
                 frame = decline(request, action.code)
             case "bad_mac":
+                frame = decline(request, action.code) if action.code else frame
                 frame = frame[:-1] + bytes([frame[-1] ^ 1])
-            case "late":
-                delay_s = action.delay_s
             case "duplicate":
-                self.send_later(connection, delay_s, frame)
-        self.send_later(connection, delay_s, frame)
+                self.send_later(connection, self.delay_s(), frame)
+        if self._mood.stray_share and action.delay_s:
+            self._send_stray(connection, delay_s, frame)
+            if self.dice.chance(self._mood.stray_twice_share):
+                self._send_stray(connection, self.dice.between(self._mood.stray_first_s), frame)
+        else:
+            self.send_later(connection, delay_s, frame)
+
+    def _send_stray(self, connection: FrameConnection, delay_s: float, frame: bytes) -> None:
+        """Much later, and if its connection is gone by then, on whatever there is: the host does not care."""
+
+        def send() -> None:
+            target = connection if connection.is_open else self.latest
+            if target is not None:
+                target.send(frame)
+
+        asyncio.get_running_loop().call_later(delay_s, send)
 
     def _forget_pending(self, request: _Request) -> None:
         known = self._purchases.get(request.key)

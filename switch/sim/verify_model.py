@@ -70,6 +70,13 @@ PROFILES: Final = (
         host=replace(FOUND_ONLY, fence="none"),
     ),
     Profile(
+        "no_cancel_refusals_kept",
+        "no cancel, no day that ends, and what was refused once is refused for ever",
+        host=replace(FOUND_ONLY, fence="none"),
+        keeps_refusals=True,
+        closes=False,
+    ),
+    Profile(
         "no_cancel_two_postings",
         "no cancel, and two months on one charge",
         host=replace(FOUND_ONLY, fence="none"),
@@ -125,6 +132,15 @@ class _ToldEarly(Payment):
     @property
     def answer(self) -> str:
         return COMPLETED if self.state is State.BILL_PENDING else super().answer
+
+
+def _refused_though_part_posted(payment: Payment, facts: Facts, now: float) -> bool:
+    return payment.refused and payment.profile.fence == "none" and payment._if_absent_for_good(facts, now)
+
+
+def _ever_sent_twice(payment: Payment, facts: Facts, now: float) -> bool:
+    posting = payment.current
+    return posting is not None and posting.sends > 1
 
 
 def _after_quiet(payment: Payment, facts: Facts, now: float) -> bool:
@@ -256,10 +272,22 @@ MUTATIONS: Final = (
         profile="no_cancel",
     ),
     Mutation(
+        "9w-kept",
+        "without a cancel: a refusal is doubted for ever, whatever an inquiry says",
+        believing(post_in_doubt=_ever_sent_twice),
+        profile="no_cancel_refusals_kept",
+    ),
+    Mutation(
         "10e",
         "without a cancel: a refusal and an inquiry that finds nothing count while a posting may be acted on",
         believing(refused_for_good=lambda payment, facts, now: payment.refused),
         profile="no_cancel",
+    ),
+    Mutation(
+        "10e-part",
+        "without a cancel: a month that is refused for good takes the charge back though another is posted",
+        believing(refused_for_good=_refused_though_part_posted),
+        profile="no_cancel_two_postings",
     ),
     Mutation(
         "12",

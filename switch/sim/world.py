@@ -12,7 +12,7 @@ import dataclasses
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ from switch.runtime.assembly import Switch
 from switch.security.software import SoftwareSecurityModule
 from switch.sim import checkers, customers, testkeys
 from switch.sim.checkers import Violation, WireAuditor
+from switch.sim.coverage import Taken, Watch
 from switch.sim.fleet import BookEntry
 from switch.sim.kiosk_client import Answer, CardChoice, Kiosk
 from switch.sim.kiosk_client import Payment as KioskPayment
@@ -55,9 +56,11 @@ PREFIX: Final = {CARD: 2, BILL: 4, KIOSKS: 2}  # of a link between this and a sw
 # The longest that anything may take once nothing goes wrong any more: quiet and late period, and the longest back-off
 # of a reversal twice over, in which an answer may still have been lost.
 SETTLE_S: Final = STANDARD.quiet_s + STANDARD.late_s + 2 * STANDARD.reversal_backoff_s[-1] + 2 * STANDARD.card_s
+CUSTOMERS_S: Final = 60.0  # after the faults: who waits for a terminal until then still pays, and no later one
 DAY_ENDS: Final = datetime(2026, 1, 15, 23, 0, tzinfo=CHINA)  # a settlement day ends here
 ALL_DAY_S: Final = 12 * 3_600.0
 LOOK_S: Final = 1.0
+PULSE_S: Final = 0.5  # between looks of hosts and switches at how they feel: most of a run's steps would be those
 ANSWER_HOLD_MAX_S: Final = STANDARD.late_s - USER_TIMEOUT_S - 2.0
 SERVICE_TERMINAL: Final = 9_999
 HANDS_OFF_S: Final = STANDARD.quiet_s + STANDARD.late_s  # after the last fault, before people look at the books
@@ -87,11 +90,15 @@ class Outcome:
     fingerprint: int = 0
     seconds: float = 0.0  # virtual
     states: dict[str, int] = field(default_factory=dict)
-    rows: set[str] = field(default_factory=set)
+    taken: set[Taken] = field(default_factory=set)  # rows, with what was answered and what went wrong
     faults: set[str] = field(default_factory=set)  # kinds that were carried out
     codes: set[str] = field(default_factory=set)  # what hosts answered: "0210 00", "bill 84" …
     restarts: int = 0
     story: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> set[str]:
+        return {taken.row for taken in self.taken}
 
 
 class Watcher:
@@ -129,8 +136,12 @@ class World:
         self.plan = plan
         self.parts = parts
         self.outcome = Outcome(plan)
-        cut_over_in_s = plan.cut_over_in_s or ALL_DAY_S
-        self.loop = SimLoop(plan.seed, round((DAY_ENDS.timestamp() - cut_over_in_s) * 1_000_000))
+        self._watch = Watch()
+        # One of the two days ends at ``DAY_ENDS``; one that does not end in this run ends half a day later.
+        self._first_end_s = plan.cut_over_in_s or plan.day_close_in_s or ALL_DAY_S
+        later_s = self._first_end_s + ALL_DAY_S if plan.ends_a_day else ALL_DAY_S
+        self._ends_in_s = {CARD: plan.cut_over_in_s or later_s, BILL: plan.day_close_in_s or later_s}
+        self.loop = SimLoop(plan.seed, round((DAY_ENDS.timestamp() - self._first_end_s) * 1_000_000))
         self.database = parts.database()
         self.ledgers = {CARD: MemoryTruthLedger(CARD), BILL: MemoryTruthLedger(BILL)}
         self.book: dict[str, BookEntry] = {}
@@ -143,7 +154,6 @@ class World:
         self._unheld: dict[int, float] = {}  # open payments that nobody has, since when
         self._hosts: dict[str, UnionPayHost | MarketingHost] = {}
         self._scenario = plan.scenario
-        self._cut_over_in_s = cut_over_in_s
         self._folder = _vault()
         self._configs = {name: self._make_config(name) for name in self.names}
         self._dice = self.loop.stream("world")
@@ -153,7 +163,6 @@ class World:
         self._texts: list[str] = []
         self._cards: set[str] = set()
         self._healed = False
-        self._people_decide = self.loop.stream("people").random() < 0.5
         self.loop.network.taps.append(self._tapped)
         self._add_terminals()
         if crash_at:
@@ -183,7 +192,7 @@ class World:
             self.add("fault", fault_text)
         self._check()
         outcome.steps, outcome.fingerprint, outcome.seconds = loop.steps, loop.fingerprint, loop.time()
-        outcome.rows = checkers.rows_taken(self.database)
+        outcome.taken = self._watch.taken
         if self._told is not None:
             outcome.story = self._story()
         for node in self.nodes.values():
@@ -194,18 +203,18 @@ class World:
     async def _until_rest(self, kiosks: list[asyncio.Task[None]]) -> None:
         """Healed, no payment open, no kiosk waiting; or the bound."""
         while not (self._healed and self._at_rest() and all(task.done() for task in kiosks)):
-            if self.loop.time() > self.plan.safety_s + SETTLE_S:
+            if self.loop.time() > self.plan.safety_s + CUSTOMERS_S + SETTLE_S:
                 break
             await asyncio.sleep(LOOK_S)
             self._look()
-            if self._people_decide and self.loop.time() > self.plan.safety_s + HANDS_OFF_S:
+            if self.plan.people_decide and self.loop.time() > self.plan.safety_s + HANDS_OFF_S:
                 self._decide()
         for task in kiosks:
             if task.done() and task.exception() is not None:
                 self.add("fault", f"a kiosk failed: {task.exception()!r}")
 
     def _at_rest(self) -> bool:
-        resting = FINAL if self._people_decide else FINAL | {State.SUSPENSE, State.UNPROVEN}
+        resting = FINAL if self.plan.people_decide else FINAL | {State.SUSPENSE, State.UNPROVEN}
         return all(events[max(events)][0].state in resting for events in self.database.events.values())
 
     def _decide(self) -> None:
@@ -273,6 +282,8 @@ class World:
             checkers.check_books(self.database, self.ledgers[CARD], self.ledgers[BILL], self.book),
             checkers.check_histories(self.database),
             checkers.check_claims(self.database),
+            checkers.check_undecided(self.database, self.plan),
+            checkers.check_promises(self.database, self.ledgers[BILL]),
             checkers.check_secrets(self.database, self._texts, self._cards),
             iter(self.auditor.violations),
         ):
@@ -302,7 +313,7 @@ class World:
 
     # ------------------------------------------------------------------------------------------------ those in it
     def _make_config(self, name: str) -> Config:
-        plan = self.plan
+        plan, host = self.plan, self.plan.profile.host
         terminal, merchant = testkeys.test_terminal(SERVICE_TERMINAL)
         return Config(
             environment="development",
@@ -316,9 +327,9 @@ class World:
                 service_terminal=terminal,
                 service_merchant=merchant,
                 profile=UnionpayProfile(
-                    reversal_00="found_only" if plan.found_only else "any",
-                    reversal_not_found="proves" if plan.proves else "unproven",
-                    cut_over=f"{DAY_ENDS:%H:%M}",
+                    reversal_00="any" if host.reversal_00_any else "found_only",
+                    reversal_not_found="proves" if host.not_found_proves else "unproven",
+                    cut_over=self._time_of_day(CARD),
                 ),
             ),
             marketing=MarketingConfig(
@@ -326,13 +337,19 @@ class World:
                 port=PORTS[BILL],
                 channel="SELF01",
                 profile=MarketingProfile(
-                    fence=plan.fence,
-                    inquiry="serial" if plan.inquiry else "none",
-                    dedupe="serial" if plan.dedupe else "none",
-                    day_close=f"{DAY_ENDS:%H:%M}" if plan.cut_over_in_s else "",
+                    fence=host.fence,
+                    # An account's history tells no more than an inquiry by serial does, and is asked as that is.
+                    inquiry="none" if host.inquiry == "none" else "serial",
+                    dedupe="serial" if host.deduplicates else "none",
+                    day_close=self._time_of_day(BILL) if plan.day_close_in_s else "",
                 ),
             ),
         )
+
+    def _time_of_day(self, host: str) -> str:
+        ends = DAY_ENDS + timedelta(seconds=self._ends_in_s[host] - self._first_end_s)
+        assert ends.second == 0, "days end at whole minutes"
+        return f"{ends:%H:%M}"
 
     def _add_terminals(self) -> None:
         security = SoftwareSecurityModule(LMK, self._folder, "development", lambda: self.loop.wall_start_us)
@@ -354,19 +371,26 @@ class World:
         make = UnionPayHost if name == CARD else MarketingHost
         # Only a new ledger is told when its day ends; a host that comes back knows.
         known = bool(self.ledgers[name].lines)
+        ends = self.plan.cut_over_in_s if name == CARD else self.plan.day_close_in_s
         host = make(
             HOST,
             PORTS[name],
             self.ledgers[name],
             self._scenario,
-            cut_over_in_s=None if known else self._cut_over_in_s - self.plan.skew_s,
+            cut_over_in_s=None if known else self._ends_in_s[name] - (self.plan.skew_s if ends else 0.0),
         )
+        host.pulse_s = PULSE_S
         self._hosts[name] = host
         node.spawn(host.start())
 
     def _start_switch(self, name: str) -> None:
         node = self._node(name)
-        node.spawn(self._switch_life(name, node))
+        node.spawn(self._switch_life(name, node)).add_done_callback(self._ended)
+
+    def _ended(self, life: asyncio.Task[None]) -> None:
+        """Of a switch that was not killed: it must not end by itself, and a run without it would prove nothing."""
+        if not life.cancelled() and life.exception() is not None:
+            self.add("fault", f"a switch ended: {life.exception()!r}")
 
     async def _switch_life(self, name: str, node: Node) -> None:
         """As ``supervisor.serve``: a worker that was ended by another one starts anew."""
@@ -412,9 +436,10 @@ class World:
             dice=_Dice(self.loop),
             observer=watcher,
             bind=lambda host, port, reuse_port: SimSocket(self.loop.network, host, port),
-            machine=self.parts.machine,
+            machine=self._watch.machine(self.parts.machine),
             cases=MemoryCases(self.database),
         )
+        switch.pressure.every_s = PULSE_S
         if not self.parts.recovers:
             switch.recover = _nothing  # type: ignore[method-assign]
         await switch.start()
@@ -465,14 +490,17 @@ class World:
             if answer.code in ("77", "A0", "A1", "97"):
                 kiosk.signed_on = False
             await asyncio.sleep(dice.uniform(0.5, 4.0))
-        if bills is None:
+        if bills is None or self.loop.time() > self.plan.safety_s + CUSTOMERS_S:
             return
         rows = [row[0] for row in bills.rows]
         chosen = tuple(rows if not bills.partial_allowed or dice.random() < 0.7 else rows[: dice.randint(1, len(rows))])
+        if self.plan.thinks_s:
+            await asyncio.sleep(self.plan.thinks_s)
+            await self._ready(kiosk, dice)
         card = CardChoice(dice.randrange(50), entry=dice.choice(("track", "chip", "keyed")))
         self._cards.add(testkeys.test_pan(card.number))
         regrets = None
-        if dice.random() < 0.12:
+        if dice.random() < self.plan.regret_share:
             regrets = asyncio.create_task(
                 self._regret(kiosk, dice.choice((0.005, 0.05, 0.5, 2.0, 20.0)) * dice.random())
             )
@@ -551,6 +579,7 @@ class World:
     # ------------------------------------------------------------------------------------------------ faults
     def _do(self, fault: Fault) -> None:
         self.outcome.faults.add(fault.kind)
+        self._watch.hit(fault, self.loop.time())
         self.note(f"*** {fault}")
         getattr(self, f"_{fault.kind}")(fault)
 
@@ -658,9 +687,7 @@ class World:
     _outage = _lost_commit
 
     def _step_clock(self, fault: Fault) -> None:
-        if not self.plan.cut_over_in_s:
-            # Whose day ends while its clock is wrong has another problem; clocks are an input of readiness.
-            self.nodes[fault.where].step_wall(fault.number)
+        self.nodes[fault.where].step_wall(fault.number)
 
     def _heal(self) -> None:
         """Nothing goes wrong any more; whatever is down comes back."""

@@ -445,6 +445,63 @@ def test_without_a_cancel_a_refused_month_beside_a_posted_one_is_a_case() -> Non
     assert state(machine) is State.SUSPENSE and machine.answer == "suspense"
 
 
+def test_a_refusal_that_an_inquiry_repeats_when_both_postings_are_dead_is_the_last_word() -> None:
+    """A marketing system that keeps refusals was asked for ever, and the customer's money stayed where it was."""
+    machine = charged(profile=NO_CANCEL)
+    give(machine, Input.BILL_UNCLEAR, 100.3)
+    give(machine, Input.RETRY_DUE, 100.5)
+    give(machine, Input.BILL_ABSENT, 100.6)  # posted again
+    give(machine, Input.BILL_REJECTED, 100.7)
+    give(machine, Input.RETRY_DUE, 101.0)
+    assert sent(give(machine, Input.BILL_REJECTED, 101.1)) == [], "asked while the second posting may be acted on"
+    give(machine, Input.RETRY_DUE, 102.7)
+    assert sent(give(machine, Input.BILL_REJECTED, 102.8)) == ["SendReversal"]
+
+
+def test_a_code_that_may_be_about_an_earlier_posting_is_asked_about_before_it_counts() -> None:
+    """C5. It was taken for silence, posted again and refused again, for ever."""
+    doubtful = Facts(response_code="06", doubtful=True)
+    machine = charged(profile=KNOWN)
+    give(machine, Input.BILL_UNCLEAR, 100.3)
+    give(machine, Input.RETRY_DUE, 100.5)
+    give(machine, Input.BILL_ABSENT, 100.6)  # posted again
+    give(machine, Input.KIOSK_DEADLINE, 104.9)
+    assert sent(give(machine, Input.BILL_REJECTED, 105.0, doubtful)) == []
+    assert sent(give(machine, Input.RETRY_DUE, 105.5)) == ["SendStatus"]
+    assert sent(give(machine, Input.BILL_ABSENT, 105.6)) == ["SendCancel"], "refused: not taken back on silence (C7)"
+
+
+def test_a_code_that_may_be_about_an_earlier_posting_is_fenced_where_nobody_can_be_asked() -> None:
+    machine = charged(profile=replace(KNOWN, inquiry="none"))
+    give(machine, Input.BILL_UNCLEAR, 100.3)
+    give(machine, Input.RETRY_DUE, 100.5)  # posted again
+    facts = Facts(response_code="06", doubtful=True)
+    assert sent(give(machine, Input.BILL_REJECTED, 100.7, facts)) == ["SendCancel"]
+    give(machine, Input.CANCEL_POSTED, 100.9)
+    assert state(machine) is State.COMPLETED, "the first posting had been acted on"
+
+
+def test_without_a_cancel_a_month_refused_for_good_beside_a_posted_one_is_a_case() -> None:
+    machine = charged(2, profile=NO_CANCEL)
+    give(machine, Input.BILL_POSTED, 100.2)
+    give(machine, Input.BILL_UNCLEAR, 100.3)
+    give(machine, Input.RETRY_DUE, 100.5)
+    give(machine, Input.BILL_ABSENT, 100.6)  # posted again
+    give(machine, Input.BILL_REJECTED, 100.7, Facts(response_code="06", doubtful=True))
+    give(machine, Input.RETRY_DUE, 102.7)
+    give(machine, Input.BILL_ABSENT, 102.8)
+    assert state(machine) is State.SUSPENSE, "the other month stays posted: nothing may be taken back alone"
+
+
+def test_who_heard_no_more_than_in_progress_is_told_when_its_patience_ends() -> None:
+    """A kiosk that had asked in vain to take it back was never told that it is being booked."""
+    machine = charged(profile=NO_CANCEL)
+    give(machine, Input.KIOSK_REVERSAL, 101.0)
+    assert machine.answer == "in_progress" and machine.kiosk_deadline == 100.0 + SHORT.answer_s
+    give(machine, Input.KIOSK_DEADLINE, 104.9)
+    assert machine.answer == "being_booked"
+
+
 def test_who_can_neither_ask_nor_post_again_cancels() -> None:
     """C6."""
     machine = charged(profile=FORGETFUL)

@@ -698,6 +698,44 @@ def test_a_quote_dies_when_any_answer_tells_the_marketing_systems_new_day() -> N
     assert bench.card.frames == [] and bench.marketing_request()["op"] == "inquiry"
 
 
+def operations(bench: Bench) -> list[str]:
+    return [orjson.loads(frame)["op"] for frame in bench.marketing.frames]
+
+
+def test_a_channel_is_signed_on_again_as_soon_as_the_marketing_system_says_that_it_is_not() -> None:
+    """It is opened for a day. Echo tests kept the link up, and everything else was refused until it broke."""
+    bench = Bench().charged()
+    bench.answer_marketing(code="99")
+    assert operations(bench) == ["sign_on"]
+    bench.ask("71", [("DF01", b"0500000025")], serial="900002")
+    bench.loop.advance(0.01)
+    bench.answer_marketing(bench.marketing.frames.pop(), code="99")
+    assert operations(bench) == ["sign_on"], "one is enough for all that are refused meanwhile"
+    bench.echo()
+    bench.wait(SHORT.bill_backoff_s[0] * 1.3)
+    assert operations(bench) == ["status"], "asked again, and answered now"
+
+
+def test_a_sign_on_that_nobody_answers_is_tried_again_while_requests_are_refused() -> None:
+    bench = Bench().charged()
+    bench.answer_marketing(code="99")
+    bench.marketing.frames.clear()
+    bench.loop.advance(SHORT.echo_timeout_s + 0.1)
+    bench.answer_marketing(code="99")
+    assert "sign_on" in operations(bench)
+
+
+def test_an_echo_that_tells_a_new_day_is_followed_by_a_sign_on() -> None:
+    bench = Bench()
+    bench.loop.advance(SHORT.echo_idle_s + 0.1)
+    echo = next(frame for frame in bench.marketing.frames if orjson.loads(frame)["op"] == "echo")
+    bench.marketing.frames.clear()
+    bench.answer_marketing(echo, day="20261124")
+    assert operations(bench) == ["sign_on"]
+    bench.answer_marketing(day="20261124")
+    assert operations(bench) == [] and bench.marketing_link.is_up
+
+
 # ---------------------------------------------------------------------------------------------- the machine's legs
 def test_an_undo_that_leaves_the_posting_is_a_case_and_not_an_endless_loop() -> None:
     """14 to an undo was taken for "the fence found it": booked again, asked again, as fast as the line could carry."""

@@ -142,3 +142,17 @@ def test_on_a_real_loop() -> None:
         return ended - began
 
     assert asyncio.run(go()) >= 0.05 - 1e-6
+
+
+def test_a_time_whose_tick_is_rounded_down_is_not_met_early() -> None:
+    """A breath before its time a payment has nothing to do and sets the same timer again: one step without an end."""
+    when = 3.9000000000000004  # 390 ticks of 0.01 s are a breath less
+    assert when > 390 * TIMER_TICK_S and when / TIMER_TICK_S == 390.0
+    timers, loop = wheel()
+    loop.time = 0.0
+    called: list[float] = []
+    timers.at(when, lambda: called.append(loop.time))
+    loop.run_until(390 * TIMER_TICK_S)
+    assert called == []
+    loop.run_until(4.0)
+    assert len(called) == 1 and when <= called[0] <= when + TIMER_TICK_S

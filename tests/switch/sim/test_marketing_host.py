@@ -83,6 +83,56 @@ def test_the_same_serial_is_posted_once_and_answered_as_the_first_time(tmp_path:
     assert posted.posted > 0 and posted.account == THREE and posted.reference == "77" and not posted.cancelled
 
 
+def test_a_host_that_knows_no_serials_posts_again_what_comes_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        text = "[marketing]\nknows_serials = false\n"
+        async with marketing_host(tmp_path / "m", text) as host, channel_to(host) as channel:
+            row = (await channel.rows(THREE))[0]
+            for _ in range(2):
+                assert await channel.code("post", **channel.posting("s1", THREE, row)) == "00"
+            assert read_postings(tmp_path / "m")["s1"].posted == 2 * row["amount"]
+            assert await channel.code("cancel", serial="s1", if_posted="undo") == "00"
+            assert read_postings(tmp_path / "m")["s1"].posted == row["amount"], "one cancel takes one back"
+
+    run(story())
+
+
+def test_a_host_without_cancel_and_status_does_not_know_what_is_meant(tmp_path: Path) -> None:
+    async def story() -> None:
+        text = "[marketing]\ncancels = false\ntells_status = false\n"
+        async with marketing_host(tmp_path / "m", text) as host, channel_to(host) as channel:
+            assert await channel.code("cancel", serial="s1", if_posted="refuse") == "59"
+            assert await channel.code("status", serial="s1") == "59"
+
+    run(story())
+
+
+def test_without_tombstones_refusals_are_kept_or_not(tmp_path: Path) -> None:
+    async def story(kept: bool) -> None:
+        text = f"[marketing]\ntombstones = false\nkeeps_refusals = {str(kept).lower()}\n"
+        async with marketing_host(tmp_path / f"m{kept}", text) as host, channel_to(host) as channel:
+            row = (await channel.rows(THREE))[0]
+            cheap = channel.posting("s1", THREE, row, amount=row["amount"] - 1)
+            assert await channel.code("post", **cheap) == "73"
+            assert await channel.state("s1") == ("rejected" if kept else "unknown")
+            assert await channel.code("post", **channel.posting("s1", THREE, row)) == ("73" if kept else "00")
+
+    for kept in (True, False):
+        run(story(kept))
+
+
+def test_a_refusal_may_stay_unanswered_and_is_remembered(tmp_path: Path) -> None:
+    async def story() -> None:
+        text = "[marketing]\nrefuse_rate = 1.0\nrefuse_silence_share = 1.0\n"
+        async with marketing_host(tmp_path / "m", text) as host, channel_to(host) as channel:
+            row = (await channel.rows(THREE))[0]
+            channel.write_request("post", **channel.posting("s1", THREE, row))
+            assert await channel.read(SILENCE_S) is None
+            assert await channel.state("s1") == "rejected"
+
+    run(story())
+
+
 def test_an_account_that_paid_everything_owes_nothing(tmp_path: Path) -> None:
     async def story() -> None:
         async with marketing_host(tmp_path / "m") as host, channel_to(host) as channel:

@@ -7,6 +7,8 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,24 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from switch.cli import main
+from switch.limits import STANDARD
+from switch.machines.payment import Facts, HostProfile, Payment
+from switch.machines.payment_table import ROWS, Input, Row
+from switch.model.payment import Posting, State
 from switch.sim.checkers import check_histories
+from switch.sim.coverage import Taken, Watch, classes_of, kinds_of, possible_rows
 from switch.sim.loop import SimDeadlockError, SimLoop, bounded
 from switch.sim.network import Box, SimTransport
-from switch.sim.plan import BILL, CARD, KINDS, SWITCH, Fault, draw
-from switch.sim.simulate import _golden, breaks, command_for, crash_run, shrink
-from switch.sim.world import World, play
+from switch.sim.plan import BILL, CARD, KINDS, SWITCH, Fault, calm, draw
+from switch.sim.scenario import Scenario
+from switch.sim.simulate import ALL_ROWS, _golden, breaks, command_for, crash_run, shrink
+from switch.sim.verify_model import PROFILES, without
+from switch.sim.world import Outcome, Parts, World, play
 from switch.store.memory import MemoryDatabase
 
-SEEDS = 40
+SEEDS = 45
+# What ``gridswitch sim`` says: seeds that take together every row of the table that can be taken.
+ALL_ROWS_BY = (3, 10, 27, 45, 59, 69, 70, 104, 138, 140, 155, 184, 267, 279, 283, 316, 335, 351, 405, 412, 477)
 START_US = 1_768_000_000_000_000
 
 
@@ -205,20 +216,117 @@ def test_a_middle_box_drops_repeats_and_delays_whole_frames() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- runs
+@cache
+def played(seed: int) -> Outcome:
+    return play(draw(seed))
+
+
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
 def test_nothing_is_violated(seed: int) -> None:
-    outcome = play(draw(seed))
-    assert not outcome.violations, [str(violation) for violation in outcome.violations]
+    assert not played(seed).violations, [str(violation) for violation in played(seed).violations]
+
+
+def test_every_row_that_can_be_taken_is_taken() -> None:
+    """By few runs of the default range. After a change of what is drawn ``gridswitch sim`` names others; if it says
+    that a row was not taken, a way of failing is not played any more."""
+    outcomes = [played(seed) for seed in ALL_ROWS_BY]
+    assert not [outcome.plan.seed for outcome in outcomes if outcome.violations]
+    assert set(possible_rows()) == {row for outcome in outcomes for row in outcome.rows}
+
+
+def test_every_profile_of_the_model_check_is_drawn_and_a_good_share_is_well_behaved() -> None:
+    drawn = Counter(draw(seed).profile.name for seed in ALL_ROWS)
+    assert set(drawn) == {"mixed", *(profile.name for profile in PROFILES)}
+    assert drawn["well_behaved"] > len(ALL_ROWS) / 8
+    told = draw(next(seed for seed in ALL_ROWS if draw(seed).profile.name == "worst")).describe()
+    assert "hosts: worst:" in told[1] and "fence none" in told[1]
+
+
+def test_the_switch_is_told_what_the_hosts_do() -> None:
+    for seed in range(1, 61):
+        plan = draw(seed)
+        host, card, bill = plan.profile.host, plan.scenario.unionpay, plan.scenario.marketing
+        assert (card.reversal_not_found == "00") <= host.reversal_00_any
+        assert bill.tombstones == (host.fence == "tombstone") and bill.cancels == (host.fence != "none")
+        assert bill.knows_serials == host.deduplicates
+        assert bill.tells_status == (host.inquiry != "none")
+        promised = card.late_s[1] < STANDARD.quiet_s and (card.stray_share == 0.0 or not host.not_found_proves)
+        assert promised, 'who answers at any time proves nothing by "not found"'
 
 
 def test_runs_do_something() -> None:
     """Vacuous runs prove nothing: payments end in every way, and faults of every kind happen."""
-    outcomes = [play(draw(seed)) for seed in range(1, SEEDS + 1)]
+    outcomes = [played(seed) for seed in range(1, SEEDS + 1)]
     states = {state for outcome in outcomes for state in outcome.states}
     assert {"COMPLETED", "DECLINED", "REVERSED", "SUSPENSE"} <= states
     assert len({kind for outcome in outcomes for kind in outcome.faults}) > len(KINDS) // 2
     assert sum(outcome.restarts for outcome in outcomes) > 10
-    assert len({row for outcome in outcomes for row in outcome.rows}) > 25
+    assert len({row for outcome in outcomes for row in outcome.rows}) > 60
+
+
+# ---------------------------------------------------------------------------------------------------- coverage
+def row(number: str) -> Row:
+    return next(row for row in ROWS if row.number == number)
+
+
+def test_a_row_can_be_taken_on_what_the_dialects_make_of_its_input() -> None:
+    assert classes_of(row("1")) == {"no code"}
+    assert classes_of(row("2")) == {"0210 approved", "0210 flagged"}
+    assert classes_of(row("4")) == {"0210 ambiguous", "0210 unlisted", "0210 declined"}, "declined without a MAC"
+    assert "no code" in classes_of(row("17")) and "0410 stop_lane" in classes_of(row("17"))
+    assert classes_of(row("16m")) == {"0210 approved", "0210 flagged", "0210 partial"}, "its guard asks for a charge"
+    assert classes_of(row("16n")) == {"0210 ambiguous", "0210 declined", "0210 unlisted"}, "the row before has the rest"
+    assert classes_of(row("9q")) == {"post rejected_once"}
+
+
+def test_a_kiosk_that_was_told_waits_no_longer() -> None:
+    assert set(possible_rows()) == {row.number for row in ROWS} - {"13k", "17k"}
+
+
+def test_a_fault_can_touch_only_what_lies_on_the_way_of_an_input() -> None:
+    assert "delay_answers" in kinds_of(row("15")), "the card host's"
+    assert "delay_answers" not in kinds_of(row("8")) | kinds_of(row("11"))
+    assert all("slow_journal" in kinds_of(each) for each in ROWS)
+
+
+def test_a_fault_counts_only_while_the_payment_is_under_way_and_in_its_way() -> None:
+    watch = Watch()
+    machine = a_payment(watch.machine(Payment))
+    watch.hit(Fault(1.0, "reset", SWITCH, CARD), 1.0)
+    watch.hit(Fault(990.0, "reset", SWITCH, BILL), 990.0)
+    watch.hit(Fault(999.0, "cut", SWITCH, CARD), 999.0)
+    machine.step(Input.START, Facts(), 1000.0)
+    machine.step(Input.CARD_DECLINED, Facts(response_code="51"), 1001.0)
+    assert {taken for taken in watch.taken if taken.row == "3"} == {
+        Taken("3", "0210 declined"),
+        Taken("3", "0210 declined", "cut"),
+    }
+
+
+def a_payment(machine: type[Payment]) -> Payment:
+    return machine(
+        payment_id=1,
+        opened_on=20260101,
+        terminal_id="T",
+        merchant_id="M",
+        kiosk_date="0101",
+        kiosk_serial="000001",
+        digest="d",
+        account="A",
+        amount=100,
+        batch_number="000001",
+        stan="000001",
+        settlement_day=20260101,
+        marketing_day="20260101",
+        postings=[Posting("R", "202601", 100, 0, 100, "S")],
+        card_token="t",
+        card_masked="m",
+        entry_mode="021",
+        original_60="22000001000",
+        times=STANDARD,
+        profile=HostProfile(),
+        started_at=1000.0,
+    )
 
 
 def test_a_seed_replays_exactly_in_another_process(tmp_path: Path) -> None:
@@ -281,6 +389,29 @@ def test_what_fails_is_shortened_and_the_command_replays_it(capsys: pytest.Captu
 
 
 # ---------------------------------------------------------------------------------------------------- checkers
+def test_who_asks_people_without_need_is_noticed() -> None:
+    """Where hosts are well-behaved and no day ends everything can be proved."""
+    plan = draw(16)
+    assert not plan.ends_a_day
+    plan = dataclasses.replace(plan, profile=PROFILES[0], scenario=calm(Scenario(name="calm")), faults=())
+    asks = without("8", add=[Row("12m", State.BILL_PENDING, Input.BILL_POSTED, State.SUSPENSE, ("case", "tell"))])
+    found = [str(violation) for violation in play(plan, Parts(machine=asks)).violations]
+    assert any("row 12m left payment" in violation for violation in found), found
+
+
+def test_a_serial_that_a_host_posted_twice_is_noticed() -> None:
+    """C6: the switch posts again where a serial is not recognised."""
+    _, parts = breaks()["C6"]
+    found = next(outcome for seed in range(1, 200) if (outcome := play(draw(seed), parts)).violations)
+    assert any(violation.invariant == "I2" for violation in found.violations), found.violations
+
+
+def test_who_takes_back_on_silence_what_is_being_booked_is_noticed() -> None:
+    _, parts = breaks()["C7"]
+    told = (violation for seed in range(1, 400) for violation in play(draw(seed), parts).violations)
+    assert any(violation.invariant == "C7" for violation in told)
+
+
 def test_a_tampered_history_is_noticed() -> None:
     world = World(dataclasses.replace(draw(1), faults=()))
     world.run()
@@ -316,6 +447,16 @@ def test_the_command_says_what_it_covered(capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     assert "12 runs" in out and "rows of the table taken" in out and "kinds of fault" in out
     assert '"violations": 0' in out.splitlines()[-1]
+
+
+def test_the_command_fails_when_its_default_range_leaves_a_row_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("switch.sim.simulate.ALL_ROWS", range(1, 3))
+    assert main(["sim", "--processes", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "0 with a violation" in out and "never: " in out and "of 2,4" in out
+    assert main(["sim", "--seeds", "1..3", "--processes", "1"]) == 0, "any other range may"
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,70 @@ def test_refusals_come_in_the_documented_order(tmp_path: Path) -> None:
     assert len(read_charges(tmp_path / "u")) == 1
 
 
+def test_what_is_reversed_already_is_not_found_where_the_host_says_so(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with (
+            card_host(tmp_path / "u", '[unionpay]\nreversal_again = "25"\n') as host,
+            terminal_at(host) as terminal,
+        ):
+            assert await terminal.purchase(1, 100) == "00"
+            assert [await terminal.reverse(1, 100) for _ in range(2)] == ["00", "25"]
+
+    run(story())
+
+
+def test_a_refusal_may_come_without_a_mac(tmp_path: Path) -> None:
+    async def story() -> None:
+        text = "[unionpay]\ndecline_rate = 1.0\nbare_decline_share = 1.0\n"
+        async with card_host(tmp_path / "u", text) as host, terminal_at(host) as terminal:
+            answer = await terminal.financial(terminal.purchase_values(1, 100))
+            assert answer[39] in ("51", "61", "05", "54") and 64 not in answer
+
+    run(story())
+
+
+def test_a_wrong_mac_may_be_under_any_answer(tmp_path: Path) -> None:
+    async def story() -> None:
+        text = "[unionpay]\nbad_mac_rate = 1.0\nbad_mac_other_share = 1.0\n"
+        async with card_host(tmp_path / "u", text) as host, terminal_at(host) as terminal:
+            terminal.write(terminal.sealed(terminal.purchase_values(1, 100)))
+            answer = await terminal.hear()
+            assert answer[39] != "00" and not terminal.mac_is_right(answer)
+
+    run(story())
+
+
+def test_a_stray_comes_much_later_and_on_whatever_connection_there_is(tmp_path: Path) -> None:
+    async def story() -> None:
+        text = "[unionpay]\nlate_rate = 1.0\nlate_charge_share = 0.0\nstray_share = 1.0\nstray_s = [0.3, 0.3]\n"
+        async with card_host(tmp_path / "u", text) as host, terminal_at(host) as terminal:
+            terminal.write(terminal.sealed(terminal.purchase_values(1, 100)))
+            await asyncio.sleep(0.1)
+            await terminal.close()
+            await terminal.connect(host.port)
+            answer = await terminal.hear()
+            assert (answer.mti, answer[39], answer[11]) == ("0210", "00", "000001")
+
+    run(story())
+
+
+def test_reversals_may_be_refused_or_answered_under_a_wrong_mac(tmp_path: Path) -> None:
+    async def story() -> None:
+        for text, code, good in (
+            ("reversal_refuse_rate = 1.0\nreversal_refuse_codes = ['40']", "40", True),
+            ("reversal_bad_mac_rate = 1.0", "00", False),
+        ):
+            ledger = tmp_path / code
+            async with card_host(ledger, f"[unionpay]\n{text}\n") as host, terminal_at(host) as terminal:
+                assert await terminal.purchase(1, 100) == "00"
+                terminal.write(terminal.sealed(terminal.reversal_values(1, 100)))
+                answer = await terminal.hear()
+                assert answer[39] == code and terminal.mac_is_right(answer) is good
+            assert read_charges(ledger)["GS000001", "000001", "000001"].net == (100 if code == "40" else 0)
+
+    run(story())
+
+
 def test_unknown_terminals_cannot_sign_on(tmp_path: Path) -> None:
     async def story() -> None:
         async with card_host(tmp_path / "u") as host, terminal_at(host, signed_on=False) as terminal:
