@@ -52,6 +52,9 @@ STRAY_QUEUE_MAX: Final = 10_000  # late and duplicate answers waiting to be reco
 
 # ---- journal
 JOURNAL_BATCH_MAX: Final = 512  # entries in one commit: more only adds latency (measured: 206k rows/s at 512)
+# Entries from which on a commit is made by COPY. Below it is one statement with arrays: one round trip and not seven
+# (measured: PERFORMANCE.md)
+JOURNAL_COPY_FROM: Final = 24
 JOURNAL_PENDING_MAX: Final = 50_000  # entries waiting for a commit; beyond it admission is closed
 # bytes in one commit; asyncpg waits for a slow socket from 512 KiB on, and for ever if it dies then
 JOURNAL_BATCH_BYTES_MAX: Final = 393_216

@@ -98,6 +98,8 @@ class PostgresJournal:
             that its former holder is dead and need not wait for that one's lease to run out.
     """
 
+    copy_from = limits.JOURNAL_COPY_FROM
+
     def __init__(
         self,
         dsn: str,
@@ -413,6 +415,9 @@ class PostgresJournal:
 
     async def _write(self, writer: Connection, group: Sequence[_Waiting]) -> None:
         """One commit. The events come first: their key decides, and makes a rival wait for our outcome."""
+        if len(group) < self.copy_from:
+            await writer.execute(QUERY["journal_write"], self.epoch, *_columns(group))
+            return
         events: list[tuple[Any, ...]] = []
         claims: list[tuple[Any, ...]] = []
         releases: list[tuple[str, str, int, int]] = []
@@ -797,6 +802,37 @@ class PostgresJournal:
         today = dt.datetime.fromtimestamp(self._clock.wall_us() / 1e6, dt.UTC).date()
         days = [today + dt.timedelta(days=ahead) for ahead in range(-1, limits.PARTITIONS_AHEAD_DAYS + 1)]
         return [int(day.strftime("%Y%m%d")) for day in days]
+
+
+def _columns(group: Sequence[_Waiting]) -> list[list[Any]]:
+    """A commit as arrays, in the order of ``journal_write``."""
+    entries = [waiting.entry for waiting in group]
+    gone = [(claim, entry) for entry in entries for claim in entry.releases]
+    come = [(claim, entry) for entry in entries for claim in entry.claims]
+    return [
+        [entry.opened_on for entry in entries],
+        [entry.payment_id for entry in entries],
+        [entry.ver for entry in entries],
+        [entry.state for entry in entries],
+        [entry.row for entry in entries],
+        [entry.wall_us for entry in entries],
+        [entry.amount for entry in entries],
+        [entry.body.decode() for entry in entries],
+        [entry.link for entry in entries],
+        [entry.attempt for entry in entries],
+        [None if entry.ledger is None else entry.ledger.decode() for entry in entries],
+        [waiting.seq for waiting in group],
+        [claim.kind for claim, _ in gone],
+        [claim.key for claim, _ in gone],
+        [entry.payment_id for _, entry in gone],
+        [entry.keep_until for _, entry in gone],
+        [claim.kind for claim, _ in come],
+        [claim.key for claim, _ in come],
+        [entry.payment_id for _, entry in come],
+        [entry.opened_on for _, entry in come],
+        [claim.sealed for claim, _ in come],
+        [claim.sealed_pan for claim, _ in come],
+    ]
 
 
 async def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]], columns: list[str]) -> None:

@@ -100,6 +100,11 @@ INSERT INTO switch.migration (name, sha256) VALUES ($1, $2);
 -- $1 days as YYYYMMDD. Returns those that were missing.
 SELECT day FROM unnest($1::integer[]) AS day WHERE switch.ensure_partition(day);
 
+-- journal_write --
+-- One commit of few entries. $1 epoch, $2..$13 events, $14..$17 claims that go, $18..$23 claims that come.
+SELECT switch.journal_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                            $22, $23);
+
 -- claim_release --
 -- Only the owner's claims go. $1 kinds, $2 keys, $3 payment ids.
 DELETE FROM switch.claim
