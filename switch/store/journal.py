@@ -416,7 +416,7 @@ class PostgresJournal:
     async def _write(self, writer: Connection, group: Sequence[_Waiting]) -> None:
         """One commit. The events come first: their key decides, and makes a rival wait for our outcome."""
         if len(group) < self.copy_from:
-            await writer.execute(QUERY["journal_write"], self.epoch, *_columns(group))
+            await writer.fetch(QUERY["journal_write"], self.epoch, *_columns(group))
             return
         events: list[tuple[Any, ...]] = []
         claims: list[tuple[Any, ...]] = []

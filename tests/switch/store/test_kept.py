@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
+from msgspec.structs import replace
 
 from switch import limits
 from switch.machines.days import day_after

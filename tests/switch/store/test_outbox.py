@@ -132,6 +132,8 @@ class Line:
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         name = NAMES[query]
         await self._step(name, *arguments)
+        if name == "journal_write":
+            return []
         if name == "event_writers":
             wanted = list(zip(*arguments, strict=True))
             names = ("opened_on", "payment_id", "ver", "writer_epoch", "writer_seq")
@@ -175,6 +177,7 @@ class Bench:
         self.clock, self.seen, self.table = Clock(), Recorder(), Table()
         self.journal = PostgresJournal("dsn", clock=self.clock, observer=self.seen, name="gs")
         self.journal.epoch = 7
+        self.journal.copy_from = 0  # by COPY: its steps are what can be told apart
         monkeypatch.setattr(self.journal, "_connect_writer", self._connect)
         self.lines: list[Line] = []
         self.told: list[tuple[int, Appended]] = []
@@ -248,6 +251,26 @@ def test_rows_alone_are_one_copy(bench: Bench) -> None:
     assert (rows[1]["payment_id"], rows[1]["writer_seq"], rows[1]["ledger"]) == (2, 2, None)
     assert bench.seen.values == {"switch_db_commit_seconds": [0.25], "switch_db_batch_rows": [2]}
     assert bench.journal.pending == 0 and bench.journal._sent_at is None and bench.seen.events == []
+
+
+def test_few_entries_are_one_statement_with_all_that_copy_would_write(bench: Bench) -> None:
+    bench.journal.copy_from = 3
+    first = entry(1, claims=(Claim(ClaimKind.OPEN, "1", b"sealed", b"pan"), Claim(ClaimKind.BILL, "a|r")))
+    last = entry(2, 3, releases=(Claim(ClaimKind.OPEN, "2"),), keep_until=20270101, ledger=b"[]")
+    bench.write(first, last)
+    assert bench.steps() == ["journal_write"]
+    epoch, *columns = bench.facts("journal_write")[0]
+    assert epoch == 7 and len(columns) == 22
+    events, gone, come = columns[:12], columns[12:16], columns[16:]
+    assert [column[0] for column in events] == [
+        *(first.opened_on, 1, 1, first.state, first.row, first.wall_us, first.amount, first.body.decode(), first.link),
+        *(first.attempt, None, 1),
+    ]
+    assert [column[1] for column in events][1:3] == [2, 3] and events[10][1] == "[]"
+    assert gone == [["open"], ["2"], [2], [20270101]]
+    assert come == [["open", "bill"], ["1", "a|r"], [1, 1], [first.opened_on] * 2, [b"sealed", None], [b"pan", None]]
+    bench.write(entry(3), entry(4), entry(5))
+    assert bench.steps() == ["copy payment_event"], "three are enough for a COPY"
 
 
 def test_events_go_first_then_what_is_given_back_then_what_is_taken(bench: Bench) -> None:
