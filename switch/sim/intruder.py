@@ -115,7 +115,8 @@ class Intruder:
         async with self.connections(count) as held:
             for byte in inquiry("XX000001")[:12]:
                 for _, writer in held:
-                    writer.write(bytes([byte]))
+                    if not writer.is_closing():  # uvloop raises where asyncio only warns
+                        writer.write(bytes([byte]))
                 await asyncio.sleep(pause_s)
 
     async def noise(self, count: int) -> None:
