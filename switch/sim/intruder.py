@@ -85,7 +85,7 @@ class Intruder:
         async with self.connections(1) as held:
             for reader, writer in held:
                 with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                    writer.write(b"".join(frames))
+                    _put(writer, b"".join(frames))
                     while True:
                         async with asyncio.timeout(wait_s):
                             size = int.from_bytes(await reader.readexactly(2), "big")
@@ -98,7 +98,7 @@ class Intruder:
         """Connect, send ``data`` (nothing, or half a frame) and keep silent. How many are left at the end."""
         async with self.connections(count) as held:
             for _, writer in held:
-                writer.write(data)
+                _put(writer, data)
             await asyncio.sleep(seconds)
             return sum(not reader.at_eof() for reader, _ in held)
 
@@ -107,7 +107,7 @@ class Intruder:
         async with self.connections(count) as held:
             for _, writer in held:
                 writer.transport.pause_reading()  # type: ignore[attr-defined]
-                writer.write(sign_on(1) * frames)
+                _put(writer, sign_on(1) * frames)
             await asyncio.sleep(1.0)
 
     async def dribble(self, count: int, pause_s: float = 0.1) -> None:
@@ -115,8 +115,7 @@ class Intruder:
         async with self.connections(count) as held:
             for byte in inquiry("XX000001")[:12]:
                 for _, writer in held:
-                    if not writer.is_closing():  # uvloop raises where asyncio only warns
-                        writer.write(bytes([byte]))
+                    _put(writer, bytes([byte]))
                 await asyncio.sleep(pause_s)
 
     async def noise(self, count: int) -> None:
@@ -162,3 +161,9 @@ class Intruder:
                 self.sign_ons(terminals, 20),
             ):
                 group.create_task(attack)
+
+
+def _put(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Who was hung up on writes no more: uvloop raises where asyncio only warns."""
+    if not writer.is_closing():
+        writer.write(data)
