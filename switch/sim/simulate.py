@@ -378,19 +378,22 @@ def _crash_everywhere(arguments: argparse.Namespace) -> int:
             print(
                 f"  golden run of seed {seed}: killed at each of {len(steps):,} steps, {failed} violations", flush=True
             )
-    _print_tally(tally, time.perf_counter() - started)
+    _print_tally(tally, time.perf_counter() - started, coverage=False)
     if arguments.json:
         print(json.dumps(_as_json(tally)))
     return 1 if tally.failed else 0
 
 
-def _print_tally(tally: Tally, seconds: float) -> None:
+def _print_tally(tally: Tally, seconds: float, *, coverage: bool = True) -> None:
+    """``coverage`` only where seeds draw what happens: a golden run has none of it."""
     states = ", ".join(f"{count:,} {state}" for state, count in tally.states.most_common())
     print(
         f"{tally.runs:,} runs, {tally.steps:,} steps, {tally.seconds / 3600:.1f} h of their time in {seconds:.0f} s: "
         f"{len(tally.failed)} with a violation"
     )
     print(f"payments: {states}")
+    if not coverage:
+        return
     print(f"hosts: {', '.join(f'{count} {name}' for name, count in tally.profiles.most_common())}")
     print(f"answers of hosts: {', '.join(sorted(tally.codes))}")
     unused = [kind for kind in KINDS if kind not in tally.faults]

@@ -504,7 +504,8 @@ def test_the_marketing_link_signs_on_first_and_echoes_after_that(bench: Bench) -
     assert bench.bill.day == "20261124"
     bench.bill.wire_lost(bench.line, "gone")
     bench.bill.wire_up(bench.line)
-    assert bench.asked() == [("sign_on", 1), ("echo", 2), ("sign_on", 3)]
+    # A new day is signed on for, and so is a new connection.
+    assert bench.asked() == [("sign_on", 1), ("echo", 2), ("sign_on", 3), ("sign_on", 4)]
 
 
 def test_a_refused_or_wrong_sign_on_brings_no_link_up(bench: Bench) -> None:
