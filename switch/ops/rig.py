@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -46,6 +47,7 @@ from switch.sim.threeway import Proof
 from switch.store.migrate import migrate
 
 LOCALHOST: Final = "127.0.0.1"
+PORTS_FROM, PORTS_TO = 10_000, 32_000  # of a rig; Linux dials out from 32768 on
 MARKER: Final = "gridswitch-demo"  # a folder with this file is a demo's or a drill's to empty
 SETTLE_S: Final = (
     30.0  # after the load ends: card time-out, quiet period and late answers of the short profile, with room
@@ -402,14 +404,15 @@ def _tls_sections(folder: Path) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((LOCALHOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Below those that the kernel gives to whoever dials out: what is free now must be so when its owner comes back."""
+    found: list[int] = []
+    with contextlib.ExitStack() as stack:
+        while len(found) < count:
+            port = PORTS_FROM + secrets.randbelow(PORTS_TO - PORTS_FROM)
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind((LOCALHOST, port))
+                found.append(port)
+    return found
 
 
 def free_row(count: int) -> int:
