@@ -70,21 +70,8 @@ def count(start: Sequence[str], wanted: Sequence[tuple[str, str]]) -> dict[tuple
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "callgrind")
         tool = [valgrind, "--tool=callgrind", "--dump-before=getppid", f"--callgrind-out-file={out}", "--quiet"]
-        try:
-            done = subprocess.run(
-                [*tool, *start],
-                input="".join(json.dumps(request) + "\n" for request in requests),
-                capture_output=True,
-                text=True,
-                env=ENVIRONMENT,
-                timeout=SECONDS_MAX,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(f"callgrind was not done after {SECONDS_MAX} s") from error
-        if done.returncode != 0:
-            raise ToolError(f"callgrind ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
-        faults = json.loads(done.stdout.splitlines()[0])["faults"]
+        told = _run([*tool, *start], "".join(json.dumps(request) + "\n" for request in requests))
+        faults = json.loads(told[0])["faults"]
         if faults:
             raise ToolError("wrong answers are not counted:\n" + "\n".join(faults))
         # Three parts a request: what came before, COUNT executions, 2 * COUNT executions.
@@ -107,26 +94,32 @@ def count_path(wanted: Sequence[str]) -> dict[str, float]:
         out = Path(folder, "callgrind")
         tool = [valgrind, "--tool=callgrind", "--toggle-collect=functools_reduce", "--dump-before=getppid"]
         start = [sys.executable, "-m", "benchmarks.path", "nothing", *wanted]
-        try:
-            done = subprocess.run(
-                [*tool, f"--callgrind-out-file={out}", "--quiet", *start],
-                capture_output=True,
-                text=True,
-                env=ENVIRONMENT,
-                cwd=ROOT,
-                timeout=SECONDS_MAX,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(f"callgrind was not done after {SECONDS_MAX} s") from error
-        if done.returncode != 0:
-            raise ToolError(f"callgrind ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
-        told = [json.loads(line) for line in done.stdout.splitlines()]
+        told = [json.loads(line) for line in _run([*tool, f"--callgrind-out-file={out}", "--quiet", *start])]
         each = {one["case"]: _total(Path(f"{out}.{number}")) / one["count"] for number, one in enumerate(told, start=1)}
     nothing = each.pop("nothing")
     if not nothing:
         raise ToolError("callgrind counted nothing: this Python has no symbol functools_reduce")
     return {case: counted - (0 if case in ("journal", "whole") else nothing) for case, counted in each.items()}
+
+
+def _run(command: Sequence[str], said: str = "") -> list[str]:
+    """Lines that a command under callgrind prints. Raises ToolError."""
+    try:
+        done = subprocess.run(
+            command,
+            input=said,
+            capture_output=True,
+            text=True,
+            env=ENVIRONMENT,
+            cwd=ROOT,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"callgrind was not done after {SECONDS_MAX} s") from error
+    if done.returncode != 0:
+        raise ToolError(f"callgrind ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout.splitlines()
 
 
 def _total(part: Path) -> int:

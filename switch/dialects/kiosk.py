@@ -57,12 +57,7 @@ class KioskDialect:
             return None
         if message.mti != "0200" or str(message.get(60))[:2] != "71":
             return None
-        header = message.header
-        reply = ReplyTo(header[:1] + header[3:5] + header[1:3] + header[5:], {0: "0210"})
-        for number, value in zip(_ECHOED, message.pick(_ECHOED), strict=True):
-            if value is not None:
-                reply.fields[number] = value
-        return self._answer(reply, self._codes["busy"].f39, self._busy, {}, time, mac=False)
+        return self._answer(_reply_to(message), self._codes["busy"].f39, self._busy, {}, time, mac=False)
 
     def read(self, frame: bytes) -> Request:
         """One request of a kiosk.
@@ -78,14 +73,7 @@ class KioskDialect:
         mti = message.mti
         if mti not in _RESPONSE_MTI:
             raise BadRequestError("unreadable", f"MTI {mti} is not a request of a kiosk")
-        header = message.header
-        # The response's TPDU has destination and origin swapped.
-        swapped = header[:1] + header[3:5] + header[1:3] + header[5:]
-        fields: dict[int, Any] = {0: _RESPONSE_MTI[mti]}
-        for number, value in zip(_ECHOED, message.pick(_ECHOED), strict=True):
-            if value is not None:
-                fields[number] = value
-        reply = ReplyTo(swapped, fields)
+        reply = _reply_to(message)
         try:
             return self._request(message, mti, frame, reply)
         except _FieldError as error:
@@ -259,6 +247,16 @@ class FormatError(BadRequestError):
 class _FieldError(Exception):
     def __init__(self, field: int, detail: str) -> None:
         super().__init__(f"field {field}: {detail}")
+
+
+def _reply_to(message: iso8583.Message) -> ReplyTo:
+    header = message.header
+    fields: dict[int, Any] = {0: _RESPONSE_MTI[message.mti]}
+    for number, value in zip(_ECHOED, message.pick(_ECHOED), strict=True):
+        if value is not None:
+            fields[number] = value
+    # The response's TPDU has destination and origin swapped.
+    return ReplyTo(header[:1] + header[3:5] + header[1:3] + header[5:], fields)
 
 
 def _need(fields: dict[int, Any], number: int, what: str) -> Any:
