@@ -27,7 +27,7 @@ from switch.sim.loop import SimDeadlockError, SimLoop, bounded
 from switch.sim.network import Box, SimTransport
 from switch.sim.plan import BILL, CARD, KINDS, SWITCH, Fault, calm, draw
 from switch.sim.scenario import Scenario
-from switch.sim.simulate import ALL_ROWS, _golden, breaks, command_for, crash_run, shrink
+from switch.sim.simulate import ALL_ROWS, Tally, _golden, breaks, command_for, crash_run, shrink
 from switch.sim.verify_model import PROFILES, without
 from switch.sim.world import Outcome, Parts, World, play
 from switch.store.memory import MemoryDatabase
@@ -473,3 +473,14 @@ def test_wrong_arguments_are_explained(arguments: list[str], says: str, capsys: 
     except SystemExit as exit_:
         assert exit_.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_seed_that_comes_again_keeps_what_it_took_before() -> None:
+    """As in a crash sweep: forgotten rows would be looked for without an end."""
+    tally = Tally()
+    for row in ("1", "3"):
+        outcome = Outcome(draw(7))
+        outcome.taken.add(Taken(row, "no code"))
+        tally.add(outcome)
+    assert tally.rows_of == {7: {"1", "3"}}
+    assert tally.few() == [7]
