@@ -99,7 +99,7 @@ beside: build
 	@$(BIN)/python -m pytest tests -m hsm
 	@$(BIN)/python -m switch demo --seconds 5 --dir .gridswitch/test-all --security pkcs11
 	@nice -n 10 $(MAKE) --no-print-directory verify-model
-	@nice -n 10 $(BIN)/python -m switch sim --seeds 1..500
+	@nice -n 10 $(BIN)/python -m switch sim --seeds 1..500 --aim
 	@nice -n 10 $(BIN)/python -m switch sim --crash-everywhere --seeds 1..1
 	@$(MAKE) --no-print-directory bench-check
 

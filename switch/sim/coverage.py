@@ -184,7 +184,12 @@ def _touches(target: tuple[str, ...], row: Row) -> bool:
 
 @cache
 def kinds_of(row: Row) -> frozenset[str]:
-    return frozenset(kind for kind in KINDS if any(_touches(target, row) for target in targets(kind)))
+    return frozenset(kind for kind in KINDS if targets_for(kind, row.number))
+
+
+def targets_for(kind: str, row: str) -> tuple[tuple[str, ...], ...]:
+    """What a fault of this kind can hit so that it counts for the row."""
+    return tuple(target for target in targets(kind) if _touches(target, _NUMBER[row]))
 
 
 def possible_rows() -> tuple[str, ...]:
@@ -206,6 +211,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.taken: set[Taken] = set()
+        self.moments: dict[Taken, tuple[float, float]] = {}  # without a fault: (payment's begin, first time taken)
         self._faults: list[tuple[float, Fault]] = []
         self._since: dict[int, float] = {}  # payments: when their customer came
 
@@ -226,7 +232,9 @@ class Watch:
 
     def _note(self, row: Row, name: str, payment_id: int, now: float) -> None:
         since = self._since.setdefault(payment_id, now - BEFORE_S)
-        self.taken.add(Taken(row.number, name))
+        taken = Taken(row.number, name)
+        self.taken.add(taken)
+        self.moments.setdefault(taken, (since + BEFORE_S, now))
         for at, fault in self._faults:
             hit = tuple(end for end in (fault.where, fault.other) if end)
             if at + fault.seconds >= since and _touches(hit, row):

@@ -107,8 +107,8 @@ class Plan:
 _LINKS: Final = ((SWITCH, CARD), (SWITCH, BILL), (KIOSKS, SWITCH))
 _BOTH_WAYS: Final = tuple(way for source, target in _LINKS for way in ((source, target), (target, source)))
 DATABASE: Final = "database"
-# What can be hit: (from, to) on a link, one node, or () when it is everything. Drawn from by ``_fault``, and what the
-# coverage counts by.
+# What can be hit: (from, to) on a link, one node, or () when it is everything. Drawn from by ``draw_fault``, and what
+# the coverage counts by.
 Target = tuple[str, ...]
 _NODES: Final[tuple[Target, ...]] = ((SWITCH,), (CARD,), (BILL,))
 
@@ -203,7 +203,7 @@ def _mixture(dice: random.Random) -> tuple[Fault, ...]:
     palette = dice.sample(KINDS, k=dice.randint(2, 12))
     weights = [_KINDS[kind].weight for kind in palette]
     count = dice.choice((0, 1, 3, 6, 10, 14))
-    return _sorted(_fault(dice, kind) for kind in dice.choices(palette, weights, k=count))
+    return _sorted(draw_fault(dice, kind) for kind in dice.choices(palette, weights, k=count))
 
 
 def _sorted(faults: Iterable[Fault]) -> tuple[Fault, ...]:
@@ -389,8 +389,9 @@ def _strays(dice: random.Random, plan: Plan) -> Plan:
     if when in ("heard_tomorrow", "too_late"):
         plan = replace(plan, people_decide=True)
         card = msgspec.structs.replace(
-            card, silence_rate=0.9, silence_charged_share=1.0, late_rate=0.0, **dict.fromkeys(_NO_OTHER_CHANCE, 0.0)
+            card, silence_rate=1.0, silence_charged_share=1.0, late_rate=0.0, **dict.fromkeys(_NO_OTHER_CHANCE, 0.0)
         )
+        plan = replace(plan, regret_share=0.0)
     few = plan.faults[: dice.choice((0, 3, 8))]
     plan = replace(_card(plan, card), kiosks=3, payments=1, faults=few, safety_s=last + 60.0)
     if when in ("suspense", "heard_tomorrow", "too_late"):
@@ -398,7 +399,7 @@ def _strays(dice: random.Random, plan: Plan) -> Plan:
         plan = replace(plan, cut_over_in_s=day_ends, skew_s=skew)
     if when == "heard_tomorrow":
         held = Fault(round(day_ends - 24.0, 3), "delay_answers", CARD, SWITCH, seconds=28.0)
-        plan = replace(plan, faults=_sorted((*plan.faults[:3], held)))
+        return replace(plan, faults=(held,))  # it hangs on seconds; other faults come by aim
     return _sprinkled(dice, plan, last, CARD)
 
 
@@ -409,7 +410,7 @@ def _sprinkled(dice: random.Random, plan: Plan, until: float, near: str) -> Plan
     for _ in range(dice.choice((0, 5, 10, 15))):
         kind = dice.choice(KINDS)
         places = [target for target in _KINDS[kind].targets if near in target] if dice.random() < 0.6 else []
-        fault = _fault(dice, kind, dice.choice(places) if places else None)
+        fault = draw_fault(dice, kind, dice.choice(places) if places else None)
         faults.append(replace(fault, at=round(dice.uniform(1.0, until), 3), seconds=dice.choice(_SHORT_S)))
     return replace(plan, faults=_sorted((*plan.faults, *faults)))
 
@@ -468,7 +469,7 @@ def _long_outage(dice: random.Random, plan: Plan) -> Plan:
     faults.append(Fault(round(since, 3), kind, BILL, SWITCH, seconds=round(until - since, 3)))
     for _ in range(dice.choice((3, 6, 9))):
         # Not the switch, nor anything that would end the outage: an heir takes nothing back on silence (C7).
-        fault = _fault(dice, dice.choice(KINDS))
+        fault = draw_fault(dice, dice.choice(KINDS))
         if (SWITCH not in (fault.where, fault.other) or CARD in (fault.where, fault.other)) and fault.kind != "outage":
             faults.append(replace(fault, at=round(dice.uniform(since + 5.0, until), 3), seconds=dice.choice(_SHORT_S)))
     return replace(plan, faults=_sorted(faults), safety_s=until + 5.0)
@@ -551,7 +552,12 @@ def _card(plan: Plan, card: CardScenario) -> Plan:
     return replace(plan, scenario=msgspec.structs.replace(plan.scenario, unionpay=card))
 
 
-def _fault(dice: random.Random, kind: str, target: Target | None = None) -> Fault:
+def with_fault(plan: Plan, fault: Fault) -> Plan:
+    """The same plan, and one more thing that goes wrong, as careful of promises as a drawn one."""
+    return _careful(replace(plan, faults=_sorted((*plan.faults, fault))))
+
+
+def draw_fault(dice: random.Random, kind: str, target: Target | None = None) -> Fault:
     # Most payments run in the first seconds; what comes later hits reversals and recovery.
     at = round(dice.uniform(0.5, 8.0) if dice.random() < 0.7 else dice.uniform(8.0, SAFETY_S * 0.8), 3)
     if target is None:

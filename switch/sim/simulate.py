@@ -21,8 +21,9 @@ from typing import Any, Final
 from switch.errors import StartError
 from switch.machines.payment_table import ROWS
 from switch.ports import Append, Appended, JournalEntry
+from switch.sim.aim import Aim, in_rounds, read_fault, written
 from switch.sim.coverage import Taken, possible, possible_rows
-from switch.sim.plan import KINDS, Plan, draw
+from switch.sim.plan import KINDS, Fault, Plan, draw, with_fault
 from switch.sim.verify_model import MUTATIONS
 from switch.sim.world import AS_SHIPPED, Outcome, Parts, play
 from switch.store.memory import MemoryDatabase, MemoryJournal
@@ -94,10 +95,13 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     taken: set[Taken] = field(default_factory=set)
+    aim: Aim = field(default_factory=Aim)
+    aimed: int = 0  # of the runs
     failed: list[Outcome] = field(default_factory=list)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome, *, aimed: bool = False) -> None:
         self.runs += 1
+        self.aimed += aimed
         self.steps += outcome.steps
         self.seconds += outcome.seconds
         self.states.update(outcome.states)
@@ -106,15 +110,22 @@ class Tally:
         self.codes.update(outcome.codes)
         self.profiles[outcome.plan.profile.name] += 1
         self.taken |= outcome.taken
+        if outcome.violations:
+            self.failed.append(outcome)
+        if aimed:
+            return
+        self.aim.add(outcome)
         # A golden run's seed comes again and again: what each took counts, or ``few`` would look for ever.
         seed = outcome.plan.seed
         self.rows_of[seed] = self.rows_of.get(seed, set()) | outcome.rows
-        if outcome.violations:
-            self.failed.append(outcome)
 
     @property
     def rows_missed(self) -> list[str]:
         return [row for row in possible_rows() if row not in self.rows]
+
+    @property
+    def missed(self) -> frozenset[Taken]:
+        return possible() - self.taken
 
     def few(self) -> list[int]:
         """Seeds that take together every row that was taken, found one by one: the next adds most."""
@@ -195,6 +206,7 @@ def command_for(plan: Plan) -> str:
     parts = [f"gridswitch sim --seed {plan.seed} --trace"]
     if dropped:
         parts.append(f"--drop {','.join(map(str, dropped))}")
+    parts += [f"--also {written(fault)}" for fault in plan.faults if fault not in whole.faults]
     for name in ("kiosks", "payments"):
         if getattr(plan, name) != getattr(whole, name):
             parts.append(f"--{name} {getattr(plan, name)}")
@@ -214,9 +226,22 @@ def add_sim_parser(commands: Any) -> None:
         "missing rule was missed).",
     )
     parser.add_argument("--seeds", type=_seeds, metavar="A..B", help="these seeds; default: 1..500")
+    parser.add_argument(
+        "--aim",
+        action="store_true",
+        help="then runs aimed at what the seeds left out; fails if anything stays left out",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="one seed")
     parser.add_argument("--trace", action="store_true", help="with --seed: the plan and the story of every payment")
     parser.add_argument("--drop", type=_numbers, default=(), metavar="I,J", help="with --seed: without these faults")
+    parser.add_argument(
+        "--also",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="FAULT",
+        help="with --seed: and this fault, as an aimed run's command gives it: KIND,WHERE,OTHER,AT,SECONDS,NUMBER",
+    )
     parser.add_argument("--kiosks", type=int, metavar="N", help="with --seed: so many kiosks instead")
     parser.add_argument("--payments", type=int, metavar="N", help="with --seed: so many payments of each kiosk instead")
     parser.add_argument("--no-day-ends", action="store_true", help="with --seed: no day ends")
@@ -237,6 +262,13 @@ def _seeds(text: str) -> range:
     if match is None or int(match[1]) > int(match[2]):
         raise argparse.ArgumentTypeError(f"expected FIRST..LAST, e.g. 1..500, not {text!r}")
     return range(int(match[1]), int(match[2]) + 1)
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return read_fault(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -267,6 +299,8 @@ def _sim(arguments: argparse.Namespace) -> int:
 
 def _one(arguments: argparse.Namespace, parts: Parts) -> int:
     plan = without_faults(draw(arguments.seed), arguments.drop)
+    for fault in arguments.also:
+        plan = with_fault(plan, fault)
     changed: dict[str, Any] = {
         name: value for name in ("kiosks", "payments") if (value := getattr(arguments, name)) is not None
     }
@@ -346,20 +380,36 @@ def _for_minutes(arguments: argparse.Namespace) -> Iterator[Outcome]:
         print(f"  seeds up to {first - 1} are done", flush=True)
 
 
+def _aimed(tally: Tally, processes: int) -> Iterator[Outcome]:
+    """Runs aimed at what the seeds have left out; ``tally`` takes each before the next round is planned."""
+    with ProcessPoolExecutor(processes) as pool:
+        for plans in in_rounds(tally.aim, tally.taken):
+            print(f"  aimed at the {len(plans):,} that are missing", flush=True)
+            yield from pool.map(play, plans, chunksize=4)
+
+
 def _many(arguments: argparse.Namespace, outcomes: Iterable[Outcome], *, every_row: bool = False) -> int:
     started = time.perf_counter()
     tally = Tally()
-    for outcome in outcomes:
-        tally.add(outcome)
+
+    def take(outcome: Outcome, *, aimed: bool) -> None:
+        tally.add(outcome, aimed=aimed)
         for violation in outcome.violations[:3]:
-            print(f"seed {outcome.plan.seed}: VIOLATION {violation}", flush=True)
+            print(f"{command_for(outcome.plan)}: VIOLATION {violation}", flush=True)
+
+    for outcome in outcomes:
+        take(outcome, aimed=False)
+    if arguments.aim:
+        for outcome in _aimed(tally, arguments.processes):
+            take(outcome, aimed=True)
     for outcome in tally.failed[:3]:
         small = shrink(outcome.plan, AS_SHIPPED, print)
         _explain(small, AS_SHIPPED, command_for(small))
     _print_tally(tally, time.perf_counter() - started)
     if arguments.json:
         print(json.dumps(_as_json(tally)))
-    return 1 if tally.failed or (every_row and tally.rows_missed) else 0
+    left_out = (every_row and tally.rows_missed) or (arguments.aim and tally.missed)
+    return 1 if tally.failed or left_out else 0
 
 
 def _crash_everywhere(arguments: argparse.Namespace) -> int:
@@ -389,9 +439,10 @@ def _crash_everywhere(arguments: argparse.Namespace) -> int:
 def _print_tally(tally: Tally, seconds: float, *, coverage: bool = True) -> None:
     """``coverage`` only where seeds draw what happens: a golden run has none of it."""
     states = ", ".join(f"{count:,} {state}" for state, count in tally.states.most_common())
+    aimed = f" ({tally.aimed:,} of them aimed)" if tally.aimed else ""
     print(
-        f"{tally.runs:,} runs, {tally.steps:,} steps, {tally.seconds / 3600:.1f} h of their time in {seconds:.0f} s: "
-        f"{len(tally.failed)} with a violation"
+        f"{tally.runs:,} runs{aimed}, {tally.steps:,} steps, {tally.seconds / 3600:.1f} h of their time in "
+        f"{seconds:.0f} s: {len(tally.failed)} with a violation"
     )
     print(f"payments: {states}")
     if not coverage:
@@ -422,7 +473,7 @@ def _print_missed(tally: Tally) -> None:
     print(f"a row on a class of answers: {len(reached)} of {len(pairs)}")
     for row, name in sorted(pairs - reached):
         print(f"  never: {row} on {name}")
-    missed = every - tally.taken
+    missed = tally.missed
     print(
         f"a row on a class of answers while a kind of fault was in its way: {len(every) - len(missed):,} "
         f"of {len(every):,} that can exist"
@@ -443,6 +494,7 @@ def _as_json(tally: Tally) -> dict[str, Any]:
         "failed_seeds": [outcome.plan.seed for outcome in tally.failed],
         "payments": dict(tally.states),
         "rows": dict(tally.rows),
+        "aimed": tally.aimed,
         "taken": len(tally.taken & possible()),
         "possible": len(possible()),
         "faults": dict(tally.faults),

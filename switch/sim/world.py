@@ -91,6 +91,7 @@ class Outcome:
     seconds: float = 0.0  # virtual
     states: dict[str, int] = field(default_factory=dict)
     taken: set[Taken] = field(default_factory=set)  # rows, with what was answered and what went wrong
+    moments: dict[Taken, tuple[float, float]] = field(default_factory=dict)  # ``coverage.Watch``
     faults: set[str] = field(default_factory=set)  # kinds that were carried out
     codes: set[str] = field(default_factory=set)  # what hosts answered: "0210 00", "bill 84" …
     restarts: int = 0
@@ -192,7 +193,7 @@ class World:
             self.add("fault", fault_text)
         self._check()
         outcome.steps, outcome.fingerprint, outcome.seconds = loop.steps, loop.fingerprint, loop.time()
-        outcome.taken = self._watch.taken
+        outcome.taken, outcome.moments = self._watch.taken, self._watch.moments
         if self._told is not None:
             outcome.story = self._story()
         for node in self.nodes.values():

@@ -21,11 +21,12 @@ from switch.limits import STANDARD
 from switch.machines.payment import Facts, HostProfile, Payment
 from switch.machines.payment_table import ROWS, Input, Row
 from switch.model.payment import Posting, State
+from switch.sim.aim import TRIES_MAX, in_rounds, read_fault, written
 from switch.sim.checkers import check_histories
-from switch.sim.coverage import Taken, Watch, classes_of, kinds_of, possible_rows
+from switch.sim.coverage import Taken, Watch, classes_of, kinds_of, possible, possible_rows
 from switch.sim.loop import SimDeadlockError, SimLoop, bounded
 from switch.sim.network import Box, SimTransport
-from switch.sim.plan import BILL, CARD, KINDS, SWITCH, Fault, calm, draw
+from switch.sim.plan import BILL, CARD, KINDS, SWITCH, Fault, calm, draw, with_fault
 from switch.sim.scenario import Scenario
 from switch.sim.simulate import ALL_ROWS, Tally, _golden, breaks, command_for, crash_run, shrink
 from switch.sim.verify_model import PROFILES, without
@@ -354,6 +355,68 @@ def test_a_fault_that_is_left_out_changes_no_other_dice() -> None:
     fewer = dataclasses.replace(plan, faults=())
     assert play(plan).plan.scenario == play(fewer).plan.scenario
     assert play(fewer).fingerprint == play(fewer).fingerprint
+
+
+# ---------------------------------------------------------------------------------------------------- aimed runs
+def test_an_aimed_run_reaches_what_drawn_ones_left_out_and_its_command_replays_it() -> None:
+    """The few seeds take every row, and by far not with every fault."""
+    tally = Tally()
+    for seed in ALL_ROWS_BY[:6]:
+        tally.add(play(draw(seed)))
+    before, reached = set(tally.taken), 0
+    for plan in tally.aim.tries(tally.taken, 0)[::60]:
+        outcome = play(plan)
+        assert not outcome.violations, (command_for(plan), outcome.violations)
+        tally.add(outcome, aimed=True)
+        (added,) = [fault for fault in plan.faults if fault not in draw(plan.seed).faults]
+        assert f"--seed {plan.seed} " in command_for(plan) and f"--also {written(added)}" in command_for(plan)
+        again = play(with_fault(draw(plan.seed), read_fault(written(added))))
+        assert again.fingerprint == outcome.fingerprint
+        reached += bool((outcome.taken - before) & possible())
+    assert tally.aimed > 10 and reached > tally.aimed / 2
+    assert set(tally.rows_of) == set(ALL_ROWS_BY[:6]), "an aimed run is not what its seed alone takes"
+
+
+def test_rounds_end_when_nothing_is_missing_and_after_so_many_tries() -> None:
+    tally = Tally()
+    tally.add(play(draw(3)))
+    assert not list(in_rounds(tally.aim, set(possible())))
+    left_out = next(iter(sorted(tally.aim.tries(tally.taken, 0), key=str)))
+    assert left_out.seed == 3
+    assert len(list(in_rounds(tally.aim, tally.taken))) == TRIES_MAX
+
+
+def test_the_command_fails_if_aimed_runs_leave_something_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("switch.sim.aim.TRIES_MAX", 0)
+    assert main(["sim", "--seeds", "3..3", "--processes", "1"]) == 0
+    assert main(["sim", "--seeds", "3..3", "--processes", "1", "--aim"]) == 1
+    assert "never: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", range(1, 12))
+def test_a_fault_as_text_is_read_as_it_was_written(seed: int) -> None:
+    for fault in draw(seed).faults:
+        assert read_fault(written(fault)) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "the kinds are crash"),
+        ("fire,switch,,1,1,0", "the kinds are crash"),
+        ("crash,switch,1,1,0", "expected KIND,WHERE,OTHER,AT,SECONDS,NUMBER"),
+        ("crash,switch,,soon,1,0", "expected KIND,WHERE,OTHER,AT,SECONDS,NUMBER"),
+        ("crash,kiosks,,1,1,0", "crash hits switch or unionpay or marketing"),
+        ("outage,switch,,1,1,0", "outage hits nobody by name"),
+        ("cut,switch,,1,0,10", "cut hits switch,unionpay"),
+    ],
+)
+def test_a_wrong_fault_says_what_was_expected(text: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sim", "--seed", "1", "--also", text])
+    assert why in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step", range(200, 3000, 350))
