@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -109,6 +110,31 @@ def test_three_months_are_one_charge_and_three_postings_oldest_first() -> None:
     assert state(machine) is State.COMPLETED and machine.answer == "completed"
     assert kinds(effects) == ["Record", "Tell"]
     assert machine.ver == 5
+
+
+def test_a_kind_of_payment_goes_by_its_own_guards_actions_and_table() -> None:
+    """Rows are made ready once for a class and a table; what is ready for another one is not what counts."""
+
+    class Hasty(Payment):
+        def _if_more_to_post(self, facts: Facts, now: float) -> bool:
+            return False
+
+    class Deaf(Payment):
+        table: ClassVar = {key: rows for key, rows in TABLE.items() if key != (State.NEW, Input.START)}
+
+    for kind, after_the_first in ((Payment, State.BILL_PENDING), (Hasty, State.COMPLETED)):
+        machine = payment(months=2)
+        machine.__class__ = kind
+        assert kinds(give(machine, Input.START, 100.0))[0] == "Record"
+        give(machine, Input.CARD_APPROVED, 100.1, copy(APPROVED))
+        give(machine, Input.BILL_POSTED, 100.2)
+        assert state(machine) is after_the_first
+        assert (machine.card is None) == (after_the_first in FINAL)
+    machine = payment()
+    machine.__class__ = Deaf
+    with pytest.raises(OutOfOrderError):
+        give(machine, Input.START, 100.0)
+    assert Deaf._ready[0] is Deaf.table and Hasty._ready[0] is TABLE and Hasty._ready[1] is not Payment._ready[1]
 
 
 def test_the_record_comes_before_everything_that_leaves() -> None:
