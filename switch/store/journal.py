@@ -1,6 +1,6 @@
 """The journal on PostgreSQL: one connection writes, everything that waits goes into the next commit.
 
-    append ──► queue ──► batch ──► COPY [DELETE, COPY] COMMIT ──► done, done, done …
+    append ──► queue ──► batch ──► COPY [DELETE, COPY, COPY] COMMIT ──► done, done, done …
                  ▲                        │
                  └── next batch is sent ──┘ before the last one's completions run
 
@@ -27,7 +27,7 @@ import datetime as dt
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, zip_longest
 from operator import itemgetter
 from typing import Any
 
@@ -38,7 +38,19 @@ from switch.errors import StartError, UnavailableError
 from switch.limits import STANDARD, TimeProfile
 from switch.machines.days import day_after
 from switch.model.payment import StoredPayment
-from switch.ports import Append, Appended, Claim, ClaimKind, Clock, Closed, Found, JournalEntry, Observer, Stray
+from switch.ports import (
+    GIVEN_BACK,
+    Append,
+    Appended,
+    Claim,
+    ClaimKind,
+    Clock,
+    Closed,
+    Found,
+    JournalEntry,
+    Observer,
+    Stray,
+)
 from switch.store.fold import fold
 from switch.store.pool import BROKEN, BY_KEY, Connection, close, connect, is_outage
 from switch.store.queries import QUERY
@@ -48,7 +60,9 @@ _EVENT_COLUMNS = [
     *("opened_on", "payment_id", "ver", "state", "row", "wall_us", "amount", "body", "link", "attempt", "ledger"),
     *("writer_epoch", "writer_seq"),
 ]
-_CLAIM_COLUMNS = ["kind", "key", "payment_id", "opened_on", "sealed", "sealed_pan", "owner"]
+_CLAIM_COLUMNS = ["payment_id", "part", "opened_on", "keep_until", "kiosk_key", "stan_key", "sealed_pan"]
+_OPEN_COLUMNS = ["payment_id", "part", "opened_on", "owner", "bill_key", "sealed"]
+_PARTS = 1_000  # rows of one entry in one table, at most: more than bills on one screen
 _STRAY_COLUMNS = ["peer", "kind", "key", "detail", "wall_us"]
 _ROW_OVERHEAD = 256  # bytes of an event that its body, attempt and ledger do not count
 _WATCH_S = 0.5
@@ -151,6 +165,7 @@ class PostgresJournal:
         self._seq += 1
         waiting = _Waiting(entry, done, self._seq, self._clock.now())
         assert waiting.size <= limits.JOURNAL_BATCH_BYTES_MAX
+        assert not entry.releases or all(claim.kind in GIVEN_BACK for claim in entry.releases)
         self._queue.append(waiting)
         self._wake.set()
 
@@ -416,54 +431,42 @@ class PostgresJournal:
     async def _write(self, writer: Connection, group: Sequence[_Waiting]) -> None:
         """One commit. The events come first: their key decides, and makes a rival wait for our outcome."""
         if len(group) < self.copy_from:
-            await writer.fetch(QUERY["journal_write"], self.epoch, *_columns(group))
+            await writer.fetch(QUERY["journal_write"], self.epoch, *_columns(group, self.epoch))
             return
-        events: list[tuple[Any, ...]] = []
-        claims: list[tuple[Any, ...]] = []
-        releases: list[tuple[str, str, int, int]] = []
-        keeps = False
-        epoch = self.epoch
-        for waiting in group:
-            entry = waiting.entry
-            events.append(
-                (
-                    entry.opened_on,
-                    entry.payment_id,
-                    entry.ver,
-                    entry.state,
-                    entry.row,
-                    entry.wall_us,
-                    entry.amount,
-                    entry.body.decode(),
-                    entry.link,
-                    entry.attempt,
-                    None if entry.ledger is None else entry.ledger.decode(),
-                    epoch,
-                    waiting.seq,
-                )
+        events = [
+            (
+                entry.opened_on,
+                entry.payment_id,
+                entry.ver,
+                entry.state,
+                entry.row,
+                entry.wall_us,
+                entry.amount,
+                entry.body.decode(),
+                entry.link,
+                entry.attempt,
+                None if entry.ledger is None else entry.ledger.decode(),
+                self.epoch,
+                waiting.seq,
             )
-            for claim in entry.claims:
-                owner = epoch if claim.kind is ClaimKind.OPEN else None
-                claims.append(
-                    (claim.kind, claim.key, entry.payment_id, entry.opened_on, claim.sealed, claim.sealed_pan, owner)
-                )
-            for claim in entry.releases:
-                releases.append((claim.kind, claim.key, entry.payment_id, entry.keep_until))
-            keeps = keeps or entry.keep_until > 0
-        if not claims and not releases:
+            for waiting in group
+            for entry in (waiting.entry,)
+        ]
+        rows = _Rows(group, self.epoch)
+        if not rows:
             await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
             return
         await writer.execute("BEGIN")
         await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
-        if releases:
-            # Before the claims: what one payment gives back, its neighbour in the batch may take.
-            kinds, keys, payment_ids, last_days = zip(*releases, strict=True)
-            if keeps:
-                await writer.fetch(QUERY["claim_release_keep"], kinds, keys, payment_ids, last_days)
-            else:
-                await writer.fetch(QUERY["claim_release"], kinds, keys, payment_ids)
-        if claims:
-            await _copy(writer, "claim", claims, _CLAIM_COLUMNS)
+        # Before the claims: what one payment gives back, its neighbour in the batch may take.
+        if rows.bills:
+            await writer.fetch(QUERY["bills_release"], *zip(*rows.bills, strict=True))
+        if rows.ended:
+            await writer.fetch(QUERY["payments_end"], *zip(*rows.ended, strict=True))
+        if rows.claims:
+            await _copy(writer, "claim", rows.claims, _CLAIM_COLUMNS)
+        if rows.opened:
+            await _copy(writer, "open_payment", rows.opened, _OPEN_COLUMNS)
         await writer.execute("COMMIT")
 
     async def _after_error(
@@ -804,11 +807,59 @@ class PostgresJournal:
         return [int(day.strftime("%Y%m%d")) for day in days]
 
 
-def _columns(group: Sequence[_Waiting]) -> list[list[Any]]:
+class _Rows:
+    """What a commit writes beside its events, as rows of the tables.
+
+    A payment's opening entry is one row of ``claim`` (its keys, its card number) and one of ``open_payment`` (that it is
+    open, its bill); whatever an entry claims beyond that is a row more.
+    """
+
+    __slots__ = ("bills", "claims", "ended", "opened")
+
+    def __init__(self, group: Sequence[_Waiting], epoch: int) -> None:
+        self.claims: list[tuple[Any, ...]] = []
+        self.opened: list[tuple[Any, ...]] = []
+        self.bills: list[tuple[int, str]] = []  # given back by payments that stay open
+        self.ended: list[tuple[int, int]] = []  # with the last day on which the card number is kept
+        for waiting in group:
+            entry = waiting.entry
+            if entry.releases:
+                if any(claim.kind is ClaimKind.OPEN for claim in entry.releases):
+                    self.ended.append((entry.payment_id, entry.keep_until))
+                else:
+                    self.bills += [(entry.payment_id, claim.key) for claim in entry.releases]
+            if entry.claims:
+                self._claim(entry, epoch)
+
+    def __bool__(self) -> bool:
+        return bool(self.ended or self.claims or self.opened or self.bills)
+
+    def _claim(self, entry: JournalEntry, epoch: int) -> None:
+        keys: dict[ClaimKind, list[Claim]] = {kind: [] for kind in ClaimKind}
+        for claim in entry.claims:
+            keys[claim.kind].append(claim)
+        first = (entry.ver - 1) * _PARTS
+        opened = keys[ClaimKind.OPEN]
+        columns = zip_longest(keys[ClaimKind.KIOSK], keys[ClaimKind.STAN], opened)
+        for part, (kiosk, stan, own) in enumerate(columns, first):
+            pan = None if own is None else own.sealed_pan
+            if kiosk is None and stan is None and pan is None:
+                continue
+            self.claims.append(
+                (
+                    *(entry.payment_id, part, entry.opened_on, entry.keep_until),
+                    *(kiosk and kiosk.key, stan and stan.key, pan),
+                )
+            )
+        for part, (own, bill) in enumerate(zip_longest(opened, keys[ClaimKind.BILL]), first):
+            owner, sealed = (None, None) if own is None else (epoch, own.sealed)
+            self.opened.append((entry.payment_id, part, entry.opened_on, owner, bill and bill.key, sealed))
+
+
+def _columns(group: Sequence[_Waiting], epoch: int) -> list[list[Any]]:
     """A commit as arrays, in the order of ``journal_write``."""
     entries = [waiting.entry for waiting in group]
-    gone = [(claim, entry) for entry in entries for claim in entry.releases]
-    come = [(claim, entry) for entry in entries for claim in entry.claims]
+    rows = _Rows(group, epoch)
     return [
         [entry.opened_on for entry in entries],
         [entry.payment_id for entry in entries],
@@ -822,17 +873,15 @@ def _columns(group: Sequence[_Waiting]) -> list[list[Any]]:
         [entry.attempt for entry in entries],
         [None if entry.ledger is None else entry.ledger.decode() for entry in entries],
         [waiting.seq for waiting in group],
-        [claim.kind for claim, _ in gone],
-        [claim.key for claim, _ in gone],
-        [entry.payment_id for _, entry in gone],
-        [entry.keep_until for _, entry in gone],
-        [claim.kind for claim, _ in come],
-        [claim.key for claim, _ in come],
-        [entry.payment_id for _, entry in come],
-        [entry.opened_on for _, entry in come],
-        [claim.sealed for claim, _ in come],
-        [claim.sealed_pan for claim, _ in come],
+        *_turned(rows.bills, 2),
+        *_turned(rows.ended, 2),
+        *_turned(rows.claims, len(_CLAIM_COLUMNS)),
+        *_turned(rows.opened, len(_OPEN_COLUMNS)),
     ]
+
+
+def _turned(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [[row[column] for row in rows] for column in range(width)]
 
 
 async def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]], columns: list[str]) -> None:

@@ -230,7 +230,7 @@ def test_the_contract_says_what_the_database_shows_and_opens_nothing_else(postgr
         for view in contract.VIEWS:
             await admin.fetch(f"SELECT * FROM switch.{view}")
         assert await admin.fetch("SELECT * FROM switch.contract_v1_feed('', 5)")
-        for table in ("payment", "payment_event", "claim", "terminal", "case_decision", "ledger_entry"):
+        for table in ("payment", "payment_event", "claim", "open_payment", "terminal", "case_decision", "ledger_entry"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await admin.fetch(f"SELECT * FROM switch.{table}")
         await admin.close()

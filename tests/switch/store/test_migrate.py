@@ -147,7 +147,7 @@ def test_a_query_file_must_be_well_formed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["claim_release", "event_writers", "claim_holders", "payment_by_claim", "payment_take_over"]
+    "name", ["bills_release", "payments_end", "event_writers", "claim_holders", "payment_by_claim", "payment_take_over"]
 )
 def test_the_path_goes_by_key_whatever_the_statistics_say(database: str, name: str) -> None:
     """In the first minute the tables are nearly empty, and reading them whole looks cheap; that plan would stay."""
@@ -157,12 +157,12 @@ def test_the_path_goes_by_key_whatever_the_statistics_say(database: str, name: s
         try:
             await connection.execute(
                 "SELECT switch.ensure_partition(20261123);"
-                "INSERT INTO switch.claim (kind, key, payment_id, opened_on, owner) "
-                "VALUES ('open', '1', 1, 20261123, 1);"
+                "INSERT INTO switch.claim (payment_id, opened_on, kiosk_key, stan_key) VALUES (1, 20261123, 'k', 's');"
+                "INSERT INTO switch.open_payment (payment_id, opened_on, owner, bill_key) VALUES (1, 20261123, 1, 'b');"
                 "INSERT INTO switch.worker (name, ended_by, ended_at) VALUES ('switch', 1, now());"
                 "INSERT INTO switch.payment_event "
                 "VALUES (20261123, 1, 1, 'CARD_PENDING', '1', 0, 0, '{}', '', NULL, NULL, 1, 1);"
-                "ANALYZE switch.claim, switch.payment_event, switch.worker"
+                "ANALYZE switch.claim, switch.open_payment, switch.payment_event, switch.worker"
             )
             prepared = await connection.prepare(QUERY[name])
             arguments: list[object] = [
