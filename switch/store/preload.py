@@ -20,7 +20,7 @@ from switch.store.queries import QUERY
 DAYS: Final = range(3, 23)
 _TEMPLATES_MAX: Final = 200
 _CHUNK: Final = 10_000  # payments of one COPY
-_TABLES: Final = ("payment_event", "claim", "payment", "ledger_entry")
+_TABLES: Final = ("payment_event", "claim", "payment")
 
 
 @dataclass(slots=True)

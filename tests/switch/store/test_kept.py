@@ -167,8 +167,8 @@ def test_a_kept_card_is_found_by_its_payment(postgres: PostgresStore, run: Run) 
         async with postgres.journal() as journal:
             await append(journal, begun(1, sealed(7)))
             await append(journal, final(1, State.COMPLETED, DAY_AFTER))
-        assert await cards.sealed(DAY, 1) == sealed(7)
             await append(journal, begun(3, sealed(8)))
+        assert await cards.sealed(DAY, 1) == sealed(7)
         assert await cards.sealed(DAY, 2) is None and await cards.sealed(DAY + 1, 1) is None
         assert await cards.sealed(DAY, 3) is None, "it is open: nobody refunds it"
         await cards.stop()
