@@ -810,7 +810,7 @@ class PostgresJournal:
 class _Rows:
     """What a commit writes beside its events, as rows of the tables.
 
-    A payment's opening entry is one row of ``claim`` (its keys, its card number) and one of ``open_payment`` (that it is
+    A payment's first entry is a row of ``claim`` (its keys, its card number) and one of ``open_payment`` (that it is
     open, its bill); whatever an entry claims beyond that is a row more.
     """
 

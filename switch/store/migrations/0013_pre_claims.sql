@@ -6,8 +6,7 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM switch.worker
                 WHERE ended_by IS NULL AND lease_s > 0 AND renewed_at + make_interval(secs => lease_s) > now()) THEN
-        RAISE EXCEPTION 'a worker is still running on this database: stop every gridswitch run, then migrate'
-              USING ERRCODE = 'object_in_use', HINT = 'one that was killed counts as running until its lease is over';
+        RAISE EXCEPTION 'a worker is still running on this database: stop every gridswitch run, then migrate (one that was killed counts until its lease is over)';
     END IF;
 END $$;
 

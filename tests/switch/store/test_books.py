@@ -207,7 +207,8 @@ def test_whoever_tampers_is_found_and_the_place_is_named(postgres: PostgresStore
 def test_an_unbalanced_ledger_is_refused_by_the_table_itself(postgres: PostgresStore) -> None:
     async def main() -> None:
         await postgres.execute(
-            "INSERT INTO switch.ledger_balance VALUES (1, 'u', 100, 0), (1, 'm', 0, 100), (2, 'u', 7, 0), (2, 'm', 0, 7)"
+            "INSERT INTO switch.ledger_balance "
+            "VALUES (1, 'u', 100, 0), (1, 'm', 0, 100), (2, 'u', 7, 0), (2, 'm', 0, 7)"
         )
         for statement in (
             "INSERT INTO switch.ledger_balance VALUES (3, 'u', 105, 0), (3, 'm', 0, 100)",
@@ -216,7 +217,7 @@ def test_an_unbalanced_ledger_is_refused_by_the_table_itself(postgres: PostgresS
             "UPDATE switch.ledger_balance SET debit = debit + 10 - 5 * opened_on WHERE account = 'u'",
             "DELETE FROM switch.ledger_balance WHERE account = 'm' AND opened_on = 1",
         ):
-            with pytest.raises(asyncpg.CheckViolationError, match="off by (5|100) fen"):
+            with pytest.raises(asyncpg.CheckViolationError, match=r"off by (5|100) fen"):
                 await postgres.execute(statement)
         await postgres.execute("UPDATE switch.ledger_balance SET debit = debit + 5, credit = credit + 5")
 
@@ -298,7 +299,8 @@ def test_the_books_are_what_python_makes_of_the_events(postgres: PostgresStore, 
         events = await postgres.fetch(
             "SELECT *, state::text AS state FROM switch.payment_event ORDER BY opened_on, payment_id, ver"
         )
-        expected, balances = [], {}
+        expected: list[Any] = []
+        balances: dict[tuple[int, str], tuple[int, int]] = {}
         for _, group in groupby(events, key=lambda event: (event["opened_on"], event["payment_id"])):
             own = list(group)
             stored, first, last = fold([dict(event) for event in own]), own[0], own[-1]
@@ -316,9 +318,9 @@ def test_the_books_are_what_python_makes_of_the_events(postgres: PostgresStore, 
                     before = balances.get((event["opened_on"], account), (0, 0))
                     balances[event["opened_on"], account] = (before[0] + debit, before[1] + credit)
         found = await postgres.fetch(
-            "SELECT opened_on, payment_id, ver, state::text, amount, (extract(epoch FROM opened_at) * 1000000)::bigint, "
-            "(extract(epoch FROM changed_at) * 1000000)::bigint, terminal_id, account, kiosk_key, rrn, body::text "
-            "FROM switch.payment ORDER BY opened_on, payment_id"
+            "SELECT opened_on, payment_id, ver, state::text, amount, "
+            "(extract(epoch FROM opened_at) * 1000000)::bigint, (extract(epoch FROM changed_at) * 1000000)::bigint, "
+            "terminal_id, account, kiosk_key, rrn, body::text FROM switch.payment ORDER BY opened_on, payment_id"
         )
         assert [(*row[:-1], orjson.loads(row[-1])) for row in map(tuple, found)] == expected
         rows = await postgres.fetch("SELECT opened_on, account, debit, credit FROM switch.ledger_balance")
@@ -351,7 +353,16 @@ def test_the_contract_says_what_the_database_shows_and_opens_nothing_else(postgr
         for view in contract.VIEWS:
             await admin.fetch(f"SELECT * FROM switch.{view}")
         assert await admin.fetch("SELECT * FROM switch.contract_v1_feed('', 5)")
-        for table in ("payment", "payment_event", "claim", "open_payment", "terminal", "case_decision", "ledger_entry", "ledger_balance"):
+        for table in (
+            "payment",
+            "payment_event",
+            "claim",
+            "open_payment",
+            "terminal",
+            "case_decision",
+            "ledger_entry",
+            "ledger_balance",
+        ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await admin.fetch(f"SELECT * FROM switch.{table}")
         await admin.close()

@@ -241,12 +241,14 @@ def test_a_database_of_the_old_form_comes_over_with_all_it_holds(empty_database:
             await store.execute(insert, *claim)
         # Of a payment whose keys are there, and of one whose keys have gone.
         for number in (1, 9):
-            await store.execute("INSERT INTO switch.kept_card VALUES (20261123, $1, $2, 20270101)", number, sealed(number))
+            kept = "INSERT INTO switch.kept_card VALUES (20261123, $1, $2, 20270101)"
+            await store.execute(kept, number, sealed(number))
         body = '{"terminal":"t","account":"a","kiosk_date":"1123","kiosk_serial":"1"}'
         ledger = '[["u_receivable",100,0],["customer_suspense",0,100]]'
         for number in (1, 2, 3):
             await store.execute(
-                "INSERT INTO switch.payment_event VALUES (20261123, $1, 1, 'BILL_PENDING', '2', 0, 100, $2, '', NULL, $3, 1, 1)",
+                "INSERT INTO switch.payment_event "
+                "VALUES (20261123, $1, 1, 'BILL_PENDING', '2', 0, 100, $2, '', NULL, $3, 1, 1)",
                 *(number, body, ledger),
             )
         await store.execute(
@@ -257,8 +259,9 @@ def test_a_database_of_the_old_form_comes_over_with_all_it_holds(empty_database:
             "UPDATE switch.projection SET (committed_by, opened_on, payment_id, ver, events) = "
             "(SELECT committed_by, opened_on, payment_id, ver, 1 FROM switch.payment_event WHERE payment_id = 1)"
         )
-        with pytest.raises(asyncpg.ObjectInUseError, match="a worker is still running"):
+        with pytest.raises(StartError, match=r"0013_pre_claims\.sql: a worker is still running") as caught:
             await migrate(empty_database)
+        assert caught.value.code == "migration_refused"
         assert (await pending(empty_database))[0] > OLD_FORM
         await store.execute("UPDATE switch.worker SET renewed_at = now() - interval '61 s'")  # killed a minute ago
         await migrate(empty_database)
@@ -275,13 +278,13 @@ def test_a_database_of_the_old_form_comes_over_with_all_it_holds(empty_database:
         assert await store.kept() == {(day, 1): (sealed(1), 20270101), (day, 9): (sealed(9), 20270101)}
         async with store.journal() as journal:
             opened, bills = Claim(ClaimKind.OPEN, "2"), [Claim(ClaimKind.BILL, bill) for bill in ("b1", "b2")]
-            taken = await append(journal, entry(8, claims=(bills[1],)))
+            taken = await append(journal, entry(8, claims=(bills[1],), body=body.encode()))
             assert (taken.result, taken.claim) == (Append.CLAIMED, bills[1])
             assert (await found(journal, Claim(ClaimKind.KIOSK, "nobody"))).code == "not_found"
             ends = entry(2, 2, opened_on=day, state=State.COMPLETED, releases=(opened, *bills), keep_until=20270105)
             assert await outcome(journal, ends) is Append.COMMITTED
             assert (await store.kept())[day, 2] == (sealed(7), 20270105)
-            assert await outcome(journal, entry(8, claims=(bills[1],))) is Append.COMMITTED
+            assert await outcome(journal, entry(8, claims=(bills[1],), body=body.encode())) is Append.COMMITTED
             (stored,) = await journal.take_over(9)
             assert (stored.payment_id, stored.sealed) == (3, b"more"), "of the worker that was killed"
         books = await read_books(empty_database)

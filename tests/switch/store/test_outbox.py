@@ -303,8 +303,8 @@ def test_events_go_first_then_what_is_given_back_then_what_is_taken(bench: Bench
         (2, 0, DAY, 0, "k", None, None),
     ]
     ((rows,),) = bench.facts("copy open_payment")
-    names = ("payment_id", "part", "opened_on", "owner", "bill_key", "sealed")
-    assert [tuple(row[name] for name in names) for row in rows] == [(1, 0, DAY, 7, "b", b"sealed")]
+    columns = ("payment_id", "part", "opened_on", "owner", "bill_key", "sealed")
+    assert [tuple(row[name] for name in columns) for row in rows] == [(1, 0, DAY, 7, "b", b"sealed")]
     assert bench.write(entry(1, 2, releases=(BILL,)), entry(3, claims=(BILL,))) == committed(1, 3)
     assert bench.steps() == ["BEGIN", "copy payment_event", "bills_release", "copy open_payment", "COMMIT"]
     assert bench.facts("bills_release") == [((1,), ("b",))]
@@ -330,8 +330,8 @@ def test_a_kiosks_key_and_a_trace_number_are_never_given_back(bench: Bench) -> N
 
 
 def test_of_each_payment_that_ends_it_is_said_how_long_its_card_number_stays(bench: Bench) -> None:
-    ends = [entry(number, releases=(Claim(ClaimKind.OPEN, str(number)),), keep_until=day) for number, day in ((1, 9), (2, 0))]
-    bench.write(*ends)
+    for_good = [(Claim(ClaimKind.OPEN, str(number)),) for number in (1, 2)]
+    bench.write(entry(1, releases=for_good[0], keep_until=9), entry(2, releases=for_good[1]))
     assert bench.facts("payments_end") == [((1, 2), (9, 0))]
 
 
