@@ -1,6 +1,6 @@
 """The journal on PostgreSQL: one connection writes, everything that waits goes into the next commit.
 
-    append ──► queue ──► batch ──► COPY [DELETE, COPY, COPY] COMMIT ──► done, done, done …
+    append ──► queue ──► batch ──► COPY [claims] COMMIT ──► done, done, done …
                  ▲                        │
                  └── next batch is sent ──┘ before the last one's completions run
 
@@ -27,9 +27,9 @@ import datetime as dt
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from itertools import groupby, zip_longest
+from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -60,9 +60,13 @@ _EVENT_COLUMNS = [
     *("opened_on", "payment_id", "ver", "state", "row", "wall_us", "amount", "body", "link", "attempt", "ledger"),
     *("writer_epoch", "writer_seq"),
 ]
-_CLAIM_COLUMNS = ["payment_id", "part", "opened_on", "keep_until", "kiosk_key", "stan_key", "sealed_pan"]
-_OPEN_COLUMNS = ["payment_id", "part", "opened_on", "owner", "bill_key", "sealed"]
-_PARTS = 1_000  # rows of one entry in one table, at most: more than bills on one screen
+# Looked up once: an attribute of an enum costs more than what is done with it.
+_KIOSK: Final = ClaimKind.KIOSK
+_STAN: Final = ClaimKind.STAN
+_OPEN: Final = ClaimKind.OPEN
+_BILL: Final = ClaimKind.BILL
+_NO_CLAIMS: Final[list[Sequence[Any]]] = [()] * 17
+_PARTS: Final = 1_000  # rows of one entry in one table, at most: more than bills on one screen
 _STRAY_COLUMNS = ["peer", "kind", "key", "detail", "wall_us"]
 _ROW_OVERHEAD = 256  # bytes of an event that its body, attempt and ledger do not count
 _WATCH_S = 0.5
@@ -452,21 +456,13 @@ class PostgresJournal:
             for waiting in group
             for entry in (waiting.entry,)
         ]
-        rows = _Rows(group, self.epoch)
-        if not rows:
+        claims = _claim_columns(group, self.epoch)
+        if not claims:
             await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
             return
         await writer.execute("BEGIN")
         await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
-        # Before the claims: what one payment gives back, its neighbour in the batch may take.
-        if rows.bills:
-            await writer.fetch(QUERY["bills_release"], *zip(*rows.bills, strict=True))
-        if rows.ended:
-            await writer.fetch(QUERY["payments_end"], *zip(*rows.ended, strict=True))
-        if rows.claims:
-            await _copy(writer, "claim", rows.claims, _CLAIM_COLUMNS)
-        if rows.opened:
-            await _copy(writer, "open_payment", rows.opened, _OPEN_COLUMNS)
+        await writer.fetch(QUERY["journal_claims"], *claims)
         await writer.execute("COMMIT")
 
     async def _after_error(
@@ -807,59 +803,9 @@ class PostgresJournal:
         return [int(day.strftime("%Y%m%d")) for day in days]
 
 
-class _Rows:
-    """What a commit writes beside its events, as rows of the tables.
-
-    A payment's first entry is a row of ``claim`` (its keys, its card number) and one of ``open_payment`` (that it is
-    open, its bill); whatever an entry claims beyond that is a row more.
-    """
-
-    __slots__ = ("bills", "claims", "ended", "opened")
-
-    def __init__(self, group: Sequence[_Waiting], epoch: int) -> None:
-        self.claims: list[tuple[Any, ...]] = []
-        self.opened: list[tuple[Any, ...]] = []
-        self.bills: list[tuple[int, str]] = []  # given back by payments that stay open
-        self.ended: list[tuple[int, int]] = []  # with the last day on which the card number is kept
-        for waiting in group:
-            entry = waiting.entry
-            if entry.releases:
-                if any(claim.kind is ClaimKind.OPEN for claim in entry.releases):
-                    self.ended.append((entry.payment_id, entry.keep_until))
-                else:
-                    self.bills += [(entry.payment_id, claim.key) for claim in entry.releases]
-            if entry.claims:
-                self._claim(entry, epoch)
-
-    def __bool__(self) -> bool:
-        return bool(self.ended or self.claims or self.opened or self.bills)
-
-    def _claim(self, entry: JournalEntry, epoch: int) -> None:
-        keys: dict[ClaimKind, list[Claim]] = {kind: [] for kind in ClaimKind}
-        for claim in entry.claims:
-            keys[claim.kind].append(claim)
-        first = (entry.ver - 1) * _PARTS
-        opened = keys[ClaimKind.OPEN]
-        columns = zip_longest(keys[ClaimKind.KIOSK], keys[ClaimKind.STAN], opened)
-        for part, (kiosk, stan, own) in enumerate(columns, first):
-            pan = None if own is None else own.sealed_pan
-            if kiosk is None and stan is None and pan is None:
-                continue
-            self.claims.append(
-                (
-                    *(entry.payment_id, part, entry.opened_on, entry.keep_until),
-                    *(kiosk and kiosk.key, stan and stan.key, pan),
-                )
-            )
-        for part, (own, bill) in enumerate(zip_longest(opened, keys[ClaimKind.BILL]), first):
-            owner, sealed = (None, None) if own is None else (epoch, own.sealed)
-            self.opened.append((entry.payment_id, part, entry.opened_on, owner, bill and bill.key, sealed))
-
-
-def _columns(group: Sequence[_Waiting], epoch: int) -> list[list[Any]]:
+def _columns(group: Sequence[_Waiting], epoch: int) -> list[Sequence[Any]]:
     """A commit as arrays, in the order of ``journal_write``."""
     entries = [waiting.entry for waiting in group]
-    rows = _Rows(group, epoch)
     return [
         [entry.opened_on for entry in entries],
         [entry.payment_id for entry in entries],
@@ -873,15 +819,69 @@ def _columns(group: Sequence[_Waiting], epoch: int) -> list[list[Any]]:
         [entry.attempt for entry in entries],
         [None if entry.ledger is None else entry.ledger.decode() for entry in entries],
         [waiting.seq for waiting in group],
-        *_turned(rows.bills, 2),
-        *_turned(rows.ended, 2),
-        *_turned(rows.claims, len(_CLAIM_COLUMNS)),
-        *_turned(rows.opened, len(_OPEN_COLUMNS)),
+        *(_claim_columns(group, epoch) or _NO_CLAIMS),
     ]
 
 
-def _turned(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [[row[column] for row in rows] for column in range(width)]
+def _claim_columns(group: Sequence[_Waiting], epoch: int) -> list[Sequence[Any]] | None:
+    """What a commit holds beside its events, in the order of ``journal_claims``; None: nothing.
+
+    A payment's first entry is a row of ``claim`` (its keys, its card number) and one of ``open_payment`` (that it is
+    open, its bill); whatever an entry claims beyond that is a row more.
+    """
+    bills: list[tuple[int, str]] = []  # given back by payments that stay open
+    ended: list[tuple[int, int]] = []  # with the last day on which the card number is kept
+    claims: list[tuple[Any, ...]] = []
+    opened: list[tuple[Any, ...]] = []
+    for waiting in group:
+        entry = waiting.entry
+        payment_id, opened_on = entry.payment_id, entry.opened_on
+        for given in entry.releases:
+            if given.kind is _OPEN:
+                ended.append((payment_id, entry.keep_until))
+                break
+        else:
+            bills += [(payment_id, given.key) for given in entry.releases]
+        if not entry.claims:
+            continue
+        kiosk = stan = bill = own = None
+        more: list[Claim] = []
+        for claim in entry.claims:
+            kind = claim.kind
+            if kind is _KIOSK and kiosk is None:
+                kiosk = claim.key
+            elif kind is _STAN and stan is None:
+                stan = claim.key
+            elif kind is _OPEN and own is None:
+                own = claim
+            elif kind is _BILL and bill is None:
+                bill = claim.key
+            else:
+                more.append(claim)
+        part = (entry.ver - 1) * _PARTS
+        if own is not None:
+            opened.append((payment_id, part, opened_on, epoch, bill, own.sealed))
+        elif bill is not None:
+            opened.append((payment_id, part, opened_on, None, bill, None))
+        pan = None if own is None else own.sealed_pan
+        if kiosk is not None or stan is not None or pan is not None:
+            claims.append((payment_id, part, opened_on, entry.keep_until, kiosk, stan, pan))
+        for claim in more:
+            part += 1
+            kind, key = claim.kind, claim.key
+            if kind is _BILL:
+                opened.append((payment_id, part, opened_on, None, key, None))
+            else:
+                keys = (key, None) if kind is _KIOSK else (None, key)
+                claims.append((payment_id, part, opened_on, entry.keep_until, *keys, None))
+    if not (bills or ended or claims or opened):
+        return None
+    return [
+        *(zip(*bills, strict=True) if bills else _NO_CLAIMS[:2]),
+        *(zip(*ended, strict=True) if ended else _NO_CLAIMS[:2]),
+        *(zip(*claims, strict=True) if claims else _NO_CLAIMS[:7]),
+        *(zip(*opened, strict=True) if opened else _NO_CLAIMS[:6]),
+    ]
 
 
 async def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]], columns: list[str]) -> None:

@@ -106,13 +106,10 @@ SELECT day FROM unnest($1::integer[]) AS day WHERE switch.ensure_partition(day);
 SELECT switch.journal_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
                             $22, $23, $24, $25, $26, $27, $28, $29, $30);
 
--- bills_release --
--- Bills of payments that stay open; only the owner's go. $1 payment ids, $2 keys.
-SELECT switch.give_back_bills($1, $2);
-
--- payments_end --
--- Payments that are final. $1 payment ids, $2 until when each one's card number stays (YYYYMMDD; 0: it goes).
-SELECT switch.end_payments($1, $2);
+-- journal_claims --
+-- What a commit by COPY holds beside its events. $1 $2 bills given back by payments that stay open, $3 $4 payments that are
+-- final, $5..$11 claims and $12..$17 open payments that come.
+SELECT switch.journal_claims($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
 -- kept_purge --
 -- Card numbers whose refund window has ended. $1 today (YYYYMMDD), $2 most rows at once. What is open is not decided yet.

@@ -111,7 +111,46 @@ RETURNS TABLE (kind text, key text, payment_id bigint, opened_on integer, closed
 $$;
 COMMENT ON FUNCTION switch.held IS 'Which of these claims exist, and whose they are. Kinds: kiosk, stan, bill, open (key: payment id).';
 
--- As in 0012, for these tables: events first, then what is given back, then what is claimed.
+-- What a commit of the journal holds beside its events: what is given back goes first, so that a neighbour may claim it.
+CREATE FUNCTION switch.journal_claims(
+    b_payment_id bigint[], b_bill_key text[], g_payment_id bigint[], g_keep_until integer[],
+    c_payment_id bigint[], c_part integer[], c_opened_on integer[], c_keep_until integer[], c_kiosk_key text[],
+    c_stan_key text[], c_sealed_pan bytea[],
+    o_payment_id bigint[], o_part integer[], o_opened_on integer[], o_owner integer[], o_bill_key text[], o_sealed bytea[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(b_payment_id) > 0 THEN
+        UPDATE switch.open_payment SET bill_key = NULL FROM unnest(b_payment_id, b_bill_key) AS gone (payment_id, key)
+         WHERE open_payment.bill_key = gone.key AND open_payment.payment_id = gone.payment_id;
+        DELETE FROM switch.open_payment USING unnest(b_payment_id) AS gone (payment_id)
+         WHERE open_payment.payment_id = gone.payment_id AND open_payment.owner IS NULL AND open_payment.bill_key IS NULL;
+    END IF;
+    IF cardinality(g_payment_id) > 0 THEN
+        WITH gone AS (
+            DELETE FROM switch.open_payment USING unnest(g_payment_id, g_keep_until) AS gone (payment_id, keep_until)
+             WHERE open_payment.payment_id = gone.payment_id
+            RETURNING gone.payment_id, gone.keep_until, open_payment.owner
+        )
+        UPDATE switch.claim
+           SET keep_until = gone.keep_until, sealed_pan = CASE WHEN gone.keep_until > 0 THEN sealed_pan END
+          FROM gone
+         WHERE gone.owner IS NOT NULL AND claim.payment_id = gone.payment_id AND claim.sealed_pan IS NOT NULL
+           AND (claim.keep_until <> gone.keep_until OR gone.keep_until = 0);
+    END IF;
+    IF cardinality(c_payment_id) > 0 THEN
+        INSERT INTO switch.claim (payment_id, part, opened_on, keep_until, kiosk_key, stan_key, sealed_pan)
+        SELECT * FROM unnest(c_payment_id, c_part, c_opened_on, c_keep_until, c_kiosk_key, c_stan_key, c_sealed_pan);
+    END IF;
+    IF cardinality(o_payment_id) > 0 THEN
+        INSERT INTO switch.open_payment (payment_id, part, opened_on, owner, bill_key, sealed)
+        SELECT * FROM unnest(o_payment_id, o_part, o_opened_on, o_owner, o_bill_key, o_sealed);
+    END IF;
+END $$;
+COMMENT ON FUNCTION switch.journal_claims IS
+    'Of one commit of the journal: b_ bills given back by payments that stay open, g_ payments that are final (with the last day, YYYYMMDD, '
+    'on which the card number stays; 0: it goes), c_ claims and o_ open payments that come. What another payment holds stays.';
+
+-- As in 0012, for these tables.
 DROP FUNCTION switch.journal_write;
 CREATE FUNCTION switch.journal_write(
     p_epoch integer, p_opened_on integer[], p_payment_id bigint[], p_ver integer[], p_state text[], p_row text[],
@@ -129,48 +168,11 @@ BEGIN
       FROM unnest(p_opened_on, p_payment_id, p_ver, p_state, p_row, p_wall_us, p_amount, p_body, p_link, p_attempt,
                   p_ledger, p_seq)
         AS e (opened_on, payment_id, ver, state, "row", wall_us, amount, body, link, attempt, ledger, seq);
-    IF cardinality(b_payment_id) > 0 THEN
-        PERFORM switch.give_back_bills(b_payment_id, b_bill_key);
-    END IF;
-    IF cardinality(g_payment_id) > 0 THEN
-        PERFORM switch.end_payments(g_payment_id, g_keep_until);
-    END IF;
-    IF cardinality(c_payment_id) > 0 THEN
-        INSERT INTO switch.claim (payment_id, part, opened_on, keep_until, kiosk_key, stan_key, sealed_pan)
-        SELECT * FROM unnest(c_payment_id, c_part, c_opened_on, c_keep_until, c_kiosk_key, c_stan_key, c_sealed_pan);
-    END IF;
-    IF cardinality(o_payment_id) > 0 THEN
-        INSERT INTO switch.open_payment (payment_id, part, opened_on, owner, bill_key, sealed)
-        SELECT * FROM unnest(o_payment_id, o_part, o_opened_on, o_owner, o_bill_key, o_sealed);
-    END IF;
+    PERFORM switch.journal_claims(b_payment_id, b_bill_key, g_payment_id, g_keep_until, c_payment_id, c_part, c_opened_on,
+                                  c_keep_until, c_kiosk_key, c_stan_key, c_sealed_pan, o_payment_id, o_part, o_opened_on,
+                                  o_owner, o_bill_key, o_sealed);
 END $$;
-COMMENT ON FUNCTION switch.journal_write IS
-    'One commit of the journal: p_ events, b_ bills given back alone, g_ payments that end, c_ claims and o_ open payments that come.';
-
-CREATE FUNCTION switch.give_back_bills(ids bigint[], keys text[]) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    UPDATE switch.open_payment SET bill_key = NULL FROM unnest(ids, keys) AS gone (payment_id, key)
-     WHERE open_payment.bill_key = gone.key AND open_payment.payment_id = gone.payment_id;
-    DELETE FROM switch.open_payment USING unnest(ids) AS gone (payment_id)
-     WHERE open_payment.payment_id = gone.payment_id AND open_payment.owner IS NULL AND open_payment.bill_key IS NULL;
-END $$;
-COMMENT ON FUNCTION switch.give_back_bills IS 'Of payments that stay open. What another payment holds stays.';
-
-CREATE FUNCTION switch.end_payments(ids bigint[], days integer[]) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    WITH gone AS (
-        DELETE FROM switch.open_payment USING unnest(ids, days) AS gone (payment_id, keep_until)
-         WHERE open_payment.payment_id = gone.payment_id
-        RETURNING gone.payment_id, gone.keep_until, open_payment.owner
-    )
-    UPDATE switch.claim
-       SET keep_until = gone.keep_until, sealed_pan = CASE WHEN gone.keep_until > 0 THEN sealed_pan END
-      FROM gone
-     WHERE gone.owner IS NOT NULL AND claim.payment_id = gone.payment_id AND claim.sealed_pan IS NOT NULL
-       AND (claim.keep_until <> gone.keep_until OR gone.keep_until = 0);
-END $$;
-COMMENT ON FUNCTION switch.end_payments IS
-    'They are final: they hold no bill and no card data. days: until when each one''s card number stays (YYYYMMDD); 0: it goes.';
+COMMENT ON FUNCTION switch.journal_write IS 'One commit of the journal: p_ events, and what journal_claims takes.';
 
 DROP TABLE switch.claim_by_kind;
 DROP TABLE switch.kept_card;

@@ -27,6 +27,7 @@ NAMES = {text: name for name, text in QUERY.items()}
 LOST = asyncpg.ConnectionDoesNotExistError("the line is lost")
 BILL, KIOSK, KIOSK2 = Claim(ClaimKind.BILL, "b"), Claim(ClaimKind.KIOSK, "k"), Claim(ClaimKind.KIOSK, "k2")
 BILL2 = Claim(ClaimKind.BILL, "b2")
+WITH_CLAIMS = ["BEGIN", "copy payment_event", "journal_claims", "COMMIT"]
 
 
 class Clock:
@@ -80,26 +81,20 @@ class Line:
     async def copy_records_to_table(
         self, table: str, *, schema_name: str, records: list[tuple[Any, ...]], columns: list[str]
     ) -> None:
-        assert schema_name == "switch"
+        assert (schema_name, table) == ("switch", "payment_event")
         rows = [dict(zip(columns, record, strict=True)) for record in records]
         fault = await self._step(f"copy {table}", rows)
         new: dict[Any, Any] = {}
         for row in rows:
-            if table == "payment_event":
-                keys: list[Any] = [(row["opened_on"], row["payment_id"], row["ver"])]
-                value: Any = row["writer_epoch"], row["writer_seq"]
-                known: set[Any] = {*self._table.events, *self._events}
-            else:
-                keys, value = _held(row), row["payment_id"]
-                known = {*self._table.claims, *self._claims} - self._given
-            if any(key in known or key in new for key in keys) or len({*keys}) < len(keys):
+            key = row["opened_on"], row["payment_id"], row["ver"]
+            if key in self._table.events or key in self._events or key in new:
                 raise asyncpg.UniqueViolationError("duplicate key")
             if row["opened_on"] not in self._table.days:
                 raise asyncpg.CheckViolationError('no partition of relation "payment_event" found for row')
             if row["payment_id"] in self._table.bad:
                 raise asyncpg.DataError("refused")
-            new |= dict.fromkeys(keys, value)
-        (self._events if table == "payment_event" else self._claims).update(new)
+            new[key] = row["writer_epoch"], row["writer_seq"]
+        self._events.update(new)
         if not self._open:
             self._apply()
         if fault is not None:
@@ -132,7 +127,7 @@ class Line:
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         name = NAMES[query]
-        await self._step(name, *arguments)
+        fault = await self._step(name, *arguments)
         if name == "journal_write":
             return []
         if name == "event_writers":
@@ -153,18 +148,32 @@ class Line:
             missing = [day for day in arguments[0] if day not in self._table.days and day > 0]
             self._table.days |= set(missing)
             return [{"day": day} for day in missing]
-        assert name in ("bills_release", "payments_end")
-        if name == "bills_release":
-            held = {("bill", key): number for number, key in zip(*arguments, strict=True)}
-            self._given |= {claim for claim, number in held.items() if self._table.claims.get(claim) == number}
-        else:
-            ended = {*arguments[0]}
-            self._given |= {
-                claim
-                for claim, number in self._table.claims.items()
-                if claim[0] in ("open", "bill") and number in ended
-            }
+        assert name == "journal_claims"
+        self._claim(*arguments)
+        if fault is not None:
+            raise fault
         return []
+
+    def _claim(self, *columns: Any) -> None:
+        """What ``switch.journal_claims`` does: giving back first."""
+        bills, ended, claims, opened = (
+            list(zip(*columns[start:end], strict=True)) for start, end in ((0, 2), (2, 4), (4, 11), (11, 17))
+        )
+        mine = {number for number, _ in ended}
+        for claim, number in self._table.claims.items():
+            if (claim[0] in ("open", "bill") and number in mine) or (
+                claim[0] == "bill" and (number, claim[1]) in bills
+            ):
+                self._given.add(claim)
+        held = [(("kiosk", row[4]), row[0]) for row in claims] + [(("stan", row[5]), row[0]) for row in claims]
+        held += [(("bill", row[4]), row[0]) for row in opened]
+        held += [(("open", str(row[0])), row[0]) for row in opened if row[3] is not None]
+        for claim, number in held:
+            if claim[1] is None:
+                continue
+            if claim in self._claims or claim in self._table.claims.keys() - self._given:
+                raise asyncpg.UniqueViolationError("duplicate key")
+            self._claims[claim] = number
 
     def is_in_transaction(self) -> bool:
         return self._open
@@ -175,14 +184,6 @@ class Line:
     def terminate(self) -> None:
         self.closed = True
         self._forget()
-
-
-def _held(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """The claims that a row of ``claim`` or ``open_payment`` is."""
-    keys = [(kind, row.get(f"{kind}_key")) for kind in ("kiosk", "stan", "bill")]
-    if row.get("owner") is not None:
-        keys.append(("open", str(row["payment_id"])))
-    return [(kind, key) for kind, key in keys if key is not None]
 
 
 class Bench:
@@ -227,6 +228,11 @@ class Bench:
 
     def steps(self) -> list[str]:
         return [step if isinstance(step, str) else step[0] for step in self.table.asked]
+
+    def claim_rows(self) -> list[list[tuple[Any, ...]]]:
+        """Of the one commit that was written: bills given back, payments that end, claims, open payments."""
+        (columns,) = self.facts("journal_claims")
+        return [list(zip(*columns[start:end], strict=True)) for start, end in ((0, 2), (2, 4), (4, 11), (11, 17))]
 
     def facts(self, name: str) -> list[Any]:
         return [step[1:] for step in self.table.asked if step[0] == name]
@@ -285,9 +291,12 @@ def test_few_entries_are_one_statement_with_all_that_copy_would_write(bench: Ben
         *(first.attempt, None, 1),
     ]
     assert [column[1] for column in events][1:3] == [2, 3] and events[10][1] == "[]"
-    assert bills_gone == [[3], ["b"]] and ended == [[2], [20270101]]
-    assert claims == [[1], [0], [DAY], [20270102], ["k"], ["s"], [b"pan"]]
-    assert opened == [[1, 1], [0, 1], [DAY] * 2, [7, None], ["a|r", "a|q"], [b"sealed", None]]
+    assert [list(zip(*rows, strict=True)) for rows in (bills_gone, ended, claims, opened)] == [
+        [(3, "b")],
+        [(2, 20270101)],
+        [(1, 0, DAY, 20270102, "k", "s", b"pan")],
+        [(1, 0, DAY, 7, "a|r", b"sealed"), (1, 1, DAY, None, "a|q", None)],
+    ]
     bench.write(*(entry(number) for number in range(3, 7)))
     assert bench.steps() == ["copy payment_event"], "four are enough for a COPY"
 
@@ -295,32 +304,37 @@ def test_few_entries_are_one_statement_with_all_that_copy_would_write(bench: Ben
 def test_events_go_first_then_what_is_given_back_then_what_is_taken(bench: Bench) -> None:
     opened = Claim(ClaimKind.OPEN, "1", b"sealed", b"pan")
     assert bench.write(entry(1, claims=(opened, BILL)), entry(2, claims=(KIOSK,))) == committed(1, 2)
-    assert bench.steps() == ["BEGIN", "copy payment_event", "copy claim", "copy open_payment", "COMMIT"]
-    ((rows,),) = bench.facts("copy claim")
-    names = ("payment_id", "part", "opened_on", "keep_until", "kiosk_key", "stan_key", "sealed_pan")
-    assert [tuple(row[name] for name in names) for row in rows] == [
-        (1, 0, DAY, 0, None, None, b"pan"),
-        (2, 0, DAY, 0, "k", None, None),
-    ]
-    ((rows,),) = bench.facts("copy open_payment")
-    columns = ("payment_id", "part", "opened_on", "owner", "bill_key", "sealed")
-    assert [tuple(row[name] for name in columns) for row in rows] == [(1, 0, DAY, 7, "b", b"sealed")]
+    assert bench.steps() == WITH_CLAIMS
+    claims, opened = bench.claim_rows()[2:]
+    assert claims == [(1, 0, DAY, 0, None, None, b"pan"), (2, 0, DAY, 0, "k", None, None)]
+    assert opened == [(1, 0, DAY, 7, "b", b"sealed")]
     assert bench.write(entry(1, 2, releases=(BILL,)), entry(3, claims=(BILL,))) == committed(1, 3)
-    assert bench.steps() == ["BEGIN", "copy payment_event", "bills_release", "copy open_payment", "COMMIT"]
-    assert bench.facts("bills_release") == [((1,), ("b",))]
+    assert bench.steps() == WITH_CLAIMS
+    assert bench.claim_rows() == [[(1, "b")], [], [], [(3, 0, DAY, None, "b", None)]]
     own = Claim(ClaimKind.OPEN, "1")
-    assert bench.write(entry(1, 3, releases=(own, BILL), claims=(KIOSK2,), keep_until=5)) == committed(1)
-    assert bench.steps() == ["BEGIN", "copy payment_event", "payments_end", "copy claim", "COMMIT"]
-    ((rows,),) = bench.facts("copy claim")
-    assert [row["part"] for row in rows] == [2_000], "no two entries of a payment meet"
-    assert bench.facts("payments_end") == [((1,), (5,))]
+    assert bench.write(entry(1, 3, releases=(BILL, own), claims=(KIOSK2,), keep_until=5)) == committed(1)
+    # With its third entry: no two entries of a payment meet.
+    assert bench.claim_rows() == [[], [(1, 5)], [(1, 2_000, DAY, 5, "k2", None, None)], []]
+
+
+def test_whatever_an_entry_claims_beyond_one_of_a_kind_is_a_row_more(bench: Bench) -> None:
+    stan, stan2 = Claim(ClaimKind.STAN, "s"), Claim(ClaimKind.STAN, "s2")
+    opened = Claim(ClaimKind.OPEN, "1")
+    bench.write(entry(1, claims=(BILL, BILL2, KIOSK, stan, opened, stan2, KIOSK2)))
+    assert bench.claim_rows()[2:] == [
+        [(1, 0, DAY, 0, "k", "s", None), (1, 2, DAY, 0, None, "s2", None), (1, 3, DAY, 0, "k2", None, None)],
+        [(1, 0, DAY, 7, "b", None), (1, 1, DAY, None, "b2", None)],
+    ]
+    assert set(bench.table.claims) == {
+        *(("bill", "b"), ("bill", "b2"), ("kiosk", "k"), ("kiosk", "k2"), ("stan", "s"), ("stan", "s2"), ("open", "1")),
+    }
 
 
 def test_giving_back_alone_takes_nothing(bench: Bench) -> None:
     bench.write(entry(1, claims=(BILL, BILL2)))
     assert bench.write(entry(1, 2, releases=(BILL, BILL2))) == committed(1)
-    assert bench.steps() == ["BEGIN", "copy payment_event", "bills_release", "COMMIT"]
-    assert bench.facts("bills_release") == [((1, 1), ("b", "b2"))]
+    assert bench.steps() == WITH_CLAIMS
+    assert bench.claim_rows() == [[(1, "b"), (1, "b2")], [], [], []]
 
 
 def test_a_kiosks_key_and_a_trace_number_are_never_given_back(bench: Bench) -> None:
@@ -332,7 +346,7 @@ def test_a_kiosks_key_and_a_trace_number_are_never_given_back(bench: Bench) -> N
 def test_of_each_payment_that_ends_it_is_said_how_long_its_card_number_stays(bench: Bench) -> None:
     for_good = [(Claim(ClaimKind.OPEN, str(number)),) for number in (1, 2)]
     bench.write(entry(1, releases=for_good[0], keep_until=9), entry(2, releases=for_good[1]))
-    assert bench.facts("payments_end") == [((1, 2), (9, 0))]
+    assert bench.claim_rows()[1] == [(1, 9), (2, 0)]
 
 
 def test_a_batch_is_bounded_in_rows_and_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +412,7 @@ def test_a_callback_that_raises_is_named_and_the_others_are_told(bench: Bench) -
 
 
 # ------------------------------------------------------------------------------------------------ a lost line
-@pytest.mark.parametrize("step", ["BEGIN", "copy payment_event", "copy open_payment", "COMMIT"])
+@pytest.mark.parametrize("step", ["BEGIN", "copy payment_event", "journal_claims", "COMMIT"])
 @pytest.mark.parametrize("applied", [True, False])
 def test_after_a_lost_line_every_row_is_looked_up(bench: Bench, step: str, applied: bool) -> None:
     bench.table.events[DAY, 3, 1] = (999, 1)
@@ -408,17 +422,13 @@ def test_after_a_lost_line_every_row_is_looked_up(bench: Bench, step: str, appli
     steps = bench.steps()
     after = steps[steps.index("event_writers") :]
     there = step == "COMMIT" and applied
-    assert after == (["event_writers"] if there else ["event_writers", "BEGIN", *_copies(), "COMMIT"])
+    assert after == (["event_writers"] if there else ["event_writers", *WITH_CLAIMS])
     assert len(bench.lines) == 2 and bench.table.claims == {("bill", "b"): 1}
     assert bench.seen.counts == {"switch_db_unknown_commits_total": 1}
     lost = ("journal.connection_lost", {"error": repr(LOST), "pending": 2})
     assert bench.seen.events[0] == lost
     assert [name for name, _ in bench.seen.events] == ["journal.connection_lost", "journal.database_back"]
     assert bench.journal._away is False
-
-
-def _copies() -> list[str]:
-    return ["copy payment_event", "copy open_payment"]
 
 
 def test_after_a_lost_line_a_foreign_row_is_a_loss_and_ours_are_told_apart_by_number(bench: Bench) -> None:
@@ -478,7 +488,7 @@ def test_a_conflict_is_rolled_back_looked_at_and_the_rest_is_sent_again(bench: B
     assert sorted(told) == [(1, Append.COMMITTED), (2, Append.LOST), (3, Append.CLAIMED)]
     assert [appended.claim for number, appended in bench.told if number == 3] == [BILL]
     steps = ["BEGIN", "copy payment_event", "ROLLBACK", "claim_holders", "event_writers"]
-    assert bench.steps() == [*steps, "BEGIN", "copy payment_event", "copy claim", "COMMIT"]
+    assert bench.steps() == [*steps, *WITH_CLAIMS]
     (holders,), (writers,) = bench.facts("claim_holders"), bench.facts("event_writers")
     assert set(zip(*holders, strict=True)) == {("kiosk", "k"), ("bill", "b")}
     assert set(zip(*writers, strict=True)) == {(DAY, number, 1) for number in (1, 2, 3)}
