@@ -421,7 +421,7 @@ class Payments:
             releases = (Claim(_OPEN, str(payment.payment_id)), *releases)
         wall_us = self._clock.wall_us()
         keep_until = 0
-        if record.release_open and record.state is _COMPLETED and self._refund_days:
+        if self._refund_days and (record.claim or (record.release_open and record.state is _COMPLETED)):
             keep_until = days.day_after(wall_us, self._refund_days)
         payment.link = event_link(payment.link, payment.payment_id, payment.ver, record.state, record.row, body, ledger)
         entry = JournalEntry(
