@@ -6,6 +6,7 @@ that it covers and ``with_mac`` puts it in. Sources: the field table of ``iso858
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import iso8583
@@ -22,8 +23,6 @@ MAC_SIZE = 8  # bytes
 NO_MAC = bytes(MAC_SIZE)
 PURCHASE_60 = "22"  # 60.1
 _KINDS = {"0210": "purchase", "0410": "reversal", "0810": "sign_on", "0830": "echo"}
-# What never enters the journal's copy of a frame: card number, expiry, tracks, PIN block, chip data, MAC.
-_SECRET = (2, 14, 35, 36, 52, 53, 55, 62, 64)
 # Tags of field 55 in a reversal: TVR, IFD serial, issuer application data, ATC, script results.
 _REVERSAL_TAGS = frozenset({"95", "9F1E", "9F10", "9F36", "DF31"})
 
@@ -38,6 +37,10 @@ def with_mac(frame: bytes, mac: bytes) -> bytes:
     return frame[:-MAC_SIZE] + mac
 
 
+def _clear(value: Secret[Any] | None) -> Any:
+    return None if value is None else value.reveal()
+
+
 class UnionPayDialect:
     """Args: tpdu: 5 bytes. header: 6 bytes (application class 60, version, status …), both per link."""
 
@@ -50,35 +53,32 @@ class UnionPayDialect:
     # -------------------------------------------------------------------------------------------- requests
     def purchase(self, payment: Payment, card: Card) -> tuple[bytes, bytes]:
         """The 0200 without its MAC, and the journal's copy without secrets."""
-        fields: dict[int, Any] = {
+        safe: dict[int, Any] = {
             0: "0200",
-            2: card.pan,
             3: "000000",
             4: payment.amount,
             11: payment.stan,
             22: card.entry_mode,
+            23: card.sequence_number,
             25: "00",
+            26: card.pin_capture_code,
             41: payment.terminal_id,
             42: payment.merchant_id,
             49: "156",
             60: payment.original_60,
-            64: NO_MAC,
         }
-        if card.expiry is not None:
-            fields[14] = card.expiry
-        if card.sequence_number is not None:
-            fields[23] = card.sequence_number
-        if card.pin_capture_code is not None:
-            fields[26] = card.pin_capture_code
-        if card.track2 is not None:
-            fields[35] = card.track2
-        if card.pin_block is not None:
-            fields[52] = card.pin_block
-        if card.security_control is not None:
-            fields[53] = card.security_control
-        if card.icc_data is not None:
-            fields[55] = card.icc_data
-        return self._both(fields)
+        return self._both(
+            safe,
+            lambda: {
+                2: card.pan.reveal(),
+                14: card.expiry,
+                35: _clear(card.track2),
+                52: _clear(card.pin_block),
+                53: card.security_control,
+                55: _clear(card.icc_data),
+                64: NO_MAC,
+            },
+        )
 
     def kept(self, card: Card) -> KeptCard:
         """What a reversal will need of this card. Chip data that is no TLV is left out."""
@@ -94,32 +94,26 @@ class UnionPayDialect:
 
     def reversal(self, payment: Payment, kept: KeptCard, reason: str) -> tuple[bytes, bytes]:
         """The 0400: the original's STAN, batch and amount; field 39 is the reason; no track, no PIN block (C15)."""
-        fields: dict[int, Any] = {
+        safe: dict[int, Any] = {
             0: "0400",
-            2: kept.pan,
             3: "000000",
             4: payment.amount,
             11: payment.stan,
             22: payment.entry_mode,
+            23: kept.sequence_number,
             25: "00",
+            37: payment.rrn or None,
+            38: payment.authorization_code or None,
             39: reason,
             41: payment.terminal_id,
             42: payment.merchant_id,
             49: "156",
             60: payment.original_60,
-            64: NO_MAC,
         }
-        if kept.expiry is not None:
-            fields[14] = kept.expiry
-        if kept.sequence_number is not None:
-            fields[23] = kept.sequence_number
-        if payment.rrn:
-            fields[37] = payment.rrn
-        if payment.authorization_code:
-            fields[38] = payment.authorization_code
-        if kept.icc_data is not None:
-            fields[55] = kept.icc_data
-        return self._both(fields)
+        return self._both(
+            safe,
+            lambda: {2: kept.pan.reveal(), 14: kept.expiry, 55: _clear(kept.icc_data), 64: NO_MAC},
+        )
 
     def sign_on(self, terminal_id: str, merchant_id: str, stan: str, network_code: str) -> bytes:
         """``network_code`` (60.3) says which working keys are wanted; see ``security/workingkeys.py``."""
@@ -134,18 +128,17 @@ class UnionPayDialect:
     def _encode(self, fields: dict[int, Any]) -> bytes:
         return self._spec.encode(fields, header=self._header)
 
-    def _both(self, fields: dict[int, Any]) -> tuple[bytes, bytes]:
+    def _both(self, safe: dict[int, Any], secret: Callable[[], dict[int, Any]]) -> tuple[bytes, bytes]:
+        """The frame, and the journal's copy of it: what is ``secret`` (card number, expiry, tracks, PIN block, chip data,
+        MAC) never gets there. None: no such field."""
         failed: Exception | None = None
         try:
-            frame = self._encode(
-                {number: value.reveal() if isinstance(value, Secret) else value for number, value in fields.items()}
-            )
+            frame = self._encode({**safe, **secret()})
         except iso8583.Iso8583Error as error:
             # The frames inside the codec have the clear fields in their locals.
             failed = error.with_traceback(None)
         if failed is not None:
             raise failed
-        safe = {number: value for number, value in fields.items() if number not in _SECRET}
         return frame, self._encode(safe)
 
     # -------------------------------------------------------------------------------------------- answers

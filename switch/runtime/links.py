@@ -76,7 +76,8 @@ class UpstreamLink:
 
     def send(self, frame: bytes, token: object = None) -> bool:
         """False: proved not to have left."""
-        return self._machine.is_up and self._wire is not None and self._wire.send(frame, token)
+        wire = self._wire
+        return wire is not None and self._machine.is_up and wire.send(frame, token)
 
     # ------------------------------------------------------------------------------------------ LinkHandler
     def wire_up(self, wire: Wire) -> None:
