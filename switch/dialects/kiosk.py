@@ -13,9 +13,21 @@ from switch.dialects.shown import CardMessages
 from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC
 from switch.errors import BadRequestError
 from switch.limits import POSTINGS_PER_PAYMENT_MAX
+from switch.machines import days
 from switch.machines.payment import Payment
-from switch.model.payment import Card, Quote
-from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
+from switch.model.payment import Card, Posting, Quote, Receivable, began_us
+from switch.model.request import (
+    BalanceInquiry,
+    BillInquiry,
+    EchoTest,
+    KioskReversal,
+    PaymentRequest,
+    Request,
+    ResultInquiry,
+    SignOff,
+    SignOn,
+    SlipInquiry,
+)
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 PRIVATE_MAX = 999  # bytes of field 48
@@ -28,6 +40,7 @@ _NEEDED = {
     42: "merchant",
     60: "business type, batch and network code",
 }
+_ALL_SHOWN, _MORE_TO_SHOW = tlv.encode([("DF08", b"0")]), tlv.encode([("DF08", b"1")])  # of a quote's rows
 _NO_PAN = "a card number of 13 to 19 digits is needed, in field 2 or field 35"
 _RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0800": "0810", "0820": "0830"}
 
@@ -56,9 +69,13 @@ class KioskDialect:
         self._said = {
             code: tlv.encode([("DF0A", code.encode()), _screen(known.text)]) for code, known in self._codes.items()
         }
-        # The end of a quote, and of one of which not all fits in.
-        self._quote_end = tlv.encode([("DF08", b"0")]) + self._said["found"]
-        self._quote_end_more = tlv.encode([("DF08", b"1")]) + self._said["found"]
+        # The end of a quote, by why no payment can begin; "": one can.
+        found = ("DF0A", b"found")
+        self._quote_tails = {
+            code: tlv.encode([found, _screen(known.text), ("DF1A", code.encode())])
+            for code, known in self._codes.items()
+        }
+        self._quote_tails[""] = self._said["found"]
 
     # -------------------------------------------------------------------------------------------- requests
     def too_much(self, frame: bytes, time: LocalTime) -> bytes | None:
@@ -107,8 +124,10 @@ class KioskDialect:
                 raise _FieldError(60, "60.1 of a sign-on is 00")
             return SignOn(terminal_id, merchant_id, serial, "", reply, b"", None)
         if mti == "0820":
+            if network == "002":
+                return SignOff(terminal_id, merchant_id, serial, "", reply, b"", None)
             if network != "301":
-                raise _FieldError(60, "60.3 of an echo test is 301")
+                raise _FieldError(60, "60.3 of an echo test is 301, of a sign-off 002")
             if 64 not in message:
                 return EchoTest(terminal_id, merchant_id, serial, "", reply, b"", None)
             mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
@@ -119,6 +138,8 @@ class KioskDialect:
         if date is None:
             raise _missing(fields, 13)
         mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
+        if mti == "0200" and business == "01":
+            return BalanceInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, _card(message))
         tags = _tags(message)
         if mti == "0400":
             if business != "72":
@@ -129,10 +150,11 @@ class KioskDialect:
         if business == "71":
             account = _text(tags, "DF01", "account", 20)
             return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)
-        if business == "75":
+        if business in ("75", "76"):
             asked = _text(tags, "DF0C", "serial asked for", 6)
             asked_date = _text(tags, "DF0D", "date asked for", 4)
-            return ResultInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
+            kind = ResultInquiry if business == "75" else SlipInquiry
+            return kind(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
         if business == "72":
             chosen = tuple([value.decode("ascii", "replace") for tag, value in tags if tag == "DF11"])
             if len(chosen) > POSTINGS_PER_PAYMENT_MAX:
@@ -177,7 +199,17 @@ class KioskDialect:
     def echo(self, reply: ReplyTo, time: LocalTime, *, mac: bool) -> bytes:
         return self._answer(reply, "00", [], {}, time, mac=mac)
 
-    def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime) -> bytes:
+    def balance(self, reply: ReplyTo, balance: str, time: LocalTime) -> bytes:
+        """Field 54 as the card network has it: 20 characters each account, the last 13 of them sign and fen."""
+        return self._answer(reply, "00", self._said["found"], {54: balance}, time, mac=True)
+
+    def declined(self, reply: ReplyTo, response_code: str, time: LocalTime) -> bytes:
+        """The issuer says no to something that is no payment."""
+        shown = _screen(self._card_codes.text(response_code))
+        return self._answer(reply, response_code, [("DF0A", b"declined"), shown], {}, time, mac=True)
+
+    def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime, *, closed: str = "") -> bytes:
+        """Args: closed: the stable code of why no payment can begin now, so that no card is put in for nothing."""
         total = sum(row.amount for row in quote.rows)
         private = tlv.encode(
             [
@@ -190,26 +222,17 @@ class KioskDialect:
                 ("DF09", b"1" if quote.partial_allowed else b"0"),
             ]
         )
-        end = self._quote_end
-        room = PRIVATE_MAX - len(end)
+        tail = self._quote_tails[closed]
+        room = PRIVATE_MAX - len(_ALL_SHOWN) - len(tail)
+        end = _ALL_SHOWN
         for row in quote.rows:
-            inner = tlv.encode(
-                [
-                    ("DF11", row.receivable.encode()),
-                    ("DF12", row.period.encode()),
-                    ("DF13", b"%d" % row.principal),
-                    ("DF14", b"%d" % row.penalty),
-                    ("DF15", b"%d" % row.amount),
-                    ("DF16", b"%d" % row.energy_kwh),
-                    ("DF17", b"%d" % row.tier),
-                ]
-            )
+            inner = tlv.encode([*_month(row), ("DF16", b"%d" % row.energy_kwh), ("DF17", b"%d" % row.tier)])
             with_row = private + tlv.encode([("E1", inner)])
             if len(with_row) > room:
-                end = self._quote_end_more
+                end = _MORE_TO_SHOW
                 break
             private = with_row
-        return self._answer(reply, "00", private + end, {4: total}, time, mac=True)
+        return self._answer(reply, "00", private + end + tail, {4: total}, time, mac=True)
 
     def payment(
         self, reply: ReplyTo, payment: Payment, time: LocalTime, *, asked: ResultInquiry | None = None
@@ -225,6 +248,8 @@ class KioskDialect:
             tags.append(("DF0B", payment.case.encode()))
         if asked is not None:
             tags += [("DF0C", asked.asked_serial.encode()), ("DF0D", asked.asked_date.encode())]
+            if isinstance(asked, SlipInquiry):
+                tags += _slip(payment)
         fields = {
             4: payment.amount,
             15: payment.settlement_date or None,
@@ -326,6 +351,27 @@ def _card(message: iso8583.Message) -> Card:
         security_control=security_control,
         icc_data=ChipData(message.raw(55)) if 55 in message else None,
     )
+
+
+def _slip(payment: Payment) -> list[tuple[str, bytes]]:
+    """What stands on a slip besides the result: for whom, with which card, when, and month by month."""
+    began = days.local(began_us(payment.payment_id))
+    return [
+        ("DF01", payment.account.encode()),
+        ("DF18", payment.card_masked.encode()),
+        ("DF19", f"{began:%Y%m%d%H%M%S}".encode()),
+        *(("E1", tlv.encode(_month(posting))) for posting in payment.postings),
+    ]
+
+
+def _month(row: Receivable | Posting) -> list[tuple[str, bytes]]:
+    return [
+        ("DF11", row.receivable.encode()),
+        ("DF12", row.period.encode()),
+        ("DF13", b"%d" % row.principal),
+        ("DF14", b"%d" % row.penalty),
+        ("DF15", b"%d" % row.amount),
+    ]
 
 
 def _gbk(text: str, size_max: int) -> bytes:

@@ -7,6 +7,7 @@ that it covers and ``with_mac`` puts it in. Sources: the field table of ``iso858
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import iso8583
@@ -22,6 +23,8 @@ HEADER_SIZE = 11  # bytes: TPDU 5 and message header 6
 MAC_SIZE = 8  # bytes
 NO_MAC = bytes(MAC_SIZE)
 PURCHASE_60 = "22"  # 60.1
+BALANCE_60 = "01"
+_BALANCE = "31"  # field 3 begins with it
 _KINDS = {"0210": "purchase", "0410": "reversal", "0810": "sign_on", "0830": "echo"}
 # Tags of field 55 in a reversal: TVR, IFD serial, issuer application data, ATC, script results.
 _REVERSAL_TAGS = frozenset({"95", "9F1E", "9F10", "9F36", "DF31"})
@@ -39,6 +42,19 @@ def with_mac(frame: bytes, mac: bytes) -> bytes:
 
 def _clear(value: Secret[Any] | None) -> Any:
     return None if value is None else value.reveal()
+
+
+def _secrets(card: Card) -> dict[int, Any]:
+    """In clear: for the codec and nobody else."""
+    return {
+        2: card.pan.reveal(),
+        14: card.expiry,
+        35: _clear(card.track2),
+        52: _clear(card.pin_block),
+        53: card.security_control,
+        55: _clear(card.icc_data),
+        64: NO_MAC,
+    }
 
 
 class UnionPayDialect:
@@ -67,18 +83,24 @@ class UnionPayDialect:
             49: "156",
             60: payment.original_60,
         }
-        return self._both(
-            safe,
-            lambda: {
-                2: card.pan.reveal(),
-                14: card.expiry,
-                35: _clear(card.track2),
-                52: _clear(card.pin_block),
-                53: card.security_control,
-                55: _clear(card.icc_data),
-                64: NO_MAC,
-            },
-        )
+        return self._both(safe, partial(_secrets, card))
+
+    def balance(self, terminal_id: str, merchant_id: str, batch_number: str, stan: str, card: Card) -> bytes:
+        """What is on a card: a 0200 without its MAC, of which nobody keeps a copy."""
+        fields: dict[int, Any] = {
+            0: "0200",
+            3: "310000",
+            11: stan,
+            22: card.entry_mode,
+            23: card.sequence_number,
+            25: "00",
+            26: card.pin_capture_code,
+            41: terminal_id,
+            42: merchant_id,
+            49: "156",
+            60: f"{BALANCE_60}{batch_number}000",
+        }
+        return self._whole(fields, partial(_secrets, card))
 
     def kept(self, card: Card) -> KeptCard:
         """What a reversal will need of this card. Chip data that is no TLV is left out."""
@@ -129,17 +151,19 @@ class UnionPayDialect:
         return self._spec.encode(fields, header=self._header)
 
     def _both(self, safe: dict[int, Any], secret: Callable[[], dict[int, Any]]) -> tuple[bytes, bytes]:
-        """The frame, and the journal's copy of it: what is ``secret`` (card number, expiry, tracks, PIN block, chip data,
-        MAC) never gets there. None: no such field."""
+        """The frame, and the journal's copy of it, in which ``secret`` is missing: card number, expiry, tracks, PIN
+        block, chip data, MAC. None: no such field."""
+        return self._whole(safe, secret), self._encode(safe)
+
+    def _whole(self, safe: dict[int, Any], secret: Callable[[], dict[int, Any]]) -> bytes:
         failed: Exception | None = None
         try:
-            frame = self._encode({**safe, **secret()})
+            return self._encode({**safe, **secret()})
         except iso8583.Iso8583Error as error:
             # The frames inside the codec have the clear fields in their locals.
             failed = error.with_traceback(None)
-        if failed is not None:
-            raise failed
-        return frame, self._encode(safe)
+        assert failed is not None
+        raise failed
 
     # -------------------------------------------------------------------------------------------- answers
     def read(self, frame: bytes) -> CardAnswer:
@@ -149,6 +173,9 @@ class UnionPayDialect:
             kind = _KINDS.get(message.mti)
             if kind is None:
                 raise BadRequestError("unreadable", f"MTI {message.mti} is not a response of this dialect")
+            balance = ""
+            if kind == "purchase" and (message.get(3) or "").startswith(_BALANCE):
+                kind, balance = "balance", message.get(54) or ""
             reserved = message.get(60) or ""
             has_mac = 64 in message
             amount = message.get(4)
@@ -165,6 +192,7 @@ class UnionPayDialect:
                 working_keys=(message.get(62) or b"") if kind == "sign_on" else b"",
                 mab=mab(frame) if has_mac else b"",
                 mac=frame[-MAC_SIZE:] if has_mac else None,
+                balance=balance,
             )
         except iso8583.DecodeError as error:
             raise BadRequestError("unreadable", str(error)) from None
