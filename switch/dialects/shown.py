@@ -2,7 +2,7 @@
 among them, whatever a peer puts into the others.
 
 Every message passes here, and few are looked at: ``take`` only picks, ``tell`` makes words of it when somebody asks.
-Most carry no card data and need not be read before somebody asks.
+Most carry no card data: they are kept as they are, and nothing is picked before somebody asks.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ class CardMessages:
         self._spec = spec
 
     def take(self, frame: bytes) -> tuple[Any, ...] | bytes:
-        """A message without a field of ``_SECRET`` as it is, of any other one what may be seen. Raises DecodeError."""
-        if int.from_bytes(frame[_BITMAP], "big") & _SECRET_BITS:
-            return self._spec.decode(frame).pick(_NUMBERS)
-        return frame
+        """A message without a field of ``_SECRET`` as it is, of any other one what may be seen.
+
+        Raises DecodeError: it is no message, and then there is no saying what is in it.
+        """
+        message = self._spec.decode(frame)
+        return message.pick(_NUMBERS) if int.from_bytes(frame[_BITMAP], "big") & _SECRET_BITS else frame
 
     def tell(self, taken: tuple[Any, ...] | bytes) -> dict[str, str]:
         """Raises DecodeError."""

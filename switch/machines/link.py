@@ -37,7 +37,7 @@ class LinkEffect(StrEnum):
 NEVER = float("inf")
 
 
-_UP: Final = LinkState.UP  # bound once: to find a member of an Enum costs Python 3.11 as much as a call
+UP: Final = LinkState.UP  # bound once: to find a member of an Enum costs Python 3.11 as much as a call
 
 
 class Link:
@@ -49,7 +49,7 @@ class Link:
 
     @property
     def is_up(self) -> bool:
-        return self.state is _UP
+        return self.state is UP
 
     def connected(self, now: float) -> list[LinkEffect]:
         self.state = LinkState.PROBING

@@ -150,6 +150,7 @@ class Dispatcher:
         self._quote_numbers = count(1)
         self._inquiries = 0
         self._time = (0, LocalTime("000000", "0101"))
+        self._cut_over_us = 0  # wall clock of the card network's next change of day
         self._near: tuple[int, frozenset[str]] = (0, frozenset())  # the hour, and the dates that new business may carry
         self._callers: dict[Wire, Caller] = {}  # of connections that sent something
         self.draining = False
@@ -595,7 +596,12 @@ class Dispatcher:
 
     def _before_cut_over(self) -> bool:
         """The card network's day is about to change: a purchase that stays silent could no longer be reversed."""
-        return days.seconds_to_cut_over(self._clock.wall_us(), self._cut_over_minute) < self._times.cut_over_s
+        wall_us = self._clock.wall_us()
+        left_us = self._cut_over_us - wall_us
+        if not 0 < left_us <= days.DAY_US:  # over, or the clock was set back: the next one
+            left_us = round(days.seconds_to_cut_over(wall_us, self._cut_over_minute) * 1_000_000)
+            self._cut_over_us = wall_us + left_us
+        return left_us < self._times.cut_over_s * 1_000_000
 
     def _pay_quote(self, intake: Intake, quote: Quote) -> None:
         request = intake.request

@@ -116,13 +116,10 @@ def test_a_kind_of_payment_goes_by_its_own_guards_actions_and_table() -> None:
     """Rows are made ready once for a class and a table; what is ready for another one is not what counts."""
 
     class Hasty(Payment):
-        __slots__ = ()
-
         def _if_more_to_post(self, facts: Facts, now: float) -> bool:
             return False
 
     class Deaf(Payment):
-        __slots__ = ()
         table: ClassVar = {key: rows for key, rows in TABLE.items() if key != (State.NEW, Input.START)}
 
     for kind, after_the_first in ((Payment, State.BILL_PENDING), (Hasty, State.COMPLETED)):

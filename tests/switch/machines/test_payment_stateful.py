@@ -6,7 +6,6 @@ longer, workers die, and at the end both books must say what the payment says.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -202,7 +201,7 @@ class PaymentAndHosts(RuleBasedStateMachine):
         if not hasattr(self, "machine"):
             return
         machine, copy = self.machine, self._read_back()
-        for name in (each.name for each in fields(Payment) if each.name not in NOT_KEPT):
+        for name in (name for name in Payment.__struct_fields__ if name not in NOT_KEPT):
             assert getattr(copy, name) == getattr(machine, name), name
             assert type(getattr(copy, name)) is type(getattr(machine, name)), name
         assert [each.to_row() for each in copy.postings] == [each.to_row() for each in machine.postings]
