@@ -69,10 +69,10 @@ class CardCodes:
         self.stop_lane = frozenset(table["reversal"]["stop_lane"])
 
     def purchase(self, code: str) -> Input:
-        return self._purchase.get(code, Input.CARD_AMBIGUOUS)
+        return self._purchase.get(code, _CARD_AMBIGUOUS)
 
     def reversal(self, code: str) -> Input:
-        return self._reversal.get(code, Input.REVERSAL_UNCLEAR)
+        return self._reversal.get(code, _REVERSAL_UNCLEAR)
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -86,7 +86,8 @@ class CardCodes:
         return self._reversal_class.get(code, "unlisted")
 
     def says_charged(self, code: str) -> bool:
-        return self.purchase(code) in (_CARD_APPROVED, _CARD_PARTIAL)
+        given = self.purchase(code)
+        return given is _CARD_APPROVED or given is _CARD_PARTIAL
 
     def purchase_proves(
         self, code: str, *, mac_good: bool | None, same_amount: bool, unmacced_decline_reverses: bool

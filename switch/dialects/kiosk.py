@@ -32,6 +32,15 @@ from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 PRIVATE_MAX = 999  # bytes of field 48
 _ECHOED = (3, 4, 11, 13, 25, 41, 42, 49, 60)
+_NEEDED = {
+    4: "amount",
+    11: "serial",
+    13: "date MMDD",
+    41: "terminal",
+    42: "merchant",
+    60: "business type, batch and network code",
+}
+_ALL_SHOWN, _MORE_TO_SHOW = tlv.encode([("DF08", b"0")]), tlv.encode([("DF08", b"1")])  # of a quote's rows
 _NO_PAN = "a card number of 13 to 19 digits is needed, in field 2 or field 35"
 _RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0800": "0810", "0820": "0830"}
 
@@ -40,7 +49,7 @@ class ReplyTo(Struct):
     """How to answer one request: no card data is kept for it."""
 
     header: bytes
-    fields: dict[int, Any]
+    fields: dict[int, Any]  # the MTI and what is echoed; None: the request did not have it
 
 
 class LocalTime(Struct):
@@ -56,8 +65,17 @@ class KioskDialect:
         self.shown = CardMessages(self._spec)
         self._card_codes = card_codes
         self._codes = kiosk_codes()
-        self._busy = [("DF0A", b"busy"), _screen(self._codes["busy"].text)]
-        self._screens = {code: _screen(known.text) for code, known in self._codes.items()}
+        # Field 48 of what is said again and again, or its beginning: the code and the text for the screen.
+        self._said = {
+            code: tlv.encode([("DF0A", code.encode()), _screen(known.text)]) for code, known in self._codes.items()
+        }
+        # The end of a quote, by why no payment can begin; "": one can.
+        found = ("DF0A", b"found")
+        self._quote_tails = {
+            code: tlv.encode([found, _screen(known.text), ("DF1A", code.encode())])
+            for code, known in self._codes.items()
+        }
+        self._quote_tails[""] = self._said["found"]
 
     # -------------------------------------------------------------------------------------------- requests
     def too_much(self, frame: bytes, time: LocalTime) -> bytes | None:
@@ -69,7 +87,7 @@ class KioskDialect:
             return None
         if message.mti != "0200" or str(message.get(60))[:2] != "71":
             return None
-        return self._answer(_reply_to(message), self._codes["busy"].f39, self._busy, {}, time, mac=False)
+        return self._answer(_reply_to(message), self._codes["busy"].f39, self._said["busy"], {}, time, mac=False)
 
     def read(self, frame: bytes) -> Request:
         """One request of a kiosk.
@@ -95,12 +113,11 @@ class KioskDialect:
 
     def _request(self, message: iso8583.Message, mti: str, frame: bytes, reply: ReplyTo) -> Request:
         fields = reply.fields
-        reserved: str = _need(fields, 60, "business type, batch and network code")
+        reserved, terminal_id, merchant_id, serial = fields[60], fields[41], fields[42], fields[11]
+        if reserved is None or terminal_id is None or merchant_id is None or serial is None:
+            raise _missing(fields, 60, 41, 42, 11)
         if len(reserved) < 8:
             raise _FieldError(60, "expected at least 8 digits: business type 2, batch 6")
-        terminal_id: str = _need(fields, 41, "terminal")
-        merchant_id: str = _need(fields, 42, "merchant")
-        serial: str = _need(fields, 11, "serial")
         business, network = reserved[:2], reserved[8:11]
         if mti == "0800":
             if business != "00":
@@ -117,7 +134,9 @@ class KioskDialect:
             return EchoTest(terminal_id, merchant_id, serial, "", reply, mab, mac)
         if 64 not in message:
             raise _FieldError(64, "the MAC is missing")
-        date: str = _need(fields, 13, "date MMDD")
+        date = fields[13]
+        if date is None:
+            raise _missing(fields, 13)
         mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
         if mti == "0200" and business == "01":
             return BalanceInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, _card(message))
@@ -154,7 +173,7 @@ class KioskDialect:
                 confirmed=("DF1B", b"1") in tags,
             )
         if business == "72":
-            chosen = tuple(value.decode("ascii", "replace") for tag, value in tags if tag == "DF11")
+            chosen = tuple([value.decode("ascii", "replace") for tag, value in tags if tag == "DF11"])
             if len(chosen) > POSTINGS_PER_PAYMENT_MAX:
                 raise _FieldError(48, f"more than {POSTINGS_PER_PAYMENT_MAX} receivables")
             if len(set(chosen)) != len(chosen):
@@ -180,9 +199,8 @@ class KioskDialect:
         self, reply: ReplyTo, code: str, time: LocalTime, *, text: str | None = None, mac: bool = True
     ) -> bytes:
         """An answer that only says why not. With ``mac`` the frame waits for its MAC."""
-        known = self._codes[code]
-        shown = _screen(text) if text else self._screens[code]
-        return self._answer(reply, known.f39, [("DF0A", code.encode()), shown], {}, time, mac)
+        said = tlv.encode([("DF0A", code.encode()), _screen(text)]) if text else self._said[code]
+        return self._answer(reply, self._codes[code].f39, said, {}, time, mac)
 
     def signed_on(
         self, reply: ReplyTo, time: LocalTime, *, batch_number: str, working_keys: bytes, network_code: str
@@ -195,7 +213,7 @@ class KioskDialect:
 
     def balance(self, reply: ReplyTo, balance: str, time: LocalTime) -> bytes:
         """Field 54 as the card network has it: 20 characters each account, the last 13 of them sign and fen."""
-        return self._answer(reply, "00", [("DF0A", b"found"), self._screens["found"]], {54: balance}, time, mac=True)
+        return self._answer(reply, "00", self._said["found"], {54: balance}, time, mac=True)
 
     def declined(self, reply: ReplyTo, response_code: str, time: LocalTime) -> bytes:
         """The issuer says no to something that is no payment."""
@@ -205,67 +223,67 @@ class KioskDialect:
     def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime, *, closed: str = "") -> bytes:
         """Args: closed: the stable code of why no payment can begin now, so that no card is put in for nothing."""
         total = sum(row.amount for row in quote.rows)
-        head = [
-            ("DF01", quote.account.encode()),
-            ("DF02", quote.quote.encode()),
-            ("DF03", _gbk(quote.name, 64)),
-            ("DF04", _gbk(quote.address, 128)),
-            ("DF05", b"%d" % total),
-            ("DF06", b"%d" % quote.advance_balance),
-            ("DF09", b"1" if quote.partial_allowed else b"0"),
-        ]
-        tail = [("DF0A", b"found"), self._screens[closed or "found"]]
-        if closed:
-            tail.append(("DF1A", closed.encode()))
-        room = PRIVATE_MAX - len(tlv.encode([*head, *tail])) - 4  # DF08 and its value
-        rows: list[tuple[str, bytes]] = []
-        more = b"0"
+        private = tlv.encode(
+            [
+                ("DF01", quote.account.encode()),
+                ("DF02", quote.quote.encode()),
+                ("DF03", _gbk(quote.name, 64)),
+                ("DF04", _gbk(quote.address, 128)),
+                ("DF05", b"%d" % total),
+                ("DF06", b"%d" % quote.advance_balance),
+                ("DF09", b"1" if quote.partial_allowed else b"0"),
+            ]
+        )
+        tail = self._quote_tails[closed]
+        room = PRIVATE_MAX - len(_ALL_SHOWN) - len(tail)
+        end = _ALL_SHOWN
         for row in quote.rows:
             inner = tlv.encode([*_month(row), ("DF16", b"%d" % row.energy_kwh), ("DF17", b"%d" % row.tier)])
-            size = len(tlv.encode([("E1", inner)]))
-            if size > room:
-                more = b"1"
+            with_row = private + tlv.encode([("E1", inner)])
+            if len(with_row) > room:
+                end = _MORE_TO_SHOW
                 break
-            rows.append(("E1", inner))
-            room -= size
-        return self._answer(reply, "00", [*head, *rows, ("DF08", more), *tail], {4: total}, time, mac=True)
+            private = with_row
+        return self._answer(reply, "00", private + end + tail, {4: total}, time, mac=True)
 
     def payment(
         self, reply: ReplyTo, payment: Payment, time: LocalTime, *, asked: ResultInquiry | None = None
     ) -> bytes:
         """The answer to a payment, a repeat of it, or an inquiry for its result: what is durable now."""
         code = payment.answer
-        f39, shown = self._codes[code].f39, self._screens[code]
+        f39, said = self._codes[code].f39, self._said[code]
         if code == "declined":
-            f39, shown = payment.response_code, _screen(self._card_codes.text(payment.response_code))
-        tags = [("DF0A", code.encode()), shown, ("DF0F", b"%d" % payment.payment_id)]
+            f39 = payment.response_code
+            said = tlv.encode([("DF0A", code.encode()), _screen(self._card_codes.text(f39))])
+        tags = [("DF0F", b"%d" % payment.payment_id)]
         if payment.case:
             tags.append(("DF0B", payment.case.encode()))
         if asked is not None:
             tags += [("DF0C", asked.asked_serial.encode()), ("DF0D", asked.asked_date.encode())]
             if isinstance(asked, SlipInquiry):
                 tags += _slip(payment)
-        fields: dict[int, Any] = {4: payment.amount}
-        if payment.settlement_date:
-            fields[15] = payment.settlement_date
-        if payment.rrn:
-            fields[37] = payment.rrn
-        if payment.authorization_code:
-            fields[38] = payment.authorization_code
-        return self._answer(reply, f39, tags, fields, time, mac=True)
+        fields = {
+            4: payment.amount,
+            15: payment.settlement_date or None,
+            37: payment.rrn or None,
+            38: payment.authorization_code or None,
+        }
+        return self._answer(reply, f39, said + tlv.encode(tags), fields, time, mac=True)
 
     def _answer(
         self,
         reply: ReplyTo,
         f39: str,
-        tags: list[tuple[str, bytes]],
+        tags: list[tuple[str, bytes]] | bytes,  # of field 48, or that field as it is
         more: dict[int, Any],
         time: LocalTime,
         mac: bool,
     ) -> bytes:
-        fields = {13: time.mmdd, **reply.fields, 12: time.hhmmss, 39: f39, **more}
+        fields = {**reply.fields, 12: time.hhmmss, 39: f39, **more}
+        if fields[13] is None:
+            fields[13] = time.mmdd
         if tags:
-            fields[48] = tlv.encode(tags)
+            fields[48] = tags if isinstance(tags, bytes) else tlv.encode(tags)
         if mac:
             fields[64] = NO_MAC
         return self._spec.encode(fields, header=reply.header)
@@ -286,24 +304,22 @@ class _FieldError(Exception):
 
 def _reply_to(message: iso8583.Message) -> ReplyTo:
     header = message.header
-    fields: dict[int, Any] = {0: _RESPONSE_MTI[message.mti]}
-    for number, value in zip(_ECHOED, message.pick(_ECHOED), strict=True):
-        if value is not None:
-            fields[number] = value
+    fields: dict[int, Any] = dict(zip(_ECHOED, message.pick(_ECHOED), strict=True))
+    fields[0] = _RESPONSE_MTI[message.mti]
     # The response's TPDU has destination and origin swapped.
     return ReplyTo(header[:1] + header[3:5] + header[1:3] + header[5:], fields)
 
 
-def _need(fields: dict[int, Any], number: int, what: str) -> Any:
-    """One of the fields that are echoed."""
-    value = fields.get(number)
-    if value is None:
-        raise _FieldError(number, f"missing ({what})")
-    return value
+def _missing(fields: dict[int, Any], *numbers: int) -> _FieldError:
+    """Names the first of these fields that is not there."""
+    number = next(each for each in numbers if fields[each] is None)
+    return _FieldError(number, f"missing ({_NEEDED[number]})")
 
 
 def _amount(fields: dict[int, Any]) -> int:
-    amount = int(_need(fields, 4, "amount"))
+    if fields[4] is None:
+        raise _missing(fields, 4)
+    amount = int(fields[4])
     if amount <= 0:
         raise _FieldError(4, "the amount must be above zero")
     return amount

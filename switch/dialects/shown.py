@@ -2,6 +2,7 @@
 among them, whatever a peer puts into the others.
 
 Every message passes here, and few are looked at: ``take`` only picks, ``tell`` makes words of it when somebody asks.
+Most carry no card data: they are kept as they are, and nothing is picked before somebody asks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ import iso8583
 
 _NUMBERS: Final = (0, 3, 4, 11, 37, 39, 41, 60)
 _NAMES: Final = ("mti", "processing_code", "fen", "stan", "rrn", "response_code", "terminal", "field_60")
+# Card number, expiry, tracks, PIN block, chip data, working keys. Where the bitmap stands: behind header and MTI.
+_SECRET: Final = (2, 14, 35, 36, 45, 52, 53, 55, 62)
+_SECRET_BITS: Final = sum(1 << 64 - number for number in _SECRET)
+_BITMAP: Final = slice(13, 21)
 _KEYS: Final = ("op", "id", "serial", "account", "code", "day")
 
 
@@ -23,11 +28,18 @@ class CardMessages:
     def __init__(self, spec: iso8583.Spec) -> None:
         self._spec = spec
 
-    def take(self, frame: bytes) -> tuple[Any, ...]:
-        """Raises DecodeError."""
-        return self._spec.decode(frame).pick(_NUMBERS)
+    def take(self, frame: bytes) -> tuple[Any, ...] | bytes:
+        """A message without a field of ``_SECRET`` as it is, of any other one what may be seen.
 
-    def tell(self, taken: tuple[Any, ...]) -> dict[str, str]:
+        Raises DecodeError: it is no message, and then there is no saying what is in it.
+        """
+        message = self._spec.decode(frame)
+        return message.pick(_NUMBERS) if int.from_bytes(frame[_BITMAP], "big") & _SECRET_BITS else frame
+
+    def tell(self, taken: tuple[Any, ...] | bytes) -> dict[str, str]:
+        """Raises DecodeError."""
+        if type(taken) is bytes:
+            taken = self._spec.decode(taken).pick(_NUMBERS)
         return {name: str(value) for name, value in zip(_NAMES, taken, strict=True) if value is not None}
 
 

@@ -6,6 +6,8 @@ that it covers and ``with_mac`` puts it in. Sources: the field table of ``iso858
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import iso8583
@@ -24,8 +26,6 @@ PURCHASE_60 = "22"  # 60.1
 BALANCE_60 = "01"
 _BALANCE = "31"  # field 3 begins with it
 _KINDS = {"0210": "purchase", "0410": "reversal", "0810": "sign_on", "0830": "echo"}
-# What never enters the journal's copy of a frame: card number, expiry, tracks, PIN block, chip data, MAC.
-_SECRET = (2, 14, 35, 36, 52, 53, 55, 62, 64)
 # Tags of field 55 in a reversal: TVR, IFD serial, issuer application data, ATC, script results.
 _REVERSAL_TAGS = frozenset({"95", "9F1E", "9F10", "9F36", "DF31"})
 
@@ -40,6 +40,23 @@ def with_mac(frame: bytes, mac: bytes) -> bytes:
     return frame[:-MAC_SIZE] + mac
 
 
+def _clear(value: Secret[Any] | None) -> Any:
+    return None if value is None else value.reveal()
+
+
+def _secrets(card: Card) -> dict[int, Any]:
+    """In clear: for the codec and nobody else."""
+    return {
+        2: card.pan.reveal(),
+        14: card.expiry,
+        35: _clear(card.track2),
+        52: _clear(card.pin_block),
+        53: card.security_control,
+        55: _clear(card.icc_data),
+        64: NO_MAC,
+    }
+
+
 class UnionPayDialect:
     """Args: tpdu: 5 bytes. header: 6 bytes (application class 60, version, status …), both per link."""
 
@@ -52,40 +69,38 @@ class UnionPayDialect:
     # -------------------------------------------------------------------------------------------- requests
     def purchase(self, payment: Payment, card: Card) -> tuple[bytes, bytes]:
         """The 0200 without its MAC, and the journal's copy without secrets."""
-        fields: dict[int, Any] = {
+        safe: dict[int, Any] = {
             0: "0200",
-            2: card.pan,
             3: "000000",
             4: payment.amount,
             11: payment.stan,
             22: card.entry_mode,
+            23: card.sequence_number,
             25: "00",
+            26: card.pin_capture_code,
             41: payment.terminal_id,
             42: payment.merchant_id,
             49: "156",
             60: payment.original_60,
-            64: NO_MAC,
         }
-        _add_card(fields, card)
-        return self._both(fields)
+        return self._both(safe, partial(_secrets, card))
 
     def balance(self, terminal_id: str, merchant_id: str, batch_number: str, stan: str, card: Card) -> bytes:
         """What is on a card: a 0200 without its MAC, of which nobody keeps a copy."""
         fields: dict[int, Any] = {
             0: "0200",
-            2: card.pan,
             3: "310000",
             11: stan,
             22: card.entry_mode,
+            23: card.sequence_number,
             25: "00",
+            26: card.pin_capture_code,
             41: terminal_id,
             42: merchant_id,
             49: "156",
             60: f"{BALANCE_60}{batch_number}000",
-            64: NO_MAC,
         }
-        _add_card(fields, card)
-        return self._whole(fields)
+        return self._whole(fields, partial(_secrets, card))
 
     def kept(self, card: Card) -> KeptCard:
         """What a reversal will need of this card. Chip data that is no TLV is left out."""
@@ -101,32 +116,26 @@ class UnionPayDialect:
 
     def reversal(self, payment: Payment, kept: KeptCard, reason: str) -> tuple[bytes, bytes]:
         """The 0400: the original's STAN, batch and amount; field 39 is the reason; no track, no PIN block (C15)."""
-        fields: dict[int, Any] = {
+        safe: dict[int, Any] = {
             0: "0400",
-            2: kept.pan,
             3: "000000",
             4: payment.amount,
             11: payment.stan,
             22: payment.entry_mode,
+            23: kept.sequence_number,
             25: "00",
+            37: payment.rrn or None,
+            38: payment.authorization_code or None,
             39: reason,
             41: payment.terminal_id,
             42: payment.merchant_id,
             49: "156",
             60: payment.original_60,
-            64: NO_MAC,
         }
-        if kept.expiry is not None:
-            fields[14] = kept.expiry
-        if kept.sequence_number is not None:
-            fields[23] = kept.sequence_number
-        if payment.rrn:
-            fields[37] = payment.rrn
-        if payment.authorization_code:
-            fields[38] = payment.authorization_code
-        if kept.icc_data is not None:
-            fields[55] = kept.icc_data
-        return self._both(fields)
+        return self._both(
+            safe,
+            lambda: {2: kept.pan.reveal(), 14: kept.expiry, 55: _clear(kept.icc_data), 64: NO_MAC},
+        )
 
     def sign_on(self, terminal_id: str, merchant_id: str, stan: str, network_code: str) -> bytes:
         """``network_code`` (60.3) says which working keys are wanted; see ``security/workingkeys.py``."""
@@ -141,16 +150,15 @@ class UnionPayDialect:
     def _encode(self, fields: dict[int, Any]) -> bytes:
         return self._spec.encode(fields, header=self._header)
 
-    def _both(self, fields: dict[int, Any]) -> tuple[bytes, bytes]:
-        safe = {number: value for number, value in fields.items() if number not in _SECRET}
-        return self._whole(fields), self._encode(safe)
+    def _both(self, safe: dict[int, Any], secret: Callable[[], dict[int, Any]]) -> tuple[bytes, bytes]:
+        """The frame, and the journal's copy of it, in which ``secret`` is missing: card number, expiry, tracks, PIN
+        block, chip data, MAC. None: no such field."""
+        return self._whole(safe, secret), self._encode(safe)
 
-    def _whole(self, fields: dict[int, Any]) -> bytes:
+    def _whole(self, safe: dict[int, Any], secret: Callable[[], dict[int, Any]]) -> bytes:
         failed: Exception | None = None
         try:
-            return self._encode(
-                {number: value.reveal() if isinstance(value, Secret) else value for number, value in fields.items()}
-            )
+            return self._encode({**safe, **secret()})
         except iso8583.Iso8583Error as error:
             # The frames inside the codec have the clear fields in their locals.
             failed = error.with_traceback(None)
@@ -190,17 +198,3 @@ class UnionPayDialect:
             raise BadRequestError("unreadable", str(error)) from None
         except KeyError:
             raise BadRequestError("unreadable", "field 41 (terminal) is missing") from None
-
-
-def _add_card(fields: dict[int, Any], card: Card) -> None:
-    for number, value in (
-        (14, card.expiry),
-        (23, card.sequence_number),
-        (26, card.pin_capture_code),
-        (35, card.track2),
-        (52, card.pin_block),
-        (53, card.security_control),
-        (55, card.icc_data),
-    ):
-        if value is not None:
-            fields[number] = value

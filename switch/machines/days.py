@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 
 CHINA = timezone(timedelta(hours=8), "UTC+8")
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 _OFFSET_US = 8 * 3_600_000_000
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC).astimezone(CHINA)
 
@@ -25,7 +25,7 @@ def _day(number: int) -> tuple[int, int]:
 
 def today(wall_us: int) -> int:
     """YYYYMMDD"""
-    return _day((wall_us + _OFFSET_US) // _DAY_US)[0]
+    return _day((wall_us + _OFFSET_US) // DAY_US)[0]
 
 
 def dates_around(wall_us: int) -> frozenset[str]:
@@ -52,14 +52,14 @@ def settlement_day(wall_us: int, cut_over_minute: int) -> int:
     >>> settlement_day(1_767_193_199_000_000, 1380), settlement_day(1_767_193_200_000_000, 1380)
     (20251231, 20260101)
     """
-    number, of_day_us = divmod(wall_us + _OFFSET_US, _DAY_US)
+    number, of_day_us = divmod(wall_us + _OFFSET_US, DAY_US)
     return _day(number)[of_day_us >= cut_over_minute * 60_000_000]
 
 
 def seconds_to_cut_over(wall_us: int, cut_over_minute: int) -> float:
     """Seconds from ``wall_us`` to the next cut-over: 0 < result <= one day."""
-    of_day_us = (wall_us + _OFFSET_US) % _DAY_US
-    return ((cut_over_minute * 60_000_000 - of_day_us) % _DAY_US or _DAY_US) / 1_000_000
+    of_day_us = (wall_us + _OFFSET_US) % DAY_US
+    return ((cut_over_minute * 60_000_000 - of_day_us) % DAY_US or DAY_US) / 1_000_000
 
 
 def close_at(now: float, wall_us: int, close_minute: int | None) -> float:
@@ -73,4 +73,4 @@ def day_after(wall_us: int, days: int) -> int:
     >>> day_after(1_767_193_199_000_000, 30)
     20260130
     """
-    return _day((wall_us + _OFFSET_US) // _DAY_US + days)[0]
+    return _day((wall_us + _OFFSET_US) // DAY_US + days)[0]

@@ -259,7 +259,8 @@ class Payment(Struct):
     def current(self) -> Posting | None:
         """The posting that may be outstanding, or the next one: oldest month first, one at a time."""
         for posting in self.postings:
-            if posting.state in (_POSTING_SENT, _POSTING_WAITING):
+            state = posting.state
+            if state is _POSTING_SENT or state is _POSTING_WAITING:
                 return posting
         return None
 
@@ -282,13 +283,13 @@ class Payment(Struct):
         """Monotonic seconds of the earliest thing to do; ``NEVER`` when nothing is waited for."""
         if self.state not in DRIVEN:
             return NEVER
-        return min(
-            self.leg_deadline,
-            self.kiosk_deadline,
-            self.bill_deadline,
-            self._cut_over_deadline,
-            self._day_close_deadline,
-        )
+        deadline = min(self.leg_deadline, self.kiosk_deadline, self.bill_deadline)
+        # When a day ends is looked up in the table; it matters only if nothing is due before.
+        if self.cut_over_at < deadline:
+            deadline = min(deadline, self._cut_over_deadline)
+        if self.day_close_at < deadline:
+            deadline = min(deadline, self._day_close_deadline)
+        return deadline
 
     @property
     def _cut_over_deadline(self) -> float:
@@ -337,20 +338,26 @@ class Payment(Struct):
         else:
             return self._unlisted(given, facts)
         row, _, actions, is_final = ready
-        before, self.state = self.state, row.next
-        if row.next is not before:
-            self._enter(row.next, now)
+        before, after, durable = self.state, row.next, row.durable
+        moved = after is not before
+        if moved:
+            self.state = after
+            self._enter(after, now)
         effects: list[Effect] = []
-        record = Record(row.next, row.number, {})
-        changes = self.changes = record.changes
-        if row.durable:
+        changes: dict[str, Any] = {}
+        record = Record(after, row.number, changes)
+        self.changes = changes
+        if durable:
             effects.append(record)
             self.ver += 1
         for action in actions:
             action(self, effects, record, facts, now)
-        if row.durable:
-            record.release_bills = row.next is not before and (is_final or row.next in _NOT_POSTED)
-            record.release_open = is_final
+        if durable:
+            if is_final:
+                record.release_open = True
+                record.release_bills = moved
+            elif moved and after in _NOT_POSTED:
+                record.release_bills = True
             if facts.reason:
                 changes["reason"] = facts.reason
             if facts.decision is not None:
@@ -407,21 +414,22 @@ class Payment(Struct):
 
     def written(self, effect: Effect, now: float) -> None:
         """The frame of ``effect`` was handed to the kernel (or may have been): its leg's clock starts."""
-        if isinstance(effect, SendPurchase):
+        kind = type(effect)  # of a Struct, isinstance costs as much as a call
+        if kind is SendPurchase:
             self.purchase_written_at = now
             self.leg_deadline, self.leg_input = now + self.times.card_s, _IN_CARD_SILENT
-        elif isinstance(effect, SendReversal):
+        elif kind is SendReversal:
             self.reversal_written_at = now
             self.reversed_blind |= not self.approved_seen
             self.leg_deadline, self.leg_input = now + self.times.card_s, _IN_REVERSAL_UNCLEAR
-        elif isinstance(effect, SendPost):
+        elif type(effect) is SendPost:
             self.post_written_at = now
             effect.posting.sends += 1
             self.leg_deadline, self.leg_input = now + self.times.post_s, _IN_BILL_UNCLEAR
-        elif isinstance(effect, SendStatus):
+        elif kind is SendStatus:
             self.status_written_at = now
             self.leg_deadline, self.leg_input = now + self.times.post_s, _IN_BILL_UNCLEAR
-        elif isinstance(effect, SendCancel):
+        elif kind is SendCancel:
             self.cancel_written_at = now
             self.leg_deadline, self.leg_input = now + self.times.post_s, _IN_CANCEL_UNCLEAR
 
@@ -696,10 +704,14 @@ class Payment(Struct):
         self.reversal_reason = record.changes["reversal_reason"] = "A0"
 
     def _keep_card_answer(self, facts: Facts) -> None:
-        for name in ("response_code", "rrn", "settlement_date", "authorization_code"):
-            value = getattr(facts, name)
-            if value:
-                setattr(self, name, value)
-                self.changes[name] = value
+        changes = self.changes
+        if facts.response_code:
+            self.response_code = changes["response_code"] = facts.response_code
+        if facts.rrn:
+            self.rrn = changes["rrn"] = facts.rrn
+        if facts.settlement_date:
+            self.settlement_date = changes["settlement_date"] = facts.settlement_date
+        if facts.authorization_code:
+            self.authorization_code = changes["authorization_code"] = facts.authorization_code
         if facts.flagged:
             self.flagged = self.changes["flagged"] = True

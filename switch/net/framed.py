@@ -244,9 +244,9 @@ class FramedProtocol(asyncio.Protocol):
             return False
         if self._tap is not None:
             self._tap("out", self._peer, frame)
-        self._queue.append(size.to_bytes(self._prefix_bytes, "big"))
-        self._queue.append(frame)
-        self._queued_bytes += size + self._prefix_bytes
+        prefix_bytes = self._prefix_bytes
+        self._queue += (size.to_bytes(prefix_bytes, "big"), frame)
+        self._queued_bytes += size + prefix_bytes
         if token is not None:
             self._tokens.append(token)
         if not self._flush_due:
@@ -392,7 +392,8 @@ class FramedProtocol(asyncio.Protocol):
             return
         queue = self._queue
         self._queue = []
-        self._tokens = []
+        if self._tokens:
+            self._tokens = []
         self._queued_bytes = 0
         self._observer.count("switch_frames_total", self._out_labels, len(queue) // 2)
         try:

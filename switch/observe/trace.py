@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Protocol
 
 from switch.limits import TRACE_RING_MAX
@@ -50,19 +51,20 @@ class Traced:
 
 
 _UNREADABLE: Final = object()
-_Kept = tuple[int, int, str, str, int, Any]  # number, wall_us, direction, peer, size, what was taken
+_Kept = tuple[int, int, str, str, int, Any]  # number, wall_ns, direction, peer, size, what was taken
 
 
 class Trace:
     """Args:
     shown: By link.
+    wall_ns: Nanoseconds since 1970, UTC.
     """
 
-    def __init__(self, shown: Mapping[str, Shown], wall_us: Callable[[], int]) -> None:
+    def __init__(self, shown: Mapping[str, Shown], wall_ns: Callable[[], int]) -> None:
         self._shown = dict(shown)
-        self._wall_us = wall_us
+        self._wall_ns = wall_ns
         self._rings: dict[str, deque[_Kept]] = {link: deque(maxlen=TRACE_RING_MAX) for link in shown}
-        self._number = 0
+        self._number = count(1).__next__
 
     @property
     def links(self) -> list[str]:
@@ -70,15 +72,15 @@ class Trace:
 
     def tap(self, link: str) -> Callable[[str, str, bytes], None]:
         """For the wires of a link: called with "in" or "out", the peer and each frame."""
-        take, keep, wall_us = self._shown[link].take, self._rings[link].append, self._wall_us
+        take, keep, wall_ns = self._shown[link].take, self._rings[link].append, self._wall_ns
+        number = self._number
 
         def note(direction: str, peer: str, frame: bytes) -> None:
-            self._number = number = self._number + 1
             try:
                 taken = take(frame)
             except Exception:  # whatever a peer sends must not hurt whoever only looks on
                 taken = _UNREADABLE
-            keep((number, wall_us(), direction, peer, len(frame), taken))
+            keep((number(), wall_ns(), direction, peer, len(frame), taken))
 
         return note
 
@@ -96,9 +98,9 @@ class Trace:
         return found[-limit:]
 
     def _told(self, link: str, kept: _Kept) -> Traced:
-        number, wall_us, direction, peer, size, taken = kept
+        number, wall_ns, direction, peer, size, taken = kept
         facts = {"message": "unreadable"}
         if taken is not _UNREADABLE:
             with contextlib.suppress(Exception):  # as above
                 facts = self._shown[link].tell(taken)
-        return Traced(number, wall_us, link, direction, peer, size, facts)
+        return Traced(number, wall_ns // 1_000, link, direction, peer, size, facts)

@@ -94,7 +94,7 @@ class Switch:
             unionpay.name: card_dialect.shown,
             marketing.name: Records(),
         }
-        self.trace = Trace(shown, clock.wall_us)
+        self.trace = Trace(shown, clock.wall_ns)
         self._dialers: list[Dialer] = []
         peers: tuple[tuple[CardLink | MarketingLink, UnionpayConfig | MarketingConfig, Framing], ...] = (
             (self.card_link, unionpay, LEN2),

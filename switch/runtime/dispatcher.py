@@ -33,6 +33,7 @@ from switch.model.request import (
     ResultInquiry,
     SignOff,
     SignOn,
+    SlipInquiry,
 )
 from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
@@ -62,6 +63,8 @@ _WITHOUT_MAC = frozenset(
 )
 
 
+# Asked with type(): of a Struct, isinstance costs as much as a call.
+_ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
 _GREETINGS = (SignOn, SignOff, EchoTest)
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
 
@@ -153,6 +156,7 @@ class Dispatcher:
         self._quote_numbers = count(1)
         self._inquiries = 0
         self._time = (0, LocalTime("000000", "0101"))
+        self._cut_over_us = 0  # wall clock of the card network's next change of day
         self._near: tuple[int, frozenset[str]] = (0, frozenset())  # the hour, and the dates that new business may carry
         self._callers: dict[Wire, Caller] = {}  # of connections that sent something
         self.draining = False
@@ -184,10 +188,10 @@ class Dispatcher:
                 self._observer.event("frame.unreadable", peer=wire.peer, error=error.detail, size=len(frame))
                 wire.close("unreadable frame")
             return
-        assert isinstance(request.reply, ReplyTo)
+        assert type(request.reply) is ReplyTo
         if wire.terminal_id and not self._may_speak_for(wire, caller, request.terminal_id, request.reply):
             return
-        if isinstance(request, _GREETINGS) and not self._door.greeting(caller, self._clock.now()):
+        if type(request) in _GREETINGS and not self._door.greeting(caller, self._clock.now()):
             self._refuse(wire, request.reply, None, "too_fast")
             self._hang_up(wire, "greetings")
             return
@@ -239,28 +243,28 @@ class Dispatcher:
     def _with_session(
         self, wire: Wire, caller: Caller, request: Request, session: TerminalSession | SwitchError | None
     ) -> None:
-        if session is None or (
-            isinstance(session, TerminalSession) and session.terminal.merchant_id != request.merchant_id
-        ):
+        if isinstance(session, SwitchError):
+            code = "internal" if isinstance(session, SecurityError) else "busy"
+            self._refuse(wire, request.reply, None, code)
+            return
+        terminal = None if session is None else session.terminal
+        if session is None or terminal is None or terminal.merchant_id != request.merchant_id:
             if self._tolerated(wire, caller):
                 self._observer.event("terminal.unknown", peer=wire.peer)
                 self._refuse(wire, request.reply, None, "unknown_terminal")
-        elif not isinstance(session, TerminalSession):
-            code = "internal" if isinstance(session, SecurityError) else "busy"
-            self._refuse(wire, request.reply, None, code)
-        elif not session.terminal.in_service and not _still_served(session.terminal, request):
-            in_hand = session.terminal.out_of_service_reason.startswith(MAINTENANCE)
+        elif not terminal.in_service and not _still_served(terminal, request):
+            in_hand = terminal.out_of_service_reason.startswith(MAINTENANCE)
             self._refuse(wire, request.reply, session, "maintenance" if in_hand else "out_of_service")
-        elif isinstance(request, SignOn):
+        elif type(request) is SignOn:
             self._sessions.sign_on(session, partial(self._signed_on, wire, caller, request, session))
-        elif isinstance(request, SignOff):
+        elif type(request) is SignOff:
             # It carries no MAC, so it ends nothing but this connection's own place.
             self._lines.leave(request.terminal_id, wire)
-            assert isinstance(request.reply, ReplyTo)
+            assert type(request.reply) is ReplyTo
             self._send(wire, self._dialect.echo(request.reply, self._now(), mac=False))
-        elif session.terminal.sign_on_fault:
+        elif terminal.sign_on_fault:
             self._refuse(wire, request.reply, session, "keys_wrong")
-        elif isinstance(request, EchoTest):
+        elif type(request) is EchoTest:
             if self._sessions.is_due(session):
                 # Heard now, and not by the next customer; each terminal at its own time of day.
                 self._refuse(wire, request.reply, session, "sign_on_first")
@@ -268,18 +272,19 @@ class Dispatcher:
             if request.mac is not None:
                 self._verify(wire, caller, request, session)
                 return
-            assert isinstance(request.reply, ReplyTo)
+            assert type(request.reply) is ReplyTo
             self._send(wire, self._dialect.echo(request.reply, self._now(), mac=False))
-        elif session.kiosk_key is None or session.must_sign_on or self._keys_are_old(session):
+        elif session.must_sign_on or session.kiosk_key is None or self._keys_are_old(session):
             self._refuse(wire, request.reply, session, "sign_on_first")
         else:
             self._verify(wire, caller, request, session)
 
     def _verify(self, wire: Wire, caller: Caller, request: Request, session: TerminalSession) -> None:
-        assert session.kiosk_key is not None and request.mac is not None
+        key, algorithm = session.kiosk_mac
+        assert key is not None and request.mac is not None
         self._security.verify_mac(
-            session.kiosk_key,
-            session.kiosk_algorithm,
+            key,
+            algorithm,
             request.mab,
             request.mac,
             partial(self._verified, wire, caller, request, session),
@@ -296,7 +301,7 @@ class Dispatcher:
             code = code if code in ("keys_wrong", "busy", "card_unavailable") else "internal"
             self._refuse(wire, request.reply, None, code)
             return
-        assert isinstance(request.reply, ReplyTo)
+        assert type(request.reply) is ReplyTo
         terminal = session.terminal
         self._door.signed_on(terminal.terminal_id)
         caller.signed_on = terminal.terminal_id
@@ -320,7 +325,7 @@ class Dispatcher:
             else:
                 self._doubt_mac(wire, caller, request, session)
             return
-        terminal_id = request.terminal_id
+        terminal_id, kind = request.terminal_id, type(request)
         if caller.signed_on == terminal_id:
             caller.signed_on = ""
             self._lines.take(terminal_id, wire)
@@ -329,22 +334,23 @@ class Dispatcher:
             self._observer.gauge("switch_terminals_stopped", len(self._door.stopped))
         if not self._door.request(caller, terminal_id, self._clock.now()):
             # Of a payment nothing untrue may be said: "unknown" makes the kiosk ask, later.
-            code = "too_fast" if isinstance(request, BillInquiry | BalanceInquiry) else "result_unknown"
+            code = "too_fast" if kind is BillInquiry or kind is BalanceInquiry else "result_unknown"
             self._refuse(wire, request.reply, session, code)
             self._hang_up(wire, "requests")
-        elif isinstance(request, ResultInquiry):
+        elif kind in _ASKING:
+            assert isinstance(request, ResultInquiry)
             self._result(wire, request, session)
-        elif isinstance(request, EchoTest):
+        elif type(request) is EchoTest:
             self._echo(wire, request, session)
         elif self._door.is_stopped(terminal_id):
             self._refuse(wire, request.reply, session, "terminal_stopped")
         elif self._lines.is_replaced(terminal_id, wire):
             self._refuse(wire, request.reply, session, "signed_on_elsewhere")
-        elif isinstance(request, BalanceInquiry):
+        elif type(request) is BalanceInquiry:
             self._balance(wire, caller, request, session)
-        elif isinstance(request, BillInquiry):
+        elif type(request) is BillInquiry:
             self._inquire(wire, caller, request, session)
-        elif isinstance(request, PaymentRequest):
+        elif type(request) is PaymentRequest:
             self._pay(wire, caller, request, session)
 
     # -------------------------------------------------------------------------------------------- wrong MACs
@@ -390,7 +396,7 @@ class Dispatcher:
     def _echo(self, wire: Wire, request: Request, session: TerminalSession) -> None:
         """An echo test with a good MAC. While its terminal comes into service, it goes on to the card network."""
         reply = request.reply
-        assert isinstance(reply, ReplyTo)
+        assert type(reply) is ReplyTo
 
         def echoed(error: SwitchError | None) -> None:
             if error is not None:
@@ -406,7 +412,7 @@ class Dispatcher:
     # -------------------------------------------------------------------------------------------- bill inquiry
     def _inquire(self, wire: Wire, caller: Caller, request: BillInquiry, session: TerminalSession) -> None:
         reply = request.reply
-        assert isinstance(reply, ReplyTo)
+        assert type(reply) is ReplyTo
         if request.date not in self._dates():
             # Its payment would be refused: better said before the customer has found his card.
             self._refuse(wire, reply, session, "stale_date")
@@ -417,12 +423,13 @@ class Dispatcher:
             return
 
         def quoted(quote: Quote | str) -> None:
-            if isinstance(quote, str):
-                self._refuse(wire, reply, session, quote)
-            else:
+            if type(quote) is Quote:
                 # Better said now than when the card is in.
                 closed = self._why_closed(request.terminal_id) or ""
                 self._answer(wire, session, self._dialect.quote(reply, quote, self._now(), closed=closed))
+            else:
+                assert isinstance(quote, str)
+                self._refuse(wire, reply, session, quote)
 
         self._quote(request.account, quoted)
 
@@ -637,7 +644,12 @@ class Dispatcher:
 
     def _before_cut_over(self) -> bool:
         """The card network's day is about to change: a purchase that stays silent could no longer be reversed."""
-        return days.seconds_to_cut_over(self._clock.wall_us(), self._cut_over_minute) < self._times.cut_over_s
+        wall_us = self._clock.wall_us()
+        left_us = self._cut_over_us - wall_us
+        if not 0 < left_us <= days.DAY_US:  # over, or the clock was set back: the next one
+            left_us = round(days.seconds_to_cut_over(wall_us, self._cut_over_minute) * 1_000_000)
+            self._cut_over_us = wall_us + left_us
+        return left_us < self._times.cut_over_s * 1_000_000
 
     def _pay_quote(self, intake: Intake, quote: Quote) -> None:
         request = intake.request
@@ -810,14 +822,15 @@ class Dispatcher:
         outcome: Payment | str,
     ) -> None:
         """``reply`` and not the request: who waits must not keep the card's track in memory."""
-        if isinstance(outcome, str):
+        if type(outcome) is str:
             self._refuse(wire, reply, session, outcome)
             return
-        assert isinstance(reply, ReplyTo)
+        assert isinstance(outcome, Payment)
+        assert type(reply) is ReplyTo
         self._answer(wire, session, self._dialect.payment(reply, outcome, self._now(), asked=asked))
 
     def _refuse(self, wire: Wire, reply: object, session: TerminalSession | None, code: str) -> None:
-        assert isinstance(reply, ReplyTo)
+        assert type(reply) is ReplyTo
         with_mac = session is not None and session.kiosk_key is not None and code not in _WITHOUT_MAC
         frame = self._dialect.refusal(reply, code, self._now(), mac=with_mac)
         if with_mac:
@@ -829,15 +842,18 @@ class Dispatcher:
     def _answer(self, wire: Wire, session: TerminalSession, frame: bytes) -> None:
         if not wire.is_open:
             return  # the kiosk hung up; it asks for the result when it is back
-        assert session.kiosk_key is not None
+        key, algorithm = session.kiosk_mac
+        assert key is not None
 
         def made(mac: bytes | SecurityError) -> None:
-            if isinstance(mac, SecurityError):
-                self._observer.event("mac.failed", error=mac.detail)
+            if type(mac) is bytes:
+                # Refused: the kiosk is gone or does not read; it asks for the result when it is back.
+                wire.send(with_mac(frame, mac))
             else:
-                self._send(wire, with_mac(frame, mac))
+                assert isinstance(mac, SecurityError)
+                self._observer.event("mac.failed", error=mac.detail)
 
-        self._security.make_mac(session.kiosk_key, session.kiosk_algorithm, mab(frame), made)
+        self._security.make_mac(key, algorithm, mab(frame), made)
 
     def _send(self, wire: Wire, frame: bytes) -> None:
         wire.send(frame)  # refused: the kiosk is gone or does not read; it asks for the result when it is back

@@ -12,7 +12,7 @@ from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import BadRequestError
 from switch.limits import INFLIGHT_PER_LINK_MAX, STAN_MAX, TimeProfile
 from switch.machines.breaker import Breaker
-from switch.machines.link import Link, LinkEffect
+from switch.machines.link import UP, Link, LinkEffect
 from switch.model.request import CardAnswer
 from switch.ports import Clock, Journal, Observer, Stray, Wire
 from switch.runtime.calls import call_each
@@ -48,12 +48,12 @@ class UpstreamLink:
 
     @property
     def is_up(self) -> bool:
-        return self._machine.is_up
+        return self._machine.state is UP
 
     @property
     def is_usable(self) -> bool:
         """New work may be begun with this peer."""
-        return self._machine.is_up and not self.breaker.is_open
+        return self._machine.state is UP and not self.breaker.is_open
 
     def heard_of(self, *, silent: bool) -> None:
         """A request was answered, or had no answer in its time: what the breaker goes by."""
@@ -76,7 +76,8 @@ class UpstreamLink:
 
     def send(self, frame: bytes, token: object = None) -> bool:
         """False: proved not to have left."""
-        return self._machine.is_up and self._wire is not None and self._wire.send(frame, token)
+        wire = self._wire
+        return wire is not None and self._machine.state is UP and wire.send(frame, token)
 
     # ------------------------------------------------------------------------------------------ LinkHandler
     def wire_up(self, wire: Wire) -> None:

@@ -8,13 +8,14 @@ leave after it.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
-from msgspec import Struct, field
+from msgspec import Struct
 
 from switch import limits
 from switch.dialects.codes import CardCodes
@@ -61,9 +62,8 @@ from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timer, Timers
 
 Sending = SendPurchase | SendReversal | SendPost | SendStatus | SendCancel
-# Tuples and not unions: asking a union costs five times as much.
-_SENDING = (SendPurchase, SendReversal, SendPost, SendStatus, SendCancel)
-_TO_MARKETING = (SendPost, SendStatus, SendCancel)
+# Asked with type(): of a Struct, isinstance costs as much as a call.
+_SENDING = frozenset({SendPurchase, SendReversal, SendPost, SendStatus, SendCancel})
 _TO_CARD = (SendPurchase, SendReversal)
 # Bound once: to find a member of an Enum costs Python 3.11 as much as a call.
 _CARD_PENDING: Final = State.CARD_PENDING
@@ -79,6 +79,7 @@ _IN_RETRY_DUE: Final = Input.RETRY_DUE
 _IN_REVERSAL_UNCLEAR: Final = Input.REVERSAL_UNCLEAR
 _IN_START: Final = Input.START
 _BILL: Final = ClaimKind.BILL
+_COMMITTED: Final = Append.COMMITTED
 _KIOSK: Final = ClaimKind.KIOSK
 _OPEN: Final = ClaimKind.OPEN
 _STAN: Final = ClaimKind.STAN
@@ -95,6 +96,7 @@ SILENT: dict[type, Input] = {
 
 
 _PAN_ALONE = b"pan"
+_SHA256 = hashlib.sha256()  # a copy of it costs a third of looking the algorithm up each time
 
 # A kiosk that stands there: hears of the payment, or the code of why there is none.
 Waiter = Callable[[Payment | str], None]
@@ -107,16 +109,17 @@ class Ready(Struct):
     request_id: int = 0
 
 
-class Slot(Struct, eq=False):
-    """One payment and everything about it that is not durable."""
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One payment and everything about it that is not durable. No Struct: it is written to more often than read."""
 
     payment: Payment
     session: TerminalSession | None
     kiosk_key: str  # terminal|MMDD|serial
     stan_key: str  # terminal|batch|stan
     busy: bool = False
-    inbox: deque[tuple[Input, Facts]] = field(default_factory=deque)
-    waiters: list[Waiter] = []  # kiosks that stand there
+    inbox: list[tuple[Input, Facts]] = field(default_factory=list)  # at most limits.INBOX_MAX
+    waiters: list[Waiter] = field(default_factory=list)  # kiosks that stand there
     kept: KeptCard | None = None  # card data for a reversal …
     sealed: bytes | None = None  # … and as the journal keeps it
     sealed_pan: bytes | None = None  # until its first record: the card number alone, for a refund
@@ -205,7 +208,7 @@ class Payments:
 
     def _sealed(self, slot: Slot, kept: KeptCard, result: bytes | SecurityError) -> None:
         """Then the number alone, so that nothing must be opened when the payment completes, whoever drives it then."""
-        if isinstance(result, SecurityError):
+        if type(result) is not bytes:
             self._unsealable(slot, result)
             return
         slot.sealed = result
@@ -216,13 +219,14 @@ class Payments:
             self._step(slot, _IN_START, Facts())
 
     def _pan_sealed(self, slot: Slot, result: bytes | SecurityError) -> None:
-        if isinstance(result, SecurityError):
+        if type(result) is not bytes:
             self._unsealable(slot, result)
             return
         slot.sealed_pan = result
         self._step(slot, _IN_START, Facts())
 
-    def _unsealable(self, slot: Slot, error: SecurityError) -> None:
+    def _unsealable(self, slot: Slot, error: bytes | SecurityError) -> None:
+        assert isinstance(error, SecurityError)
         self._observer.event("card_data.unsealable", error=error.detail)
         self._give_up(slot, "internal")
 
@@ -364,11 +368,11 @@ class Payments:
 
     def _step(self, slot: Slot, given: Input, facts: Facts) -> None:
         payment = slot.payment
-        was = payment.state
-        before = payment.answer
+        was, before = payment.state, payment.answer
         effects = payment.step(given, facts, self._clock.now())
-        if payment.state is not was:
-            if payment.state is _REVERSAL_PENDING:
+        state = payment.state
+        if state is not was:
+            if state is _REVERSAL_PENDING:
                 self.lanes.begin(payment.terminal_id, payment.payment_id, self._clock.now())
             elif was is _REVERSAL_PENDING:
                 self._leave_lane(slot)
@@ -378,19 +382,19 @@ class Payments:
             slot.busy = True
             sending: Sending | None = None
             for effect in effects:
-                if isinstance(effect, _SENDING):
-                    sending = effect
+                if type(effect) in _SENDING:
+                    sending = cast(Sending, effect)
                     break
             self._prepare(slot, sending, partial(self._commit, slot, effects[0], effects))
         else:
             self._run(slot, effects, 0)
 
     def _run(self, slot: Slot, effects: list[Effect], index: int) -> None:
-        for at in range(index, len(effects)):
-            self._carry_out(slot, effects[at])
+        for effect in effects[index:]:
+            self._carry_out(slot, effect)
         slot.busy = False
         while slot.inbox and not slot.busy:
-            given, facts = slot.inbox.popleft()
+            given, facts = slot.inbox.pop(0)
             self._step(slot, given, facts)
         if not slot.busy:
             if slot.waiters and slot.payment.answer != IN_PROGRESS:
@@ -413,17 +417,18 @@ class Payments:
                 Claim(_KIOSK, slot.kiosk_key),
                 Claim(_STAN, slot.stan_key),
                 Claim(_OPEN, str(payment.payment_id), slot.sealed, slot.sealed_pan),
-                *(Claim(_BILL, key) for key in _bill_keys(payment)),
+                *[Claim(_BILL, key) for key in _bill_keys(payment)],
             )
-        if record.release_bills:
-            releases = tuple(Claim(_BILL, key) for key in _bill_keys(payment))
-        if record.release_open:
-            releases = (Claim(_OPEN, str(payment.payment_id)), *releases)
+        if record.release_bills or record.release_open:
+            bills = [Claim(_BILL, key) for key in _bill_keys(payment)] if record.release_bills else ()
+            releases = (Claim(_OPEN, str(payment.payment_id)), *bills) if record.release_open else tuple(bills)
         wall_us = self._clock.wall_us()
         keep_until = 0
         if self._refund_days and (record.claim or (record.release_open and record.state is _COMPLETED)):
             keep_until = days.day_after(wall_us, self._refund_days)
-        payment.link = event_link(payment.link, payment.payment_id, payment.ver, record.state, record.row, body, ledger)
+        payment.link = link = event_link(
+            payment.link, payment.payment_id, payment.ver, record.state, record.row, body, ledger
+        )
         entry = JournalEntry(
             opened_on=payment.opened_on,
             payment_id=payment.payment_id,
@@ -433,7 +438,7 @@ class Payments:
             wall_us=wall_us,
             amount=payment.amount,
             body=body,
-            link=payment.link,
+            link=link,
             attempt=attempt,
             ledger=ledger,
             claims=claims,
@@ -443,11 +448,12 @@ class Payments:
         self._journal.append(entry, partial(self._committed, slot, effects))
 
     def _committed(self, slot: Slot, effects: list[Effect], appended: Appended) -> None:
-        if appended.result is Append.COMMITTED:
+        if appended.result is _COMMITTED:
             payment = slot.payment
             payment.durable_answer = ""
-            settled, slot.settled = slot.settled, None
+            settled = slot.settled
             if settled is not None:
+                slot.settled = None
                 settled()
             if payment.ver == 1:
                 # Its claims are taken: now answers with this STAN are its own. The request is needed no more, and
@@ -490,19 +496,19 @@ class Payments:
         payment = slot.payment
         if sending is None:
             then(None)
-        elif isinstance(sending, SendPurchase):
+        elif type(sending) is SendPurchase:
             assert payment.card is not None
             built = self._built(slot, partial(self._card_dialect.purchase, payment, payment.card))
             if built is None:
                 then(None)
             else:
                 self._add_mac(slot, built[0], partial(then, built[1]))
-        elif isinstance(sending, SendReversal):
+        elif type(sending) is SendReversal:
             self._card_data(slot, partial(self._prepare_reversal, slot, sending, then))
         else:
             request_id = self._marketing_link.next_id()
             dialect = self._marketing_dialect
-            if isinstance(sending, SendPost):
+            if type(sending) is SendPost:
                 frame = dialect.post(
                     request_id,
                     sending.posting,
@@ -510,9 +516,10 @@ class Payments:
                     day=payment.marketing_day,
                     reference=str(payment.payment_id),
                 )
-            elif isinstance(sending, SendStatus):
+            elif type(sending) is SendStatus:
                 frame = dialect.status(request_id, sending.posting)
             else:
+                assert type(sending) is SendCancel
                 undo = sending.undo or self._profile.fence == "cancel_if_posted"  # it knows no other cancel
                 frame = dialect.cancel(request_id, sending.posting, undo=undo)
             slot.ready = Ready(frame, request_id)
@@ -578,20 +585,21 @@ class Payments:
             return
 
         def made(mac: bytes | SecurityError) -> None:
-            if isinstance(mac, SecurityError):
-                self._observer.event("mac.failed", error=mac.detail)
-            else:
+            if type(mac) is bytes:
                 slot.ready = Ready(with_mac(frame, mac))
+            else:
+                assert isinstance(mac, SecurityError)
+                self._observer.event("mac.failed", error=mac.detail)
             then()
 
         self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
 
     def _carry_out(self, slot: Slot, effect: Effect) -> None:
-        if isinstance(effect, _SENDING):
-            self._send(slot, effect)
-        elif isinstance(effect, Tell):
+        if type(effect) in _SENDING:
+            self._send(slot, cast(Sending, effect))
+        elif type(effect) is Tell:
             self._tell(slot)
-        elif isinstance(effect, Note):
+        elif type(effect) is Note:
             self._note(slot, effect.kind)
         else:
             assert isinstance(effect, SignOnAgain)
@@ -603,20 +611,20 @@ class Payments:
         now = self._clock.now()
         ready, slot.ready = slot.ready, None
         sent = False
-        if isinstance(effect, SendReversal) and ready is not None and not self.lanes.take(payment.terminal_id, slot):
+        if type(effect) is SendReversal and ready is not None and not self.lanes.take(payment.terminal_id, slot):
             # Another one of this terminal is outstanding; looked at again by then even if nobody tells us.
             payment.leg_deadline, payment.leg_input = now + self._times.card_s, _IN_RETRY_DUE
             return
         # Our lease is looked at in the step that writes: another worker may have taken the payment while we slept.
         if ready is not None and self._journal.may_send:
-            if isinstance(effect, _TO_MARKETING):
+            if type(effect) is SendPost or type(effect) is SendStatus or type(effect) is SendCancel:
                 if slot.request_id:
                     self._marketing_link.forget(slot.request_id)  # given up for this one, and perhaps never answered
                 slot.request_id = ready.request_id
                 sent = self._marketing_link.call(
                     ready.request_id, ready.frame, partial(self._bill_answered, slot, effect, ready.request_id), slot
                 )
-            elif isinstance(effect, SendPurchase) and now > payment.started_at + self._times.card_s:
+            elif type(effect) is SendPurchase and now > payment.started_at + self._times.card_s:
                 # The commit took so long that the customer has given up (row 7): not one byte has left.
                 sent = False
             else:
@@ -625,7 +633,7 @@ class Payments:
             slot.outstanding = effect
             slot.leg_started_at = now
             payment.written(effect, now)
-            if isinstance(effect, SendPurchase):
+            if type(effect) is SendPurchase:
                 payment.card = None  # tracks, PIN block and chip data are needed no more, not even in memory
             return
         if isinstance(effect, SendReversal):
@@ -633,7 +641,7 @@ class Payments:
         slot.request_id = 0
         given = _IN_CARD_UNSENT if isinstance(effect, SendPurchase) else SILENT[type(effect)]
         # Behind whatever waits already, and never in the middle of this list of effects.
-        slot.inbox.appendleft((given, Facts(reason="not_sent")))
+        slot.inbox.insert(0, (given, Facts(reason="not_sent")))
 
     def _note(self, slot: Slot, kind: str) -> None:
         payment = slot.payment
@@ -756,7 +764,8 @@ class Payments:
             unmacced_decline_reverses=self._unmacced_decline_reverses,
         )
         facts.approved = self._codes.says_charged(code)
-        facts.flagged = code in self._codes.flagged
+        if code in self._codes.flagged:
+            facts.flagged = True
         if code in self._codes.sign_on_again and slot.session is not None:
             slot.session.must_sign_on = True
         self._give(slot, given, facts)
@@ -792,8 +801,8 @@ class Payments:
             self._marketing_link.heard_of(silent=False)
             self._observer.observe("switch_leg_seconds", self._clock.now() - slot.leg_started_at, ("bill",))
             facts.response_code = answer.code
-            posts = isinstance(effect, SendPost)
-            facts.doubtful = posts and self._marketing_dialect.is_doubtful(answer, effect.posting)
+            if type(effect) is SendPost:
+                facts.doubtful = self._marketing_dialect.is_doubtful(answer, effect.posting)
             try:
                 given = self._bill_meaning(effect, answer, effect.posting, slot.payment.account)
             except BadRequestError as error:
@@ -802,7 +811,7 @@ class Payments:
         self._give(slot, given, facts)
 
     def _bill_meaning(self, effect: Effect, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
-        if isinstance(effect, SendPost):
+        if type(effect) is SendPost:
             return self._marketing_dialect.posted(answer, posting, account)
         if isinstance(effect, SendStatus):
             return self._marketing_dialect.stated(answer, posting)
@@ -813,7 +822,9 @@ class Payments:
 def request_digest(account: str, receivables: tuple[str, ...], amount: int, card_token: str) -> str:
     """What makes a repeat the same request: equal key and equal digest, or it is refused."""
     content = orjson.dumps([account, sorted(receivables), amount, card_token])
-    return hashlib.sha256(content).hexdigest()[:32]
+    digest = _SHA256.copy()
+    digest.update(content)
+    return digest.hexdigest()[:32]
 
 
 def _context(payment_id: int, part: bytes = b"") -> bytes:

@@ -65,6 +65,13 @@ class TerminalSession:
         return self.mac_algorithm if self.terminal.key_mode != "translate" else KIOSK_MAC
 
     @property
+    def kiosk_mac(self) -> tuple[Key | None, str]:
+        """``kiosk_key`` and ``kiosk_algorithm``: each frame asks for both."""
+        if self.terminal.key_mode != "translate":
+            return self.mac_key, self.mac_algorithm
+        return self.kiosk_key, KIOSK_MAC
+
+    @property
     def kiosk_keys(self) -> tuple[bytes | None, str]:
         """Field 62 for the kiosk, and its 60.3."""
         if self.translates:

@@ -65,7 +65,7 @@ def prepare(algorithm: str, key: BlockCipher) -> Mac:
     check_key(name, key.family, key.key_size)
     full = _RULES[name].prepare(key)
     if output == "hex8":
-        return Mac(lambda data: b"%08X" % int.from_bytes(full(data)[:4], "big"), True)
+        return Mac(lambda data: full(data)[:4].hex().upper().encode(), True)
     else:
         return Mac(lambda data: full(data)[:8], False)
 

@@ -80,7 +80,7 @@ class SoftwareKey:
         self._cipher = cipher
         self._usage = usage
         self._kcv = cipher.check_value()
-        self._macs: dict[str, macs.Mac] = {}
+        self._macs: dict[str, macs.Mac] = {}  # what ``_mac`` has made before; only MAC keys have any
 
     @property
     def usage(self) -> KeyUsage:
@@ -179,7 +179,8 @@ class SoftwareSecurityModule:
     def make_mac(self, key: Key, algorithm: MacAlgorithm, data: bytes, done: Given) -> None:
         outcome: bytes | SecurityError
         try:
-            outcome = (_ready(key, algorithm) or _mac(key, algorithm)).make(data)
+            ready = key._macs.get(algorithm) if type(key) is SoftwareKey else None
+            outcome = (ready or _mac(key, algorithm)).make(data)
         except SecurityError as error:
             outcome = _bare(error)
         done(outcome)
@@ -187,7 +188,8 @@ class SoftwareSecurityModule:
     def verify_mac(self, key: Key, algorithm: MacAlgorithm, data: bytes, mac: bytes, done: Judged) -> None:
         outcome: bool | SecurityError
         try:
-            outcome = (_ready(key, algorithm) or _mac(key, algorithm)).verify(data, mac)
+            ready = key._macs.get(algorithm) if type(key) is SoftwareKey else None
+            outcome = (ready or _mac(key, algorithm)).verify(data, mac)
         except SecurityError as error:
             outcome = _bare(error)
         done(outcome)
@@ -389,11 +391,6 @@ def _checked(key: Key, usage: KeyUsage) -> SoftwareKey:
     if key.usage is not usage:
         raise SecurityError("key", f"a {key.usage} key cannot do what a {usage} key does")
     return key
-
-
-def _ready(key: Key, algorithm: str) -> macs.Mac | None:
-    """What ``_mac`` has made before; only MAC keys have any."""
-    return key._macs.get(algorithm) if type(key) is SoftwareKey else None
 
 
 def _mac(key: Key, algorithm: str) -> macs.Mac:
