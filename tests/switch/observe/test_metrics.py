@@ -21,6 +21,8 @@ switch_rate_limited_total{what} switch_terminals_stopped
 switch_tls_pending switch_tls_refused_total{reason} switch_wrong_terminal_total
 switch_certificate_expiry_seconds{certificate}
 switch_kiosk_connections switch_frames_total{peer,direction} switch_bad_frames_total{peer,reason}
+switch_serial_up{line} switch_serial_noise_bytes_total{line} switch_serial_discards_total{line,reason}
+switch_serial_heartbeats_total{line} switch_serial_unsent_total{line,reason}
 switch_sign_ons_total{result} switch_loop_lag_seconds switch_gc_pause_seconds
 switch_queue_delay_seconds switch_overload_state
 switch_strays_total switch_strays_dropped_total
