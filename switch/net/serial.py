@@ -186,8 +186,8 @@ class Cutter:
         beat = self._heartbeat
         for number, run in enumerate(between.split(_EMPTY[self._length])):
             rest = run if number else self._run + run
-            self._beats += rest.count(beat)
-            rest = rest[rest.rfind(beat) + len(beat) :] if beat in rest else rest
+            *found, rest = rest.split(beat)
+            self._beats += len(found)
             kept = min(len(beat) - 1, len(rest))
             while kept and not beat.startswith(rest[-kept:]):
                 kept -= 1

@@ -193,6 +193,7 @@ def test_a_dtus_heartbeats_are_swallowed_and_counted(run: Run, cable: Cable) -> 
             cable.write(b"DTU1")
             await until(lambda: bench.counted("heartbeats") == 1, "a heartbeat")
             cable.write(b"DTU1DT")
+            await until(lambda: bench.counted("heartbeats") == 2, "the second one, and half of the third")
             cable.write(b"U1" + framing.frame(request(), "serial") + b"DTU1")
             await until(lambda: bench.counted("heartbeats") == 4, "three more")
             assert bench.owner.frames == [request()] and bench.counted("noise_bytes") == 0
@@ -273,7 +274,7 @@ def test_each_form_of_the_length_is_spoken_both_ways(run: Run, cable: Cable, len
 
 
 # ---------------------------------------------------------------------------------------------------- half duplex
-HALF = {"duplex": "half", "turn_round_ms": 20}
+HALF = {"duplex": "half", "turn_round_ms": 4}
 
 
 def test_nothing_is_written_while_somebody_speaks_nor_before_the_turn_round(run: Run, cable: Cable) -> None:
@@ -285,23 +286,23 @@ def test_nothing_is_written_while_somebody_speaks_nor_before_the_turn_round(run:
             await bench.heard(1)
             for byte in second[1:]:
                 bench.clock.at += 1.0  # silence enough, but a frame is half here
-                await turns(3)
+                await turns(8)
                 assert cable.silent(), "written into a frame that comes in"
                 cable.write(bytes([byte]))
             await bench.heard(2)
             await turns()
             assert cable.silent(), "no turn-round"
-            bench.clock.at += 0.019
+            bench.clock.at += 0.003
             await turns()
             assert cable.silent(), "the turn-round is shorter than configured"
             bench.clock.at += 0.002
             assert await cable.frames(1) == [b"\x60 to \x00\x01"]
             await turns()
             assert cable.silent(), "two answers at once"
-            bench.clock.at += 11 * 10 / 9600 + 0.019  # the first one is out, and nobody had his turn
+            bench.clock.at += 12 * 10 / 9600 + 0.003  # the first one is out, and nobody had his turn
             await turns()
             assert cable.silent(), "no turn-round between two answers"
-            bench.clock.at += 0.010
+            bench.clock.at += 0.002
             assert await cable.frames(1) == [b"\x60 to \x00\x0a"]
 
     run(main)
@@ -378,7 +379,7 @@ def test_an_unplugged_line_is_lost_and_comes_back(run: Run, cable: Cable) -> Non
 def test_half_a_frame_from_before_the_unplugging_spoils_nothing_after_it(run: Run, cable: Cable) -> None:
     async def main() -> None:
         async with Bench(cable) as bench:
-            cable.write(framing.frame(request(), "serial")[:8])
+            cable.write(bytes.fromhex("021999") + b"of a frame of 1999 bytes")
             await turns()
             cable.unplug()
             await until(lambda: not bench.line.is_up, "lost")
@@ -386,6 +387,7 @@ def test_half_a_frame_from_before_the_unplugging_spoils_nothing_after_it(run: Ru
             await until(lambda: bench.line.is_up, "opened again")
             cable.send(request())
             assert await bench.heard(1) == [request()]
+            assert not bench.counted("discards", "cut"), "it waited for the rest of that frame"
 
     run(main)
 
@@ -421,6 +423,12 @@ def test_a_port_that_takes_nothing_is_opened_anew(run: Run, cable: Cable, monkey
             assert "flow control" in bench.observer.named("serial.lost")[0]["reason"]
             assert bench.counted("unsent", "lost") > 0
             await until(lambda: bench.line.is_up, "opened anew")
+            while not cable.silent():
+                cable.read()
+            cable.send(request())
+            await bench.heard(2)
+            assert bench.owner.wires[-1].send(b"\x60 answer")
+            assert await cable.frames(1) == [b"\x60 answer"]
 
     run(main)
 
@@ -439,6 +447,23 @@ def test_stopping_writes_what_is_queued(run: Run, cable: Cable) -> None:
         assert await written == [b"\x60 answer %d" % number for number in range(5)]
         assert bench.owner.lost == [(bench.owner.wires[0], "stopping")]
         await bench.line.stop("again")
+
+    run(main)
+
+
+def test_stopping_waits_for_the_turn_on_a_half_duplex_line(run: Run, cable: Cable) -> None:
+    async def main() -> None:
+        bench = Bench(cable, **HALF)
+        bench.line.start()
+        cable.send(request())
+        await bench.heard(1)
+        assert bench.owner.wires[0].send(b"\x60 answer")
+        stopping = asyncio.create_task(bench.line.stop("stopping"))
+        await turns()
+        assert cable.silent() and not stopping.done()
+        bench.clock.at += 1.0
+        assert await cable.frames(1) == [b"\x60 answer"]
+        await stopping
 
     run(main)
 
