@@ -76,3 +76,50 @@ class Cable:
             await asyncio.sleep(0.002)
         assert framer.skipped == 0 and framer.pending == 0, "more than frames came"
         return found
+
+
+class Concentrator:
+    """What stands between kiosks that speak TCP and a serial line: strips one framing and puts on the other.
+
+    Each connection is one address on the line, from 0001 in the order of dialling: written into the TPDU on the way
+    there, and found in it on the way back. ``noise`` is sent in front of every frame; ``portion`` bytes at a time.
+    """
+
+    def __init__(self, cable: Cable, *, noise: bytes = b"", portion: int = 4096) -> None:
+        self._cable = cable
+        self._noise = noise
+        self._portion = portion
+        self._writers: dict[bytes, asyncio.StreamWriter] = {}
+        self._framer = framing.Framer("serial")
+        self._sending = asyncio.Lock()
+        self.port = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._reader = asyncio.create_task(self._read())
+
+    async def stop(self) -> None:
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self._server.close()
+        for writer in self._writers.values():
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = (len(self._writers) + 1).to_bytes(2, "big")
+        self._writers[address] = writer
+        framer = framing.Framer("len2")
+        while data := await reader.read(4096):
+            for frame in framer.feed(data):
+                out = self._noise + framing.frame(frame[:3] + address + frame[5:], "serial")
+                async with self._sending:  # one talks at a time
+                    for start in range(0, len(out), self._portion):
+                        self._cable.write(out[start : start + self._portion])
+                        await asyncio.sleep(0.0005)
+
+    async def _read(self) -> None:
+        while True:
+            for frame in self._framer.feed(self._cable.read()):
+                self._writers[frame[1:3]].write(framing.frame(frame))
+            await asyncio.sleep(0.001)

@@ -38,6 +38,13 @@ def cable(short_dir: Path) -> Iterator[Cable]:
         yield made
 
 
+def answering(answer: Callable[[bytes], bytes]) -> Callable[[Wire, bytes], None]:
+    def answered(wire: Wire, frame: bytes) -> None:
+        assert wire.send(answer(frame))
+
+    return answered
+
+
 class Bench:
     """A line on a cable, with its owner, and clocks that we hold."""
 
@@ -94,10 +101,12 @@ PIECES = st.one_of(
 def test_whatever_lies_between_frames_they_all_come_out_and_every_byte_is_accounted_for(
     beat: bytes, pieces: list[tuple[str, bytes]], data: st.DataObject
 ) -> None:
-    told = {"frame": lambda body: framing.frame(body, "serial"), "noise": bytes, "beat": lambda _: beat}
-    told["empty"] = lambda _: bytes.fromhex("0200000303")
-    stream = b"".join(told[kind](body) for kind, body in pieces)
-    cutter, found = Cutter("bcd2", beat), []
+    fixed = {"beat": beat, "empty": bytes.fromhex("0200000303")}
+    stream = b"".join(
+        framing.frame(body, "serial") if kind == "frame" else fixed.get(kind, body) for kind, body in pieces
+    )
+    cutter = Cutter("bcd2", beat)
+    found: list[bytes] = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
         found += cutter.feed(stream[:size])
@@ -147,7 +156,7 @@ def test_two_kiosks_on_one_line_each_get_their_own_answers(run: Run, cable: Cabl
         async with Bench(cable) as bench:
 
             def answer(wire: Wire, frame: bytes) -> None:
-                assert wire.send(bytes.fromhex("60") + frame[3:5] + frame[1:3] + wire.terminal_id.encode())
+                assert wire.send(b"\x60" + frame[3:5] + frame[1:3] + wire.terminal_id.encode())
 
             bench.owner.on_frame = answer
             cable.send(request("0001"), request("000A"), request("0001"))
@@ -266,7 +275,7 @@ def test_a_slow_line_brings_a_frame_byte_by_byte(run: Run, cable: Cable) -> None
 def test_each_form_of_the_length_is_spoken_both_ways(run: Run, cable: Cable, length: str) -> None:
     async def main() -> None:
         async with Bench(cable, length=length) as bench:
-            bench.owner.on_frame = lambda wire, frame: wire.send(frame[::-1])
+            bench.owner.on_frame = answering(lambda frame: frame[::-1])
             cable.send(request(), length=length)
             assert await cable.frames(1, length) == [request()[::-1]]
 
@@ -280,7 +289,7 @@ HALF = {"duplex": "half", "turn_round_ms": 4}
 def test_nothing_is_written_while_somebody_speaks_nor_before_the_turn_round(run: Run, cable: Cable) -> None:
     async def main() -> None:
         async with Bench(cable, **HALF) as bench:
-            bench.owner.on_frame = lambda wire, frame: wire.send(b"\x60 to " + frame[3:5])
+            bench.owner.on_frame = answering(lambda frame: b"\x60 to " + frame[3:5])
             second = framing.frame(request("000a"), "serial")
             cable.write(framing.frame(request("0001"), "serial") + second[:1])
             await bench.heard(1)
@@ -311,7 +320,7 @@ def test_nothing_is_written_while_somebody_speaks_nor_before_the_turn_round(run:
 def test_a_frame_that_was_cut_short_does_not_silence_a_half_duplex_line(run: Run, cable: Cable) -> None:
     async def main() -> None:
         async with Bench(cable, gap_ms=20, **HALF) as bench:
-            bench.owner.on_frame = lambda wire, frame: wire.send(b"\x60 answer")
+            bench.owner.on_frame = answering(lambda frame: b"\x60 answer")
             cable.write(framing.frame(request(), "serial") + framing.frame(request(), "serial")[:10])
             await bench.heard(1)
             bench.clock.at += 1.0
@@ -324,7 +333,7 @@ def test_an_adaptor_that_hears_itself_is_no_kiosk(run: Run, cable: Cable) -> Non
     async def main() -> None:
         # the switch's own address is a kiosk's: its echo would come back as a request
         async with Bench(cable, **HALF) as bench:
-            bench.owner.on_frame = lambda wire, frame: wire.send(b"\x60" + frame[3:5] + frame[3:5] + b"answer")
+            bench.owner.on_frame = answering(lambda frame: b"\x60" + frame[3:5] + frame[3:5] + b"answer")
             cable.send(request())
             await bench.heard(1)
             bench.clock.at += 1.0
