@@ -403,6 +403,13 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: Annotated[str, _name("Name of this link in logs and metrics.")] = "unionpay"
     host: Annotated[str, _host("Address of the acquirer's host.", "127.0.0.1")]
     port: Annotated[int, _port("Port of the acquirer's host.", 8001)]
+    connection: Annotated[
+        Literal["kept", "per_transaction"],
+        option(
+            'How this host is called: over one connection that is "kept", or "per_transaction": dial, one request, its '
+            "answer, close."
+        ),
+    ] = "kept"
     tpdu: Annotated[str, _hex("TPDU in front of every message, as the acquirer assigned it.", 10)] = "6000030000"
     header: Annotated[str, _hex("Message header after the TPDU, as the acquirer assigned it.", 12)] = "602200000000"
     service_terminal: Annotated[

@@ -29,7 +29,7 @@ from switch.net.certificates import Certificates
 from switch.net.framed import LEN2, LEN4, Framing
 from switch.net.listener import LABEL, KioskListener
 from switch.net.serial import SerialLine
-from switch.net.upstream import Dialer
+from switch.net.upstream import Dialer, TransactionDialer
 from switch.observe.trace import Shown, Trace
 from switch.ports import Cases, Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
@@ -95,13 +95,15 @@ class Switch:
             marketing.name: Records(),
         }
         self.trace = Trace(shown, clock.wall_us)
-        self._dialers: list[Dialer] = []
+        self._dialers: list[Dialer | TransactionDialer] = []
         peers: tuple[tuple[CardLink | MarketingLink, UnionpayConfig | MarketingConfig, Framing], ...] = (
             (self.card_link, unionpay, LEN2),
             (self.marketing_link, marketing, LEN4),
         )
         for link, peer, framing in peers:
-            dialer = Dialer(
+            per_transaction = isinstance(peer, UnionpayConfig) and peer.connection == "per_transaction"
+            dials = partial(TransactionDialer, answer_s=times.card_s) if per_transaction else Dialer
+            dialer = dials(
                 peer.host,
                 peer.port,
                 framing,
