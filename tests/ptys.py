@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import tty
+from collections.abc import Callable
 from pathlib import Path
 
 from iso8583 import framing
@@ -123,3 +124,52 @@ class Concentrator:
             for frame in self._framer.feed(self._cable.read()):
                 self._writers[frame[1:3]].write(framing.frame(frame))
             await asyncio.sleep(0.001)
+
+
+class NullModem:
+    """Joins the far ends of two cables; ``there`` and ``back`` may spoil what passes from the first, and to it."""
+
+    def __init__(self, one: Cable, two: Cable) -> None:
+        self._one, self._two = one, two
+        self.there: Callable[[bytes], bytes] = bytes
+        self.back: Callable[[bytes], bytes] = bytes
+
+    async def __aenter__(self) -> NullModem:
+        self._task = asyncio.create_task(self._pump())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _pump(self) -> None:
+        while True:
+            for source, target, spoil in (
+                (self._one, self._two, self.there),
+                (self._two, self._one, self.back),
+            ):
+                if data := spoil(source.read()):
+                    target.write(data)
+            await asyncio.sleep(0.001)
+
+
+def bits_of(data: bytes, parity: str = "none") -> list[int]:
+    """What a UART puts on the line: idle, start bit, 8 data bits from the lowest, parity bit, stop bit."""
+    bits = [1] * 4
+    for byte in data:
+        bits += [0, *(byte >> n & 1 for n in range(8))]
+        bits += [byte.bit_count() & 1 ^ (parity == "odd")] * (parity != "none") + [1]
+    return bits + [1] * 24
+
+
+def heard_at(bits: list[int], speed: float) -> bytes:
+    """What a UART reads from that line that samples 8N1 at ``speed`` times the sender's."""
+    found, at = bytearray(), 0.0
+    while at < len(bits):
+        if bits[int(at)]:
+            at += 0.1
+            continue
+        samples = [int(at + (n + 0.5) / speed) for n in range(1, 9)]
+        found.append(sum(bits[s] << n for n, s in enumerate(samples) if s < len(bits)))
+        at += 9.5 / speed
+    return bytes(found)
