@@ -1,7 +1,7 @@
 """Kiosks on serial lines: pyserial opens and sets a port, the loop reads and writes it.
 
-    kiosk 0001 ──┐                           ┌── wire "/dev/ttyS0#0001" ──► dispatcher
-    kiosk 0002 ──┴── RS-232, RS-485, DTU ────┴── wire "/dev/ttyS0#0002" ──►
+    kiosk 0001 ──┐                           ┌── wire "line-1#0001" ──► dispatcher
+    kiosk 0002 ──┴── RS-232, RS-485, DTU ────┴── wire "line-1#0002" ──►
 
     02 │ length │ TPDU, header, message │ 03 │ LRC       iso8583/framing.py, kind "serial"
                   60 to(2) from(2)
@@ -483,7 +483,7 @@ class SerialLine:
             del self._deaf[address]
         wire = self._wires.get(address)
         if wire is None:
-            wire = KioskWire(self, address, terminal, f"{self._config.device}#{address}")
+            wire = KioskWire(self, address, terminal, f"{self.name}#{address}")
             self._wires[address] = wire
         if self._tap is not None:
             self._tap("in", wire.peer, frame)

@@ -145,7 +145,7 @@ def test_a_frame_in_any_two_portions_reaches_its_kiosks_wire(run: Run, cable: Ca
                 cable.write(whole[cut:])
             assert await bench.heard(len(whole) - 1) == [frame] * (len(whole) - 1)
             assert len(bench.owner.wires) == 1 and bench.owner.wires[0].terminal_id == ONE
-            assert bench.owner.wires[0].peer == f"{cable.device}#0001"
+            assert bench.owner.wires[0].peer == "line-1#0001"
             assert bench.counted("noise_bytes") == 0
 
     run(main)
