@@ -417,7 +417,7 @@ class TransactionDialer(_Dials):
         loop = asyncio.get_running_loop()
         loop.call_soon(self._tell_lost, reason)
         if not self._stopping:
-            self._up_timer = loop.call_later(backoff_s(self._attempt, self._dice), self._up)
+            self._up_timer = loop.call_later(backoff_s(max(1, self._attempt), self._dice), self._up)
 
     def _tell_lost(self, reason: str) -> None:
         try:

@@ -227,6 +227,13 @@ def test_nothing_is_violated(seed: int) -> None:
     assert not played(seed).violations, [str(violation) for violation in played(seed).violations]
 
 
+@pytest.mark.parametrize("seed", [4, 11, 30, 36, 69, 104, 138, 267])
+def test_nothing_is_violated_with_a_connection_for_each_transaction(seed: int) -> None:
+    outcome = play(draw(seed), Parts(connection="per_transaction"))
+    assert not outcome.violations, [str(violation) for violation in outcome.violations]
+    assert outcome.fingerprint != played(seed).fingerprint
+
+
 def test_every_row_that_can_be_taken_is_taken() -> None:
     """By few runs of the default range. After a change of what is drawn ``gridswitch sim`` names others; if it says
     that a row was not taken, a way of failing is not played any more."""
