@@ -33,6 +33,8 @@ class State(StrEnum):
     REFUNDED = "REFUNDED"
 
 
+PAYMENT_ID_TIME_SHIFT = 22  # a payment's number begins with milliseconds since 1970
+
 FINAL = frozenset({State.COMPLETED, State.DECLINED, State.REVERSED, State.REFUNDED})
 # Driven by the machine: something is outstanding and a deadline must exist (invariant I7).
 DRIVEN = frozenset({State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING})
@@ -61,7 +63,10 @@ class Receivable(Struct):
 
 
 class Posting(Struct):
-    """One receivable being posted; ``serial`` is our idempotency key towards the marketing system."""
+    """One receivable being posted; ``serial`` is our idempotency key towards the marketing system.
+
+    A prepayment is a posting without a receivable: money for an account, whatever that owes later.
+    """
 
     receivable: str
     period: str
@@ -71,6 +76,10 @@ class Posting(Struct):
     serial: str
     state: PostingState = PostingState.WAITING
     sends: int = 0  # postings that left; not durable
+
+    @property
+    def is_prepayment(self) -> bool:
+        return not self.receivable
 
     def to_row(self) -> list[Any]:
         return [self.receivable, self.period, self.principal, self.penalty, self.amount, self.serial, self.state]
@@ -156,6 +165,11 @@ class KeptCard(Struct, frozen=True):
         except (ValueError, KeyError, TypeError, AttributeError):
             found, icc_data, clear = {}, None, b""  # not in the locals of a traceback
         raise ValueError("opened card data is not what was sealed")
+
+
+def began_us(payment_id: int) -> int:
+    """When a payment began, as its number has it: microseconds since 1970, to the millisecond."""
+    return (payment_id >> PAYMENT_ID_TIME_SHIFT) * 1_000
 
 
 class StoredPayment(Struct):
