@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_type_hints
 from urllib.parse import parse_qs, urlsplit
@@ -871,6 +872,7 @@ def _heading(table: str) -> str:
     return (section.__doc__ or "").strip()
 
 
+@cache  # of our own few sections
 def _fields(section: type[Struct]) -> tuple[shapes.Field, ...]:
     shape = shapes.type_info(section)
     assert isinstance(shape, shapes.StructType)

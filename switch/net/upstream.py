@@ -352,6 +352,7 @@ class TransactionDialer(_Dials):
         self._failures = 0
         call.wire = wire
         wire.send(call.frame, call)
+        call.frame = b""  # it may hold card data: kept no longer than until it has left
         wire.release()
 
     def answered(self, call: _Call, frame: bytes) -> None:
