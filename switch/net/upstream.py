@@ -161,8 +161,11 @@ class _Dials:
 class Dialer(_Dials):
     """Keeps one connection to ``host:port`` from ``start`` to ``stop``."""
 
-    _wire: FramedProtocol | None = None
-    _task: asyncio.Task[None] | None = None
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._wire: FramedProtocol | None = None
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def wire(self) -> Wire | None:
@@ -171,7 +174,6 @@ class Dialer(_Dials):
 
     def start(self) -> None:
         assert self._task is None, "a dialer starts once"
-        self._lost = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"dial {self._name}")
 
     def reset(self, reason: str) -> None:
