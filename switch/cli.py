@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.faultproxy import add_faultproxy_parser
     from switch.ops.interface import add_interface_parser
     from switch.ops.keys import add_key_parser
+    from switch.ops.linetest import add_line_test_parser
     from switch.ops.rig import add_rig_parser
     from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
@@ -204,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     add_faultproxy_parser(commands)
     add_scan_parser(commands, _on_database)
     add_certs_parser(commands)
+    add_line_test_parser(commands)
     return parser
 
 

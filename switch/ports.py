@@ -488,7 +488,8 @@ class Wire(Protocol):
 
     @property
     def terminal_id(self) -> str:
-        """The one terminal that may speak here, as the peer's certificate names it; "" where nothing is checked."""
+        """The one terminal that may speak here, as the peer's certificate names it, or our
+        configuration of a serial line; "" where nothing is checked."""
         ...
 
     @property
