@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
     from switch.ops.keys import add_key_parser
-    from switch.ops.rig import add_rig_parser
+    from switch.ops.rig import add_marketing_option, add_rig_parser
     from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
     from switch.sim.commands import (
@@ -177,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         help="security module; pkcs11: a SoftHSM2 token made for this run (default software)",
     )
     demo.add_argument("--tls", action="store_true", help="with TLS between kiosks, switch and both hosts")
+    add_marketing_option(demo)
     demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
     demo.add_argument(
         "--dir",
@@ -405,5 +406,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         keep=arguments.keep,
         security=arguments.security,
         tls=arguments.tls,
+        marketing=arguments.marketing,
     )
     return demo.run()

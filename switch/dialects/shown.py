@@ -6,7 +6,7 @@ Every message passes here, and few are looked at: ``take`` only picks, ``tell`` 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -14,7 +14,7 @@ import iso8583
 
 _NUMBERS: Final = (0, 3, 4, 11, 37, 39, 41, 60)
 _NAMES: Final = ("mti", "processing_code", "fen", "stan", "rrn", "response_code", "terminal", "field_60")
-_KEYS: Final = ("op", "id", "serial", "account", "code", "day")
+_KEYS: Final = ("op", "id", "serial", "account", "code", "day", "version")
 
 
 class CardMessages:
@@ -31,8 +31,18 @@ class CardMessages:
         return {name: str(value) for name, value in zip(_NAMES, taken, strict=True) if value is not None}
 
 
+class ShownRecords(Protocol):
+    """Of a marketing system's messages. They carry no card data, so one is kept as it is until somebody asks."""
+
+    def take(self, frame: bytes, /) -> bytes: ...
+
+    def tell(self, taken: bytes, /) -> dict[str, str]:
+        """Raises ValueError or SwitchError."""
+        ...
+
+
 class Records:
-    """Of the marketing system's JSON objects. They carry no card data, so one is kept as it is until somebody asks."""
+    """Of JSON objects."""
 
     def take(self, frame: bytes) -> bytes:
         return frame

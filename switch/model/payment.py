@@ -84,6 +84,34 @@ class Posting(Struct):
         return posting
 
 
+def begun_us(serial: str) -> int:
+    """Wall clock, in microseconds since 1970, at which the payment of a posting's serial began; 0: no serial of ours.
+
+    A serial is the payment's number and two digits, and the number begins with the millisecond. So what depends on a
+    payment's beginning needs no column of its own, and another worker that takes it over decides the same.
+
+    >>> begun_us(f"{1_700_000_000_000 << 22}01")
+    1700000000000000
+    """
+    if not (len(serial) > 2 and serial.isascii() and serial.isdigit()):
+        return 0
+    return (int(serial[:-2]) >> 22) * 1000
+
+
+class PaidRow(Struct, frozen=True):
+    """One payment of an account as the marketing system remembers it (缴费历史)."""
+
+    period: str  # YYYYMM
+    amount: int  # fen, penalty included
+    penalty: int  # fen
+    energy_kwh: int
+    paid_at: str  # YYYYMMDDhhmmss, the marketing system's clock
+    collector: str  # who took the money, as the marketing system names it
+    serial: str = ""  # where it tells them
+    reading_before: str = ""  # of the meter
+    reading: str = ""
+
+
 class Quote(Struct, frozen=True):
     """What an inquiry answered, kept for minutes so that a payment can name its rows (saga C10)."""
 
