@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.keys import add_key_parser
     from switch.ops.rig import add_marketing_option, add_rig_parser
     from switch.ops.scan import add_scan_parser
+    from switch.ops.specs import add_spec_parser
     from switch.ops.status import add_status_parsers
     from switch.sim.commands import (
         above_zero,
@@ -203,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     add_faultproxy_parser(commands)
     add_scan_parser(commands, _on_database)
     add_certs_parser(commands)
+    add_spec_parser(commands)
     return parser
 
 
