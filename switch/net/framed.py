@@ -162,6 +162,10 @@ class DigitsSplitter(Splitter):
         return frames
 
 
+def make_splitter(framing: Framing) -> Splitter:
+    return DigitsSplitter(framing) if framing.in_digits else Splitter(framing)
+
+
 class FramedProtocol(asyncio.Protocol):
     """``ports.Wire``. The owner hears frames and, exactly once, the loss, through ``handler``.
 
@@ -250,7 +254,7 @@ class FramedProtocol(asyncio.Protocol):
         self._prefix_bytes = framing.prefix_bytes
         self._size_max = framing.size_max
         self._in_digits = framing if framing.in_digits else None
-        self._splitter = Splitter(framing) if self._in_digits is None else DigitsSplitter(framing)
+        self._splitter = make_splitter(framing)
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
         self._linger: asyncio.TimerHandle | None = None

@@ -143,11 +143,12 @@ def _merged(name: str, depth: int, beside: Path | None) -> dict[str, Any]:
 
 
 def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Tables are merged key by key; everything else, lists of fields too, is replaced as a whole."""
+    """Tables are merged key by key; a field and everything else, lists of fields too, is replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         below = merged.get(key)
-        merged[key] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        merges = isinstance(below, dict) and isinstance(value, dict) and "type" not in below
+        merged[key] = _over(below, value) if merges else value
     return merged
 
 
