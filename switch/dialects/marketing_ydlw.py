@@ -100,7 +100,7 @@ class YdlwDialect(MarketingDialect):
 
     def _prepare(self) -> None:
         spec = self.spec
-        self.wire = wire = FixedWire(spec, {"operator_id": self._channel, "return_code": ""})
+        self.wire = wire = FixedWire(spec, {"operator_id": self._channel, "return_code": ""}, _GIVEN)
         self.shown = ShownFixed(wire)
         self._unit = spec.constants.get("unit", "")
         for op, given in _GIVEN.items():

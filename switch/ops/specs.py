@@ -26,6 +26,7 @@ from rich.table import Table
 from switch.config import load
 from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.marketing_versions import make_dialect
+from switch.dialects.marketing_ydlw import YdlwDialect
 from switch.errors import BadRequestError, ConfigError, StartError
 from switch.ops.status import ask, say_specs, workers
 from switch.records.fixed import FixedWire
@@ -98,10 +99,17 @@ def try_spec(new: Spec, recorded: Sequence[Spec], messages: Iterator[Message]) -
 
 
 # ---------------------------------------------------------------------------------------------------- fixed records
+def make_wire(spec: Spec) -> FixedWire:
+    """As the switch writes it."""
+    dialect = make_dialect(spec, "check", lambda: 0)
+    assert isinstance(dialect, YdlwDialect)
+    return dialect.wire
+
+
 def _try_fixed(new: Spec, recorded: Sequence[Spec], messages: Iterator[Message]) -> Trial:
     trial = Trial()
     wires = [FixedWire(spec) for spec in recorded]
-    wire = FixedWire(new)
+    wire = make_wire(new)
     for message in messages:
         frame = message.frame
         old = next((each for each in wires if each.is_ours(frame)), None)

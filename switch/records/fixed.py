@@ -304,18 +304,20 @@ def _literal(record: str, field: Field, value: str, encoding: str) -> bytes:
 class Body:
     """What follows the header: a head record, then rows."""
 
-    def __init__(self, name: str, shape: Shape, spec: Spec) -> None:
-        always = spec.constants
+    def __init__(self, name: str, shape: Shape, spec: Spec, given: frozenset[str] | None) -> None:
+        # None: whoever answers may give any of them, and constants are for what is not given.
+        always = {} if given is None else {key: each for key, each in spec.constants.items() if key not in given}
+        self._defaults = spec.constants if given is None else {}
         self._name = name
         self.head = Record(name, shape.head, spec.encoding, always)
         self.rows = Record(f"{name}.rows", shape.rows, spec.encoding, always) if shape.rows else None
         self._rows_max = shape.rows_max
 
     def encode(self, values: Mapping[str, Any]) -> bytes:
-        head = self.head.encode(values)
+        head = self.head.encode({**self._defaults, **values} if self._defaults else values)
         if self.rows is None:
             return head
-        rows = values.get("rows", ())
+        rows = [{**self._defaults, **row} for row in values.get("rows", ())]
         if len(rows) > self._rows_max:
             raise BadRequestError("bad_record", f"{self._name}.rows: {len(rows)} rows; at most {self._rows_max}")
         return head + b"".join([self.rows.encode(row) for row in rows])
@@ -350,9 +352,15 @@ class FixedWire:
 
     Args:
         always: Header fields of every request, by name.
+        given: Fields of a request, by operation, that the caller gives even where a constant has their name.
     """
 
-    def __init__(self, spec: Spec, always: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        always: Mapping[str, str] | None = None,
+        given: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
         self.spec = spec
         self.header = Record("header", spec.header, spec.encoding)
         self._named = {name: each.code for name, each in spec.operations.items()}
@@ -367,7 +375,8 @@ class FixedWire:
                 carried = {**spec.constants, **own, **more, "packet_type": packet}
                 header = Record("header", spec.header, spec.encoding, carried)
                 self._headers[name, side] = header
-                self._bodies[name, side] = Body(f"{name}.{side}", getattr(operation, side), spec)
+                free = (given or {}).get(name, frozenset()) if side == "request" else None
+                self._bodies[name, side] = Body(f"{name}.{side}", getattr(operation, side), spec, free)
         offset = 0
         self._version: slice | None = None
         for field in spec.header:
