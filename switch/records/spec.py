@@ -147,8 +147,10 @@ def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         below = merged.get(key)
-        merges = isinstance(below, dict) and isinstance(value, dict) and "type" not in below
-        merged[key] = _over(below, value) if merges else value
+        if isinstance(below, dict) and isinstance(value, dict) and "type" not in below:
+            merged[key] = _over(below, value)
+        else:
+            merged[key] = value
     return merged
 
 

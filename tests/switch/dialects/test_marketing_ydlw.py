@@ -78,7 +78,8 @@ def test_a_posting_carries_its_row_and_the_payments_own_time() -> None:
     found = HOST.read(DIALECT.post(7, POSTING, account=ACCOUNT, day="", reference=""))
     stamp = {"date": f"{BEGAN:%Y%m%d}", "time": f"{BEGAN:%H%M%S}"}
     assert found["op"] == "post" and found["id"] == "7" and found["channel"] == "SELF01"
-    wanted = stamp | {"serial": SERIAL, "account": ACCOUNT, "ledger_number": POSTING.receivable, "unit": "030600"}
+    wanted: dict[str, Any] = stamp | {"serial": SERIAL, "account": ACCOUNT, "unit": "030600"}
+    wanted |= {"ledger_number": POSTING.receivable}
     wanted |= {"owed": 1000, "principal": 900, "penalty": 100, "amount": 1000, "bank_account": ""}
     assert {key: found[key] for key in wanted} == wanted
     undo = HOST.read(DIALECT.cancel(8, POSTING, undo=True, account=ACCOUNT))
