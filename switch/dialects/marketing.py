@@ -109,6 +109,18 @@ class MarketingDialect:
         return self._request("inquiry", request_id, {"account": account})
 
     def post(self, request_id: int, posting: Posting, *, account: str, day: str, reference: str) -> bytes:
+        if posting.is_prepayment:
+            return self._request(
+                "prepay",
+                request_id,
+                {
+                    "serial": posting.serial,
+                    "account": account,
+                    "amount": posting.amount,
+                    "day": day,
+                    "reference": reference,
+                },
+            )
         return self._request(
             "post",
             request_id,
@@ -122,11 +134,6 @@ class MarketingDialect:
                 "reference": reference,
             },
         )
-
-    def prepay(self, request_id: int, posting: Posting, *, account: str, day: str, reference: str) -> bytes:
-        """A deposit into the account's advance balance; of the posting, serial and amount count."""
-        fields = {"serial": posting.serial, "account": account, "amount": posting.amount}
-        return self._request("prepay", request_id, fields | {"day": day, "reference": reference})
 
     def status(self, request_id: int, posting: Posting, *, account: str = "") -> bytes:
         return self._request("status", request_id, {"serial": posting.serial})
@@ -196,14 +203,16 @@ class MarketingDialect:
 
     def posted(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
         """What an answer to a posting proves. Row 8 looks at serial, account, period and amount (C12)."""
-        outcome = self.outcome("post", answer.code)
+        op = _op_of(posting)
+        outcome = self.outcome(op, answer.code)
         if outcome in ("rejected", "rejected_once"):
             return Input.BILL_REJECTED
         if outcome != "posted":
             return Input.BILL_UNCLEAR
-        self.check("post", answer)
+        self.check(op, answer)
         data = answer.data
-        same = (data["serial"], data["account"], data["period"], data["amount"]) == (
+        period = "" if posting.is_prepayment else data["period"]
+        same = (data["serial"], data["account"], period, data["amount"]) == (
             posting.serial,
             account,
             posting.period,
@@ -214,19 +223,7 @@ class MarketingDialect:
 
     def is_doubtful(self, answer: MarketingAnswer, posting: Posting) -> bool:
         """Refused with a code that is definite for a first posting only: this month left before."""
-        return posting.sends > 1 and self.outcome("post", answer.code) == "rejected_once"
-
-    def prepaid(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
-        """What an answer to a prepayment proves."""
-        outcome = self.outcome("prepay", answer.code)
-        if outcome == "rejected":
-            return Input.BILL_REJECTED
-        if outcome != "posted":
-            return Input.BILL_UNCLEAR
-        self.check("prepay", answer)
-        data = answer.data
-        same = (data["serial"], data["account"], data["amount"]) == (posting.serial, account, posting.amount)
-        return Input.BILL_POSTED if same else Input.BILL_UNCLEAR
+        return posting.sends > 1 and self.outcome(_op_of(posting), answer.code) == "rejected_once"
 
     def paid_rows(self, answer: MarketingAnswer, account: str) -> tuple[PaidRow, ...]:
         """What an answer to ``history`` lists.
@@ -314,6 +311,10 @@ class MarketingDialect:
             raise BadRequestError("bad_record", "inquiry.rows: the sum is beyond what one charge can be")
         found.sort(key=lambda row: (row.period, row.receivable))
         return tuple(found)
+
+
+def _op_of(posting: Posting) -> str:
+    return "prepay" if posting.is_prepayment else "post"
 
 
 def _shape(fields: dict[str, Any], records: dict[str, dict[str, Any]]) -> Any:

@@ -20,7 +20,7 @@ from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.marketing_ydlw import YdlwDialect
 from switch.errors import BadRequestError, ConfigError
 from switch.machines.payment_table import Input
-from switch.model.payment import PaidRow, Posting, Receivable, begun_us
+from switch.model.payment import PaidRow, Posting, Receivable, serial_began_us
 from switch.records.spec import Spec, load
 
 NEVER_US: Final = 1 << 62
@@ -144,7 +144,7 @@ class TwoSpecs(MarketingDialect):
         return self._new if self._wall_us() >= self._at_us else self._old
 
     def _of(self, posting: Posting) -> MarketingDialect:
-        return self._new if begun_us(posting.serial) >= self._at_us else self._old
+        return self._new if serial_began_us(posting.serial) >= self._at_us else self._old
 
     def _in(self, answer: MarketingAnswer) -> MarketingDialect:
         return self._known[answer.version]
@@ -164,9 +164,6 @@ class TwoSpecs(MarketingDialect):
 
     def post(self, request_id: int, posting: Posting, *, account: str, day: str, reference: str) -> bytes:
         return self._of(posting).post(request_id, posting, account=account, day=day, reference=reference)
-
-    def prepay(self, request_id: int, posting: Posting, *, account: str, day: str, reference: str) -> bytes:
-        return self._of(posting).prepay(request_id, posting, account=account, day=day, reference=reference)
 
     def status(self, request_id: int, posting: Posting, *, account: str = "") -> bytes:
         return self._of(posting).status(request_id, posting, account=account)
@@ -207,9 +204,6 @@ class TwoSpecs(MarketingDialect):
 
     def is_doubtful(self, answer: MarketingAnswer, posting: Posting) -> bool:
         return self._in(answer).is_doubtful(answer, posting)
-
-    def prepaid(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
-        return self._in(answer).prepaid(answer, posting, account)
 
     def stated(self, answer: MarketingAnswer, posting: Posting, account: str = "") -> Input:
         return self._in(answer).stated(answer, posting, account)

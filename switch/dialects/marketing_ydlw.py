@@ -17,7 +17,7 @@ from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.errors import BadRequestError, ConfigError
 from switch.machines import days
 from switch.machines.payment_table import Input
-from switch.model.payment import PaidRow, Posting, Receivable, begun_us
+from switch.model.payment import PaidRow, Posting, Receivable, serial_began_us
 from switch.records.fixed import FixedWire
 from switch.records.spec import Spec, load
 
@@ -123,6 +123,8 @@ class YdlwDialect(MarketingDialect):
         return self._request("inquiry", request_id, {"account": account})
 
     def post(self, request_id: int, posting: Posting, *, account: str, day: str, reference: str) -> bytes:
+        if posting.is_prepayment:
+            return self._request("prepay", request_id, {**self._debited(posting), "account": account})
         unit, ledger_number = self._split(posting.receivable)
         return self._request(
             "post",
@@ -139,15 +141,12 @@ class YdlwDialect(MarketingDialect):
             },
         )
 
-    def prepay(self, request_id: int, posting: Posting, *, account: str, day: str, reference: str) -> bytes:
-        return self._request("prepay", request_id, {**self._debited(posting), "account": account})
-
     def status(self, request_id: int, posting: Posting, *, account: str = "") -> bytes:
-        return self.history(request_id, account, posting.period)
+        return self.history(request_id, account, _month(posting))
 
     def cancel(self, request_id: int, posting: Posting, *, undo: bool, account: str = "") -> bytes:
         """Its only kind undoes; ``undo`` False asks for a fence, which a profile of this system must not promise."""
-        date, time = _stamp(begun_us(posting.serial))
+        date, time = _stamp(serial_began_us(posting.serial))
         return self._request(
             "cancel",
             request_id,
@@ -171,7 +170,7 @@ class YdlwDialect(MarketingDialect):
         return self._request("totals", request_id, {**fields, "day_time": "000000"})
 
     def _debited(self, posting: Posting) -> dict[str, Any]:
-        date, time = _stamp(begun_us(posting.serial))
+        date, time = _stamp(serial_began_us(posting.serial))
         return {
             "serial": posting.serial,
             "date": date,
@@ -267,9 +266,9 @@ class YdlwDialect(MarketingDialect):
             return Input.BILL_UNCLEAR
         self.check("history", answer)
         data = answer.data
-        if data["period"] != posting.period or account not in ("", data["account"]):
+        if data["period"] != _month(posting) or account not in ("", data["account"]):
             return Input.BILL_UNCLEAR
-        began = "".join(_stamp(begun_us(posting.serial)))
+        began = "".join(_stamp(serial_began_us(posting.serial)))
         ours = [
             row
             for row in self._paid(data)
@@ -286,8 +285,10 @@ class YdlwDialect(MarketingDialect):
             return Input.CANCEL_UNCLEAR
         return given
 
-    def prepaid(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
-        """Its answer has no data: what ties it to ours is the transaction's number."""
+    def posted(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
+        if not posting.is_prepayment:
+            return super().posted(answer, posting, account)
+        # Its answer has no data: what ties it to ours is the transaction's number.
         return {"posted": Input.BILL_POSTED, "rejected": Input.BILL_REJECTED}.get(
             self.outcome("prepay", answer.code), Input.BILL_UNCLEAR
         )
@@ -309,6 +310,11 @@ class YdlwDialect(MarketingDialect):
 
     def agreed(self, answer: MarketingAnswer, count: int, amount: int) -> bool | None:
         return {"agreed": True, "differs": False}.get(self.outcome("totals", answer.code))
+
+
+def _month(posting: Posting) -> str:
+    """The month in whose history a posting stands; a prepayment's is the one in which it was made (v)."""
+    return posting.period or _stamp(serial_began_us(posting.serial))[0][:6]
 
 
 def _stamp(wall_us: int) -> tuple[str, str]:

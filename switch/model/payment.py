@@ -33,6 +33,8 @@ class State(StrEnum):
     REFUNDED = "REFUNDED"
 
 
+PAYMENT_ID_TIME_SHIFT = 22  # a payment's number begins with milliseconds since 1970
+
 FINAL = frozenset({State.COMPLETED, State.DECLINED, State.REVERSED, State.REFUNDED})
 # Driven by the machine: something is outstanding and a deadline must exist (invariant I7).
 DRIVEN = frozenset({State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING})
@@ -61,7 +63,10 @@ class Receivable(Struct):
 
 
 class Posting(Struct):
-    """One receivable being posted; ``serial`` is our idempotency key towards the marketing system."""
+    """One receivable being posted; ``serial`` is our idempotency key towards the marketing system.
+
+    A prepayment is a posting without a receivable: money for an account, whatever that owes later.
+    """
 
     receivable: str
     period: str
@@ -71,6 +76,10 @@ class Posting(Struct):
     serial: str
     state: PostingState = PostingState.WAITING
     sends: int = 0  # postings that left; not durable
+
+    @property
+    def is_prepayment(self) -> bool:
+        return not self.receivable
 
     def to_row(self) -> list[Any]:
         return [self.receivable, self.period, self.principal, self.penalty, self.amount, self.serial, self.state]
@@ -82,20 +91,6 @@ class Posting(Struct):
         if posting.state is not PostingState.WAITING:
             posting.sends = 2  # nobody knows any more: as if it had been sent again
         return posting
-
-
-def begun_us(serial: str) -> int:
-    """Wall clock, in microseconds since 1970, at which the payment of a posting's serial began; 0: no serial of ours.
-
-    A serial is the payment's number and two digits, and the number begins with the millisecond. So what depends on a
-    payment's beginning needs no column of its own, and another worker that takes it over decides the same.
-
-    >>> begun_us(f"{1_700_000_000_000 << 22}01")
-    1700000000000000
-    """
-    if not (len(serial) > 2 and serial.isascii() and serial.isdigit()):
-        return 0
-    return (int(serial[:-2]) >> 22) * 1000
 
 
 class PaidRow(Struct, frozen=True):
@@ -184,6 +179,22 @@ class KeptCard(Struct, frozen=True):
         except (ValueError, KeyError, TypeError, AttributeError):
             found, icc_data, clear = {}, None, b""  # not in the locals of a traceback
         raise ValueError("opened card data is not what was sealed")
+
+
+def began_us(payment_id: int) -> int:
+    """When a payment began, as its number has it: microseconds since 1970, to the millisecond."""
+    return (payment_id >> PAYMENT_ID_TIME_SHIFT) * 1_000
+
+
+def serial_began_us(serial: str) -> int:
+    """The same of the payment behind a posting's serial, which is its number and two digits; 0: no serial of ours.
+
+    What depends on a payment's beginning needs no column of its own, and a worker that takes it over decides the same.
+
+    >>> serial_began_us(f"{1_700_000_000_000 << 22}01")
+    1700000000000000
+    """
+    return began_us(int(serial[:-2])) if len(serial) > 2 and serial.isascii() and serial.isdigit() else 0
 
 
 class StoredPayment(Struct):

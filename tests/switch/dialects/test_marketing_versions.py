@@ -28,6 +28,10 @@ def posting(begun_us: int) -> Posting:
     return Posting("0300000009202601", "202601", 900, 100, 1000, f"{begun_us // 1000 << 22}01")
 
 
+def prepayment(of: Posting) -> Posting:
+    return Posting("", "", 500, 0, 500, of.serial)
+
+
 class Bench:
     def __init__(self, kind: str) -> None:
         self.now_us = AT_US - 10 * SECOND
@@ -63,7 +67,7 @@ def test_a_payment_finishes_in_the_spec_in_which_it_began(kind: str) -> None:
         lambda each: bench.live.post(1, each, account="1", day="20261201", reference="1"),
         lambda each: bench.live.status(1, each, account="1"),
         lambda each: bench.live.cancel(1, each, undo=True, account="1"),
-        lambda each: bench.live.prepay(1, each, account="1", day="20261201", reference="1"),
+        lambda each: bench.live.post(1, prepayment(each), account="1", day="20261201", reference="1"),
     ]
     for now_us in (AT_US - 2 * SECOND, AT_US + 600 * SECOND):
         bench.now_us = now_us

@@ -11,7 +11,7 @@ from switch.dialects.marketing_ydlw import YdlwDialect
 from switch.errors import BadRequestError, ConfigError
 from switch.machines import days
 from switch.machines.payment_table import Input
-from switch.model.payment import Posting, begun_us
+from switch.model.payment import Posting, serial_began_us
 from switch.records.fixed import FixedWire
 from switch.records.spec import load
 from switch.runtime.dispatcher import PaymentIds
@@ -70,8 +70,8 @@ def posted(code: str = "00", **changes: Any) -> Any:
 
 
 def test_a_serial_tells_when_its_payment_began() -> None:
-    assert begun_us(SERIAL) == NOW_US // 1000 * 1000
-    assert begun_us("") == begun_us("x1") == begun_us("٣٣٣") == 0
+    assert serial_began_us(SERIAL) == NOW_US // 1000 * 1000
+    assert serial_began_us("") == serial_began_us("x1") == serial_began_us("٣٣٣") == 0
 
 
 def test_a_posting_carries_its_row_and_the_payments_own_time() -> None:
@@ -215,10 +215,16 @@ def test_what_the_records_have_no_room_for_is_said_and_not_cut() -> None:
 
 
 def test_prepayment_history_and_totals() -> None:
-    frame = DIALECT.prepay(4, POSTING, account=ACCOUNT, day="", reference="")
-    assert HOST.read(frame)["amount"] == 1000
+    deposit = Posting("", "", 1000, 0, 1000, SERIAL)
+    frame = DIALECT.post(4, deposit, account=ACCOUNT, day="", reference="")
+    found = HOST.read(frame)
+    assert (found["op"], found["amount"], found["unit"]) == ("prepay", 1000, "030600")
     for code, given in (("00", Input.BILL_POSTED), ("03", Input.BILL_REJECTED), ("50", Input.BILL_UNCLEAR)):
-        assert DIALECT.prepaid(answered(frame, {"code": code}), POSTING, ACCOUNT) is given
+        assert DIALECT.posted(answered(frame, {"code": code}), deposit, ACCOUNT) is given
+    month = HOST.read(DIALECT.status(4, deposit, account=ACCOUNT))["period"]
+    assert month == f"{BEGAN:%Y%m}"
+    undo = HOST.read(DIALECT.cancel(4, deposit, undo=True, account=ACCOUNT))
+    assert (undo["unit"], undo["amount"]) == ("030600", 1000)
     asked = DIALECT.history(5, ACCOUNT, "202601")
     rows = DIALECT.paid_rows(answered(asked, {"code": "00", "account": ACCOUNT, **HISTORY, "rows": [ROW]}), ACCOUNT)
     assert [(row.amount, row.penalty, row.reading) for row in rows] == [(1000, 100, "10012")]

@@ -128,12 +128,12 @@ def test_a_prepayment_counts_in_the_totals_and_can_be_undone(tmp_path: Path) -> 
         async with marketing_host(tmp_path / "m", **YDLW) as host, line_to(host) as line:
             day = await line.sign_on()
             first, second = (
-                Posting("", day[:6], 0, 0, amount, f"{int(wall_s() * 1000) << 22}{n:02d}")
+                Posting("", "", amount, 0, amount, f"{int(wall_s() * 1000) << 22}{n:02d}")
                 for n, amount in ((1, 5000), (2, 700))
             )
             for each in (first, second):
-                answer = await line.ask(DIALECT.prepay(line.next(), each, account=THREE, day=day, reference=""))
-                assert DIALECT.prepaid(answer, each, THREE) is Input.BILL_POSTED
+                assert await line.post(each) is Input.BILL_POSTED
+                assert await line.state(each) is Input.BILL_POSTED
             asked = await line.ask(DIALECT.totals(line.next(), day, 2, 5700))
             assert DIALECT.agreed(asked, 2, 5700) is True
             assert DIALECT.agreed(await line.ask(DIALECT.totals(line.next(), day, 2, 5701)), 2, 5701) is False
