@@ -20,6 +20,7 @@ from __future__ import annotations
 import datetime
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -108,8 +109,14 @@ def load(name: str) -> Spec:
     Raises:
         ConfigError: Names the file, the key, what was expected and what to do.
     """
-    table = _merged(name, 0, None)
-    return _Reader(name, table).spec()
+    return _read(name) if is_path(name) else _read_once(name)
+
+
+def _read(name: str) -> Spec:
+    return _Reader(name, _merged(name, 0, None)).spec()
+
+
+_read_once = lru_cache(maxsize=16)(_read)  # a bundled file does not change while we run
 
 
 def _merged(name: str, depth: int, beside: Path | None) -> dict[str, Any]:
