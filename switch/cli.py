@@ -65,8 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.interface import add_interface_parser
     from switch.ops.keys import add_key_parser
     from switch.ops.linetest import add_line_test_parser
-    from switch.ops.rig import add_rig_parser
+    from switch.ops.rig import add_marketing_option, add_rig_parser
     from switch.ops.scan import add_scan_parser
+    from switch.ops.specs import add_spec_parser
     from switch.ops.status import add_status_parsers
     from switch.sim.commands import (
         above_zero,
@@ -179,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         help="security module; pkcs11: a SoftHSM2 token made for this run (default software)",
     )
     demo.add_argument("--tls", action="store_true", help="with TLS between kiosks, switch and both hosts")
+    add_marketing_option(demo)
     demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
     demo.add_argument(
         "--dir",
@@ -206,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     add_scan_parser(commands, _on_database)
     add_certs_parser(commands)
     add_line_test_parser(commands)
+    add_spec_parser(commands)
     return parser
 
 
@@ -409,5 +412,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         keep=arguments.keep,
         security=arguments.security,
         tls=arguments.tls,
+        marketing=arguments.marketing,
     )
     return demo.run()

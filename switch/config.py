@@ -28,7 +28,9 @@ from msgspec import Meta, Struct
 from msgspec import inspect as shapes
 
 from switch import limits
+from switch.dialects.marketing_versions import Upgrade, check_upgrade, make_dialect, read_at
 from switch.errors import ConfigError
+from switch.records.spec import is_path
 
 EXAMPLE: Final = "switch/config.example.toml"
 HOST_SIZE_MAX: Final = 253  # characters of a DNS name, RFC 1035 2.3.4
@@ -45,6 +47,7 @@ def option(
     unit: str = "",
     secret: bool = False,
     path: bool = False,
+    spec: bool = False,
     example: object = None,
     shape: str = "",
     **bounds: Any,
@@ -56,11 +59,12 @@ def option(
         unit: What a number counts.
         secret: True if its value must not be printed.
         path: True for a file or folder; relative ones count from the folder of the configuration file.
+        spec: True for a record spec: a bundled one's name, or a path as above.
         example: The value in the example file, for options without a default.
         shape: What a text must look like, in words, when ``pattern`` says it in signs.
         bounds: ``ge``, ``le``, ``min_length``, ``max_length``, ``pattern``.
     """
-    extra = {"unit": unit, "secret": secret, "path": path, "example": example, "shape": shape}
+    extra = {"unit": unit, "secret": secret, "path": path, "spec": spec, "example": example, "shape": shape}
     return Meta(description=help_text, extra=extra, **bounds)
 
 
@@ -84,6 +88,11 @@ def _hex(help_text: str, count: int) -> Meta:
 def _printable(help_text: str, count: int, example: str) -> Meta:
     shape = f"{count} letters or digits"
     return option(help_text, pattern=rf"^[0-9A-Za-z]{{{count}}}\Z", shape=shape, example=example)
+
+
+def _spec(help_text: str) -> Meta:
+    shape = "the name of a bundled record spec (gridswitch spec list), or a path that ends in .toml"
+    return option(help_text, spec=True, shape=shape)
 
 
 def _file(help_text: str) -> Meta:
@@ -455,8 +464,8 @@ class MarketingProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = "tombstone"
     inquiry: Annotated[
-        Literal["serial", "none"],
-        option('How a posting is asked for: by our "serial", or not at all.'),
+        Literal["serial", "history", "none"],
+        option('How a posting is asked for: by our "serial", in the account\'s "history", or not at all.'),
     ] = "serial"
     dedupe: Annotated[
         Literal["serial", "none"],
@@ -473,13 +482,29 @@ class MarketingProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
 
 
+class MarketingUpgrade(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new version of the record spec and when it goes live. Way back: empty both, then: gridswitch spec reload."""
+
+    spec: Annotated[
+        str, _spec("What payments that begin then speak; those that began before finish as they began.")
+    ] = ""
+    at: Annotated[
+        str,
+        option(
+            "When, with the distance from UTC.",
+            pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?[+-]\d\d:\d\d)?\Z",
+            shape='an instant as "2026-12-01T00:00:00+08:00", or nothing',
+        ),
+    ] = ""
+
+
 class MarketingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The utility's customer and billing system."""
 
     name: Annotated[str, _name("Name of this link in logs and metrics.")] = "marketing"
     host: Annotated[str, _host("Address of the marketing system.", "127.0.0.1")]
     port: Annotated[int, _port("Port of the marketing system.", 8002)]
-    dialect: Annotated[Literal["marketing_json"], option("Language of this marketing system.")] = "marketing_json"
+    spec: Annotated[str, _spec("Language of this marketing system, and its version.")] = "marketing_json_1_0"
     channel: Annotated[
         str,
         option(
@@ -490,6 +515,7 @@ class MarketingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ]
     profile: MarketingProfile = MarketingProfile()
+    upgrade: MarketingUpgrade = MarketingUpgrade()
     prepay_max_fen: Annotated[int, option("The most that one prepayment may be.", ge=1, le=99_999_999, unit="fen")] = (
         1_000_000
     )
@@ -617,7 +643,7 @@ def _walk(section: type[Struct], table: dict[str, Any], prefix: str, base: Path,
                 problems.append((where, f"not a table; write [{where}] on a line of its own, its keys below it"))
         elif key in table and (problem := _refusal(field, hints[key], table[key])):
             problems.append((where, problem))
-        elif _extra(field)["path"] and (named := table.get(key, field.default)):
+        elif (named := table.get(key, field.default)) and _names_file(field, named):
             table[key] = str(base / named)
 
 
@@ -635,6 +661,10 @@ def _row_of(field: shapes.Field) -> type[Struct] | None:
     if isinstance(field.type, shapes.VarTupleType) and isinstance(field.type.item_type, shapes.StructType):
         return field.type.item_type.cls
     return None
+
+
+def _names_file(field: shapes.Field, named: Any) -> bool:
+    return bool(_extra(field)["path"] or (_extra(field)["spec"] and is_path(named)))
 
 
 def _refusal(field: shapes.Field, hint: Any, value: object) -> str:
@@ -678,6 +708,7 @@ def _cross_check(config: Config) -> Iterator[Problem]:
         yield "marketing.name", f'"{config.marketing.name}" is also unionpay.name; give each link its own name'
 
     yield from _serial_lines(config)
+    yield from _specs(config.marketing)
     yield from _tls_files("listen.tls", config.listen.tls, needed=("certificate", "key", "client_ca"))
     for link, tls in (("unionpay", config.unionpay.tls), ("marketing", config.marketing.tls)):
         yield from _tls_files(f"{link}.tls", tls, needed=("ca",))
@@ -716,6 +747,46 @@ def _serial_lines(config: Config) -> Iterator[Problem]:
             if earlier != f"{where}.{key}" or (key == "kiosks" and list(line.kiosks.values()).count(value) > 1):
                 yield f"{where}.{key}", f'"{value}" is also in {earlier}; it can be at one place only'
                 break
+
+
+def _specs(marketing: MarketingConfig) -> Iterator[Problem]:
+    """Record specs that cannot be read or spoken, and a profile that promises what the spec has no words for."""
+    profile, upgrade = marketing.profile, marketing.upgrade
+    try:
+        base = make_dialect(marketing.spec, marketing.channel, lambda: 0).spec
+    except ConfigError as error:
+        yield "marketing.spec", error.detail
+        return
+    for key, said, known in (
+        ("fence", profile.fence, base.fences),
+        ("inquiry", profile.inquiry, base.inquiries),
+    ):
+        if said not in known:
+            choices = ", ".join(f'"{each}"' for each in known)
+            yield f"marketing.profile.{key}", f'"{said}" is nothing that {base.title} can do; one of {choices}'
+    if bool(upgrade.spec) != bool(upgrade.at):
+        missing = "at" if upgrade.spec else "spec"
+        yield f"marketing.upgrade.{missing}", "missing; a spec and its instant come together, or neither"
+    if not upgrade.spec or not upgrade.at:
+        return
+    try:
+        at_us = read_at(upgrade.at)
+    except ValueError as error:
+        yield "marketing.upgrade.at", f'no instant: {error}; one as "2026-12-01T00:00:00+08:00"'
+        return
+    try:
+        newer = make_dialect(upgrade.spec, marketing.channel, lambda: 0).spec
+    except ConfigError as error:
+        yield "marketing.upgrade.spec", error.detail
+        return
+    if problem := check_upgrade(base, newer, at_us):
+        yield "marketing.upgrade", problem
+
+
+def upgrade_of(marketing: MarketingConfig) -> Upgrade | None:
+    """The upgrade that a checked configuration asks for."""
+    upgrade = marketing.upgrade
+    return Upgrade(upgrade.spec, read_at(upgrade.at)) if upgrade.spec else None
 
 
 def _tls_files(key: str, tls: ListenTls | UpstreamTls, *, needed: tuple[str, ...]) -> Iterator[Problem]:

@@ -41,8 +41,8 @@ FEED_COLUMNS: Final = (*("cursor", "payment_id", "opened_on", "ver", "state", "r
 
 # Orders of the control socket (one JSON object a line, key "do"), and what changes something.
 CONTROL_VERSION: Final = 1
-CONTROL_ORDERS: Final = ("certificates", "check", "drain", "service", "status", "trace")
-CONTROL_CHANGING: Final = frozenset({"certificates", "drain", "service"})
+CONTROL_ORDERS: Final = ("certificates", "check", "drain", "service", "status", "trace", "upgrade")
+CONTROL_CHANGING: Final = frozenset({"certificates", "drain", "service", "upgrade"})
 
 # Where a payment can stand; the first four are driven by the switch, the next two wait for a file or a person.
 STATES: Final = (

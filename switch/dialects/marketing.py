@@ -1,27 +1,46 @@
-"""The marketing system's ``marketing_json`` dialect: the record spec of ``switch/records`` in code.
+"""The marketing system's dialects: what they all can do, and ``marketing_json`` in particular.
 
-A request or answer is one JSON object; what it may hold is data (``marketing_json.toml``), so that an interface change
-is a new file. Answers are validated field by field before anything looks at them.
+A request or answer is one JSON object; what it may hold is data (``switch/records``), so that an interface change is a
+new file. Answers are validated field by field before anything looks at them.
 """
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import orjson
 from msgspec import Meta, Struct, ValidationError, convert, defstruct
 
-from switch.errors import BadRequestError
+from switch.dialects.shown import Records, ShownRecords
+from switch.errors import BadRequestError, ConfigError
 from switch.machines.payment_table import Input
-from switch.model.payment import Posting, Receivable
+from switch.model.payment import PaidRow, Posting, Receivable
+from switch.records.spec import Spec, load
 
 # Bound once: to find a member of an Enum costs Python 3.11 as much as a call.
 _BILL_POSTED: Final = Input.BILL_POSTED
 _BILL_REJECTED: Final = Input.BILL_REJECTED
 _BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
 _FEN_END = 10**12  # fen: twelve digits are what an amount has on every line
+
+# What the switch has a value for in a request, and what it must find in an answer; the rest is the spec's.
+_GIVEN: Final[dict[str, frozenset[str]]] = {
+    "post": frozenset({"serial", "account", "receivable", "period", "amount", "day", "reference"}),
+    "prepay": frozenset({"serial", "account", "amount", "day", "reference"}),
+    "inquiry": frozenset({"account"}),
+    "status": frozenset({"serial"}),
+    "cancel": frozenset({"serial", "if_posted"}),
+    "history": frozenset({"account", "period"}),
+    "totals": frozenset({"day", "count", "amount"}),
+}
+_NEEDED: Final[dict[str, frozenset[str]]] = {
+    "sign_on": frozenset({"day"}),
+    "echo": frozenset({"day"}),
+    "inquiry": frozenset({"account", "name", "address", "day", "advance_balance", "partial_allowed", "rows"}),
+    "post": frozenset({"serial", "account", "period", "amount"}),
+    "status": frozenset({"serial", "state"}),
+    "cancel": frozenset({"serial"}),
+}
 
 
 class MarketingAnswer(Struct):
@@ -30,23 +49,63 @@ class MarketingAnswer(Struct):
     text: str
     data: dict[str, Any]
     has_nul: bool = False  # somewhere in its texts
+    version: str = ""  # of the spec it came in, while two are live
 
 
 class MarketingDialect:
-    def __init__(self, channel: str, spec: str = "marketing_json.toml") -> None:
-        table = tomllib.loads(files("switch.records").joinpath(spec).read_text(encoding="utf-8"))
-        self.version: str = table["version"]
+    """``marketing_json``; other dialects derive from it.
+
+    Args:
+        channel: Collector id under which the marketing system knows us.
+        spec: Whose records are spoken, or the name of one.
+
+    Raises:
+        ConfigError: The spec lacks something, or asks for what the switch has not.
+    """
+
+    framing: ClassVar[str] = "len4"  # of ``net.framed.FRAMINGS``
+
+    def __init__(self, channel: str, spec: Spec | str = "marketing_json_1_0") -> None:
+        self.spec = spec = load(spec) if isinstance(spec, str) else spec
+        table = spec.table
+        self.version = spec.version
         self.not_signed_on = frozenset(table["not_signed_on"])
+        self.shown: ShownRecords = Records()
         self._channel = channel
+        self._outcomes: dict[str, dict[str, str]] = table["outcome"]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        table = self.spec.table
         self._operations: dict[str, dict[str, Any]] = table["operation"]
         self._records: dict[str, dict[str, Any]] = table["record"]
-        self._outcomes: dict[str, dict[str, str]] = table["outcome"]
         self._digits = {op: _digits(each["response"], self._records) for op, each in self._operations.items()}
         self._shapes = {op: _shape(each["response"], self._records) for op, each in self._operations.items()}
+        version = {"version": self.spec.wire_version} if self.spec.wire_version else {}
+        self._always: dict[str, dict[str, Any]] = {}  # what requests carry beside what they are given; mostly nothing
+        for op, each in self._operations.items():
+            request = each["request"]
+            always = version | {name: rule["value"] for name, rule in request.items() if "value" in rule}
+            if always:
+                self._always[op] = always
+            for name in request:
+                if name not in always and name not in _GIVEN.get(op, ()):
+                    raise ConfigError(
+                        f"{self.spec.title}: operation.{op}.request.{name}",
+                        'the switch has nothing to put there; give it a value = "…"',
+                    )
+        for op, needed in _NEEDED.items():
+            if op in self._operations and (lacks := needed - set(self._operations[op]["response"])):
+                raise ConfigError(
+                    f"{self.spec.title}: operation.{op}.response.{min(lacks)}", "missing; the switch needs it"
+                )
 
     # -------------------------------------------------------------------------------------------- requests
     def sign_on(self, request_id: int) -> bytes:
         return self._request("sign_on", request_id, {})
+
+    def sign_off(self, request_id: int) -> bytes:
+        return self._request("sign_off", request_id, {})
 
     def echo(self, request_id: int) -> bytes:
         return self._request("echo", request_id, {})
@@ -82,15 +141,25 @@ class MarketingDialect:
             }
         )
 
-    def status(self, request_id: int, posting: Posting) -> bytes:
+    def status(self, request_id: int, posting: Posting, *, account: str = "") -> bytes:
         return self._request("status", request_id, {"serial": posting.serial})
 
-    def cancel(self, request_id: int, posting: Posting, *, undo: bool) -> bytes:
+    def cancel(self, request_id: int, posting: Posting, *, undo: bool, account: str = "") -> bytes:
         return self._request(
             "cancel", request_id, {"serial": posting.serial, "if_posted": "undo" if undo else "refuse"}
         )
 
+    def history(self, request_id: int, account: str, period: str) -> bytes:
+        """What was paid for one month, YYYYMM."""
+        return self._request("history", request_id, {"account": account, "period": period})
+
+    def totals(self, request_id: int, day: str, count: int, amount: int) -> bytes:
+        """How many postings of a day, YYYYMMDD, and their sum in fen."""
+        return self._request("totals", request_id, {"day": day, "count": count, "amount": amount})
+
     def _request(self, op: str, request_id: int, fields: dict[str, Any]) -> bytes:
+        if op in self._always:
+            fields = {**fields, **self._always[op]}
         return orjson.dumps({"op": op, "id": request_id, "channel": self._channel, **fields})
 
     # -------------------------------------------------------------------------------------------- answers
@@ -108,6 +177,17 @@ class MarketingDialect:
             raise BadRequestError("unreadable", "expected an integer `id` and a text `code`")
         text = data.get("text", "")
         return MarketingAnswer(request_id, code, text if isinstance(text, str) else "", data, b"\\u0000" in frame)
+
+    def speaks(self, frame: bytes) -> bool:
+        """Whether an answer says that it is of this spec's version."""
+        try:
+            return str(orjson.loads(frame).get("version", "")) == self.spec.wire_version
+        except (ValueError, AttributeError):
+            return False
+
+    def check_request(self, op: str, data: dict[str, Any]) -> None:
+        """As ``check``, of a request."""
+        _check(self._operations[op]["request"], data, op, self._records)
 
     def check(self, op: str, answer: MarketingAnswer) -> None:
         """Raises: BadRequestError ``bad_record``: names the operation, the field and what was expected."""
@@ -152,8 +232,41 @@ class MarketingDialect:
         """Refused with a code that is definite for a first posting only: this month left before."""
         return posting.sends > 1 and self.outcome(_op_of(posting), answer.code) == "rejected_once"
 
-    def stated(self, answer: MarketingAnswer, posting: Posting) -> Input:
-        """What an answer to a status inquiry proves."""
+    def paid_rows(self, answer: MarketingAnswer, account: str) -> tuple[PaidRow, ...]:
+        """What an answer to ``history`` lists.
+
+        Raises: BadRequestError: ``refused``, the code is not 00; ``bad_record``.
+        """
+        if answer.code != "00":
+            raise BadRequestError("refused", f"history: the marketing system answers {answer.code}")
+        self.check("history", answer)
+        if answer.data["account"] != account:
+            raise BadRequestError("bad_record", "history.account: another one than was asked for")
+        return self._paid(answer.data)
+
+    def _paid(self, data: dict[str, Any]) -> tuple[PaidRow, ...]:
+        return tuple(
+            PaidRow(
+                row["period"],
+                row["amount"],
+                row["penalty"],
+                row["energy_kwh"],
+                row["paid_date"] + row["paid_time"],
+                row["collector"],
+                row["serial"],
+            )
+            for row in data["rows"]
+        )
+
+    def agreed(self, answer: MarketingAnswer, count: int, amount: int) -> bool | None:
+        """Whether the marketing system has the same totals of a day. None: it did not say."""
+        if self.outcome("totals", answer.code) != "told":
+            return None
+        self.check("totals", answer)
+        return bool((answer.data["count"], answer.data["amount"]) == (count, amount))
+
+    def stated(self, answer: MarketingAnswer, posting: Posting, account: str = "") -> Input:
+        """What an answer to a status inquiry proves. ``account``: whose posting; "": not compared."""
         if answer.code != "00":
             return Input.BILL_UNCLEAR
         self.check("status", answer)

@@ -7,7 +7,7 @@ Most carry no card data: they are kept as they are, and nothing is picked before
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -19,7 +19,7 @@ _NAMES: Final = ("mti", "processing_code", "fen", "stan", "rrn", "response_code"
 _SECRET: Final = (2, 14, 35, 36, 45, 52, 53, 55, 62)
 _SECRET_BITS: Final = sum(1 << 64 - number for number in _SECRET)
 _BITMAP: Final = slice(13, 21)
-_KEYS: Final = ("op", "id", "serial", "account", "code", "day")
+_KEYS: Final = ("op", "id", "serial", "account", "code", "day", "version")
 
 
 class CardMessages:
@@ -43,8 +43,18 @@ class CardMessages:
         return {name: str(value) for name, value in zip(_NAMES, taken, strict=True) if value is not None}
 
 
+class ShownRecords(Protocol):
+    """Of a marketing system's messages. They carry no card data, so one is kept as it is until somebody asks."""
+
+    def take(self, frame: bytes, /) -> bytes: ...
+
+    def tell(self, taken: bytes, /) -> dict[str, str]:
+        """Raises ValueError or SwitchError."""
+        ...
+
+
 class Records:
-    """Of the marketing system's JSON objects. They carry no card data, so one is kept as it is until somebody asks."""
+    """Of JSON objects."""
 
     def take(self, frame: bytes) -> bytes:
         return frame

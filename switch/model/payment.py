@@ -93,6 +93,20 @@ class Posting(Struct):
         return posting
 
 
+class PaidRow(Struct, frozen=True):
+    """One payment of an account as the marketing system remembers it (缴费历史)."""
+
+    period: str  # YYYYMM
+    amount: int  # fen, penalty included
+    penalty: int  # fen
+    energy_kwh: int
+    paid_at: str  # YYYYMMDDhhmmss, the marketing system's clock
+    collector: str  # who took the money, as the marketing system names it
+    serial: str = ""  # where it tells them
+    reading_before: str = ""  # of the meter
+    reading: str = ""
+
+
 class Quote(Struct, frozen=True):
     """What an inquiry answered, kept for minutes so that a payment can name its rows (saga C10)."""
 
@@ -170,6 +184,17 @@ class KeptCard(Struct, frozen=True):
 def began_us(payment_id: int) -> int:
     """When a payment began, as its number has it: microseconds since 1970, to the millisecond."""
     return (payment_id >> PAYMENT_ID_TIME_SHIFT) * 1_000
+
+
+def serial_began_us(serial: str) -> int:
+    """The same of the payment behind a posting's serial, which is its number and two digits; 0: no serial of ours.
+
+    What depends on a payment's beginning needs no column of its own, and a worker that takes it over decides the same.
+
+    >>> serial_began_us(f"{1_700_000_000_000 << 22}01")
+    1700000000000000
+    """
+    return began_us(int(serial[:-2])) if len(serial) > 2 and serial.isascii() and serial.isdigit() else 0
 
 
 class StoredPayment(Struct):

@@ -24,19 +24,28 @@ Tap = Callable[[str, str, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How frames are told apart: a big-endian length in front that does not count itself."""
+    """How frames are told apart: a length in front that does not count itself, big-endian or in ASCII digits."""
 
     name: str
     prefix_bytes: int
     size_max: int  # bytes of one frame without its prefix
+    in_digits: bool = False
 
     def __post_init__(self) -> None:
-        assert 0 < self.size_max < 1 << 8 * self.prefix_bytes
+        assert 0 < self.size_max < (10**self.prefix_bytes if self.in_digits else 1 << 8 * self.prefix_bytes)
+
+    def prefix(self, size: int) -> bytes:
+        """
+        >>> LEN2.prefix(258), DIGITS10.prefix(258)
+        (b'\x01\x02', b'0000000258')
+        """
+        return b"%0*d" % (self.prefix_bytes, size) if self.in_digits else size.to_bytes(self.prefix_bytes, "big")
 
 
 LEN2: Final = Framing("len2", 2, limits.FRAME_SIZE_MAX)  # kiosks and UnionPay
 LEN4: Final = Framing("len4", 4, limits.MARKETING_FRAME_SIZE_MAX)  # marketing_json
-FRAMINGS: Final = {framing.name: framing for framing in (LEN2, LEN4)}
+DIGITS10: Final = Framing("digits10", 10, limits.MARKETING_FRAME_SIZE_MAX, in_digits=True)  # marketing_ydlw
+FRAMINGS: Final = {framing.name: framing for framing in (LEN2, LEN4, DIGITS10)}
 
 
 class Splitter:
@@ -56,6 +65,13 @@ class Splitter:
         self._size_max = framing.size_max
         self._rest = bytearray()  # an incomplete frame with its prefix
         self.too_long = 0  # the length that was refused; from then on nothing is taken
+
+    @property
+    def trouble(self) -> str:
+        """Why the stream is lost; "": it is not."""
+        if not self.too_long:
+            return ""
+        return f"announced a frame of {self.too_long} bytes; the largest is {self._size_max}"
 
     @property
     def partial(self) -> bool:
@@ -101,6 +117,55 @@ class Splitter:
         return frames
 
 
+class DigitsSplitter(Splitter):
+    """The same behind a length in ASCII digits, where a prefix can also be no length at all.
+
+    >>> splitter = DigitsSplitter(DIGITS10)
+    >>> splitter.feed(b"0000000002ab00000"), splitter.feed(b"00001c")
+    ([b'ab'], [b'c'])
+    """
+
+    __slots__ = ("_no_length",)
+
+    def __init__(self, framing: Framing) -> None:
+        super().__init__(framing)
+        self._no_length = False
+
+    @property
+    def trouble(self) -> str:
+        if self._no_length:
+            return f"expected {self._prefix_bytes} ASCII digits of length"
+        return super().trouble
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if self.too_long:
+            return []
+        prefix_bytes, rest = self._prefix_bytes, self._rest
+        rest += data
+        frames = []
+        size, offset = len(rest), 0
+        while size - offset >= prefix_bytes:
+            start = offset + prefix_bytes
+            prefix = rest[offset:start]
+            self._no_length = not prefix.isdigit()
+            length = self._size_max + 1 if self._no_length else int(prefix)
+            if length > self._size_max:
+                self.too_long = length
+                offset = size
+                break
+            end = start + length
+            if end > size:
+                break
+            frames.append(bytes(rest[start:end]))
+            offset = end
+        del rest[:offset]
+        return frames
+
+
+def make_splitter(framing: Framing) -> Splitter:
+    return DigitsSplitter(framing) if framing.in_digits else Splitter(framing)
+
+
 class FramedProtocol(asyncio.Protocol):
     """``ports.Wire``. The owner hears frames and, exactly once, the loss, through ``handler``.
 
@@ -125,6 +190,7 @@ class FramedProtocol(asyncio.Protocol):
         "_flush_due",
         "_handler",
         "_held",
+        "_in_digits",
         "_in_labels",
         "_label",
         "_linger",
@@ -187,7 +253,8 @@ class FramedProtocol(asyncio.Protocol):
         self._out_labels = (label, "out")
         self._prefix_bytes = framing.prefix_bytes
         self._size_max = framing.size_max
-        self._splitter = Splitter(framing)
+        self._in_digits = framing if framing.in_digits else None
+        self._splitter = make_splitter(framing)
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
         self._linger: asyncio.TimerHandle | None = None
@@ -244,8 +311,8 @@ class FramedProtocol(asyncio.Protocol):
             return False
         if self._tap is not None:
             self._tap("out", self._peer, frame)
-        prefix_bytes = self._prefix_bytes
-        self._queue += (size.to_bytes(prefix_bytes, "big"), frame)
+        prefix_bytes, in_digits = self._prefix_bytes, self._in_digits
+        self._queue += (size.to_bytes(prefix_bytes, "big") if in_digits is None else in_digits.prefix(size), frame)
         self._queued_bytes += size + prefix_bytes
         if token is not None:
             self._tokens.append(token)
@@ -331,8 +398,7 @@ class FramedProtocol(asyncio.Protocol):
                         return  # closed by our owner, who wants no more of it
         if splitter.too_long:
             self._bad_frame("too_long")
-            reason = f"announced a frame of {splitter.too_long} bytes; the largest is {self._size_max}"
-            self.abort(reason, loud=self._loud(self))
+            self.abort(splitter.trouble, loud=self._loud(self))
         elif not splitter.partial:
             self.partial_since = None
         elif frames or self.partial_since is None:

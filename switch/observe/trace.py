@@ -37,6 +37,7 @@ class Traced:
     peer: str
     size: int
     facts: dict[str, str]
+    frame: bytes = b""  # where it was asked for, and may be seen
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -47,6 +48,7 @@ class Traced:
             "peer": self.peer,
             "size": self.size,
             "facts": self.facts,
+            **({"frame": self.frame.hex()} if self.frame else {}),
         }
 
 
@@ -58,9 +60,13 @@ class Trace:
     """Args:
     shown: By link.
     wall_ns: Nanoseconds since 1970, UTC.
+    whole: Links whose messages carry no card data and are kept as they are: ``take`` returns the frame.
     """
 
-    def __init__(self, shown: Mapping[str, Shown], wall_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, shown: Mapping[str, Shown], wall_ns: Callable[[], int], *, whole: frozenset[str] = frozenset()
+    ) -> None:
+        self._whole = whole
         self._shown = dict(shown)
         self._wall_ns = wall_ns
         self._rings: dict[str, deque[_Kept]] = {link: deque(maxlen=TRACE_RING_MAX) for link in shown}
@@ -84,23 +90,37 @@ class Trace:
 
         return note
 
-    def last(self, *, link: str = "", terminal: str = "", after: int = 0, limit: int = TRACE_RING_MAX) -> list[Traced]:
-        """The latest ones in their order. ``after``: only those with a higher number."""
+    def last(
+        self,
+        *,
+        link: str = "",
+        terminal: str = "",
+        after: int = 0,
+        limit: int = TRACE_RING_MAX,
+        frames: bool = False,
+    ) -> list[Traced]:
+        """The latest ones in their order.
+
+        Args:
+            after: Only those with a higher number.
+            frames: With the message itself, on links whose messages are kept whole.
+        """
         found = [
             traced
             for name in ([link] if link else self._rings)
             for kept in self._rings[name]
             if kept[0] > after
-            for traced in (self._told(name, kept),)
+            for traced in (self._told(name, kept, frames),)
             if not terminal or traced.facts.get("terminal") == terminal
         ]
         found.sort(key=lambda each: each.number)
         return found[-limit:]
 
-    def _told(self, link: str, kept: _Kept) -> Traced:
+    def _told(self, link: str, kept: _Kept, frames: bool) -> Traced:
         number, wall_ns, direction, peer, size, taken = kept
         facts = {"message": "unreadable"}
         if taken is not _UNREADABLE:
             with contextlib.suppress(Exception):  # as above
                 facts = self._shown[link].tell(taken)
-        return Traced(number, wall_ns // 1_000, link, direction, peer, size, facts)
+        frame = taken if frames and link in self._whole and isinstance(taken, bytes) else b""
+        return Traced(number, wall_ns // 1_000, link, direction, peer, size, facts, frame)

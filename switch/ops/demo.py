@@ -29,7 +29,16 @@ from switch.sim.threeway import Proof
 
 class Demo:
     def __init__(
-        self, folder: Path, *, seconds: float, kiosks: int, scenario: str, keep: bool, security: str, tls: bool = False
+        self,
+        folder: Path,
+        *,
+        seconds: float,
+        kiosks: int,
+        scenario: str,
+        keep: bool,
+        security: str,
+        tls: bool = False,
+        marketing: str = "json",
     ) -> None:
         self._seconds = seconds
         self._kiosks = kiosks
@@ -37,7 +46,7 @@ class Demo:
         self._keep = keep
         self._security = security
         self._console = Console(highlight=False, soft_wrap=True)
-        self._rig = Rig(folder, say=self._console.print, security=security, tls=tls)
+        self._rig = Rig(folder, say=self._console.print, security=security, tls=tls, marketing=marketing)
         self._restarts = 0
 
     def run(self) -> int:
@@ -72,6 +81,8 @@ class Demo:
         say(f"time profile [bold]{SHORT.name}[/bold]: {_profile_line()}")
         if self._security != "software":
             say(f"security module [bold]{self._security}[/bold]: a SoftHSM2 token made for this run")
+        if rig.marketing != "json":
+            say(f"marketing system speaks [bold]{rig.marketing}[/bold]")
         rig.start_all(kiosks=self._kiosks, scenario=self._scenario)
         if rig.tls_dir is not None:
             say(f"TLS between kiosks, switch and hosts; development certificates in {rig.tls_dir}")

@@ -20,17 +20,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import orjson
 import uvloop
 from rich.console import Console
 
-from switch.config import load
+from switch.config import Config, load
 from switch.errors import StartError
-from switch.limits import KIOSK_CONNECTIONS_MAX, SHORT
+from switch.limits import KIOSK_CONNECTIONS_MAX, SHORT, TRACE_RING_MAX
+from switch.machines import days
 from switch.ops.faultproxy import tell
 from switch.ops.report import proof_table
-from switch.ops.rig import LOCALHOST, SETTLE_S, Rig
+from switch.ops.rig import LOCALHOST, SETTLE_S, Rig, add_marketing_option
+from switch.ops.specs import reload_specs
 from switch.ops.status import ask, workers
+from switch.records.spec import load as load_spec
+from switch.runtime.clock import SystemClock
 from switch.sim.fleet import FleetResult, run_fleet
 from switch.sim.intruder import Intruder
 from switch.sim.scenario import Dice, load_scenario
@@ -48,6 +53,7 @@ SLOW_CALLERS: Final = 300
 INTRUDER_SOCKETS: Final = 400  # of each kind that is held open, from each of two addresses
 INTRUDER_SOURCES: Final = ("127.0.0.1", "127.0.0.2")  # the kiosks' own address, as behind one router, and another one
 SOURCE_ROOM: Final = 300  # connections at once from one address in the drill: fewer than intruders want
+UPGRADE_IN_US: Final = 1_500_000  # a new spec goes live so long after it was announced
 MANY_KIOSKS: Final = 1_000
 
 
@@ -160,7 +166,15 @@ class Kind:
 
 class Drill:
     def __init__(
-        self, name: str, folder: Path, *, rounds: int | None, kiosks: int | None, scenario: str, as_json: bool
+        self,
+        name: str,
+        folder: Path,
+        *,
+        rounds: int | None,
+        kiosks: int | None,
+        scenario: str,
+        as_json: bool,
+        marketing: str = "json",
     ) -> None:
         self.kind = KINDS[name]
         self.rounds = rounds or self.kind.rounds
@@ -180,6 +194,7 @@ class Drill:
             database_dir=self._database_dir(),
             source_connections_max=self.kind.source_connections_max,
             faults_per_minute=self.kind.faults_per_minute,
+            marketing=marketing,
         )
         self.restarts = 0
 
@@ -367,6 +382,50 @@ def _reconnect(drill: Drill, number: int) -> None:
     drill.tell("switch", reset=True)
 
 
+def _spec_upgrade(drill: Drill, number: int) -> None:
+    """A new version of the marketing system's record spec goes live under load, and is taken back."""
+    rig = drill.rig
+    file = rig.config_file("switch")
+    before = file.read_text(encoding="utf-8")
+    newer = load_spec(str(rig.next_spec))
+    at = days.local(SystemClock().wall_us() + UPGRADE_IN_US).isoformat()
+    spec = msgspec.json.encode(str(rig.next_spec)).decode()
+    file.write_text(f'{before}\n[marketing.upgrade]\nspec = {spec}\nat = "{at}"\n', encoding="utf-8")
+    config = load(file)
+    reload_specs(file)
+    _wait_for_postings(drill, config, newer.wire_version)
+    drill.load.wait_for_more(drill.kind.back_s)
+    drill.say(f"  {newer.title} is live since {at}")
+
+    file.write_text(before, encoding="utf-8")
+    asked_at = time.monotonic()
+    reload_specs(file)
+    after = _last_traced(config)
+    versions = _wait_for_postings(drill, config, load_spec(config.marketing.spec).wire_version, after)
+    if newer.wire_version in versions:
+        raise StartError("drill", f"postings were still sent in {newer.title} after it was taken back")
+    drill.say(f"  the way back took {time.monotonic() - asked_at:.1f} s, with a posting sent in the old version")
+
+
+def _last_traced(config: Config) -> int:
+    last = ask(config, do="trace", link=config.marketing.name, limit=1)
+    return int(last[-1]["number"]) if last else 0
+
+
+def _wait_for_postings(drill: Drill, config: Config, version: str, after: int = 0) -> set[str]:
+    """Until one was sent in this version. The versions of all that were sent meanwhile."""
+    ends_at, versions = time.monotonic() + drill.kind.back_s, set[str]()
+    while version not in versions:
+        if time.monotonic() > ends_at:
+            raise StartError("drill", f'no posting was sent in version "{version}" for {drill.kind.back_s:g} s')
+        for traced in ask(config, do="trace", link=config.marketing.name, after=after, limit=TRACE_RING_MAX):
+            after = traced["number"]
+            if traced["direction"] == "out" and traced["facts"].get("op") == "post":
+                versions.add(traced["facts"].get("version", ""))
+        time.sleep(POLL_S)
+    return versions
+
+
 def _disk_full(drill: Drill, number: int) -> None:
     assert drill._disk is not None
     filler = drill._disk / "filler"
@@ -446,6 +505,13 @@ KINDS: Final = {
         proxied=("switch",),
         kiosks_proxied=True,
     ),
+    "spec-upgrade": Kind(
+        "a new version of the marketing system's interface goes live under load and is taken back, and no payment "
+        "notices",
+        _spec_upgrade,
+        5,
+        back_s=60.0,
+    ),
     "disk-full": Kind("a full disk under PostgreSQL stops new payments and loses none", _disk_full, 3, small_disk=True),
 }
 
@@ -465,6 +531,7 @@ def add_drill_parser(commands: Any) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help="how often the harm is done")
     parser.add_argument("--kiosks", type=int, metavar="N", help="virtual kiosks")
     parser.add_argument("--scenario", default="demo", metavar="NAME", help="how hosts behave (default demo)")
+    add_marketing_option(parser)
     parser.add_argument(
         "--dir",
         type=Path,
@@ -488,5 +555,6 @@ def _drill(arguments: argparse.Namespace) -> int:
         kiosks=arguments.kiosks,
         scenario=arguments.scenario,
         as_json=arguments.json,
+        marketing=arguments.marketing,
     )
     return drill.run()

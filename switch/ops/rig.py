@@ -28,6 +28,7 @@ import msgspec
 import orjson
 import uvloop
 
+from switch import sim
 from switch.config import SecurityConfig, load
 from switch.errors import StartError
 from switch.limits import DATABASE_START_WAIT_S, KIOSK_CONNECTIONS_MAX, SHORT
@@ -53,6 +54,12 @@ SETTLE_S: Final = (
     30.0  # after the load ends: card time-out, quiet period and late answers of the short profile, with room
 )
 SERVICE_TERMINAL: Final = 999_999  # test terminal that only echoes: behind all that pay
+# How the simulated marketing system is known to behave, by what it speaks.
+_PROFILES: Final = {
+    "json": 'fence = "tombstone"\ninquiry = "serial"\ndedupe = "serial"',
+    "ydlw": 'fence = "cancel_if_posted"\ninquiry = "history"\ndedupe = "none"',
+}
+MARKETING: Final = tuple(_PROFILES)
 LOOK_S: Final = 0.5  # between looks at what is still open
 
 
@@ -66,6 +73,7 @@ class Rig:
     security: Back end of the security module; ``pkcs11`` is a SoftHSM2 token made for this run.
     faults_per_minute, source_connections_max: ``[listen.limits]`` of the switches; the others are without limit.
     tls: Kiosks, switches and hosts speak TLS, with certificates made in ``folder``.
+    marketing: What the marketing system speaks: "json" or "ydlw".
     settings: More settings of the PostgreSQL server.
     """
 
@@ -81,6 +89,7 @@ class Rig:
         faults_per_minute: int = 0,
         source_connections_max: int = KIOSK_CONNECTIONS_MAX,
         tls: bool = False,
+        marketing: str = "json",
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._faults_per_minute = faults_per_minute
@@ -88,6 +97,7 @@ class Rig:
         self.folder = folder.absolute()
         self.server = EmbeddedPostgres(database_dir or self.folder / "postgres", settings=settings)
         self.tls_dir = self.folder / "certs" if tls else None
+        self.marketing = marketing
         self.instances = tuple(instances)
         self._workers = workers
         self._security = SecurityConfig()
@@ -183,6 +193,7 @@ class Rig:
                 host,
                 *("host", host, "--listen", f"{LOCALHOST}:{self.ports[host]}"),
                 *("--ledger", str(ledger), "--scenario", scenario),
+                *(self._specs() if host == "marketing" else ()),
                 *(("--tls", str(self.tls_dir)) if self.tls_dir is not None else ()),
             )
             self.wait_for(host, self.ports[host])
@@ -190,6 +201,14 @@ class Rig:
             self.start_proxy(name)
         for instance in self.instances:
             self.start_switch(instance)
+
+    @property
+    def next_spec(self) -> Path:
+        """What the marketing system speaks beside its first spec: the version of an upgrade."""
+        return Path(sim.__file__).parent / "specs" / f"marketing_{self.marketing}_1_1.toml"
+
+    def _specs(self) -> tuple[str, ...]:
+        return "--spec", f"marketing_{self.marketing}_1_0", "--spec", str(self.next_spec)
 
     def config_file(self, instance: str) -> Path:
         return self.folder / f"{instance}.toml"
@@ -383,11 +402,10 @@ cut_over = "{cut_over}"
 host = "{LOCALHOST}"
 port = {ports["marketing"]}
 channel = "SELF01"
+spec = "marketing_{self.marketing}_1_0"
 
 [marketing.profile]
-fence = "tombstone"
-inquiry = "serial"
-dedupe = "serial"
+{_PROFILES[self.marketing]}
 """ + ("" if self.tls_dir is None else _tls_sections(self.tls_dir))
 
 
@@ -453,6 +471,7 @@ def _stand(arguments: argparse.Namespace) -> int:
         say=lambda text: print(text, file=sys.stderr, flush=True),
         workers=arguments.workers,
         tls=arguments.tls,
+        marketing=arguments.marketing,
     )
 
     def told(_number: int, _frame: object) -> None:
@@ -480,6 +499,12 @@ def _stand(arguments: argparse.Namespace) -> int:
             signal.signal(each, handler)
 
 
+def add_marketing_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--marketing", choices=MARKETING, default="json", help="what the marketing system speaks (default json)"
+    )
+
+
 def add_rig_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "rig",
@@ -493,6 +518,7 @@ def add_rig_parser(commands: Any) -> None:
         "--workers", type=at_least_one, default=1, metavar="N", help="processes of the switch (default 1)"
     )
     parser.add_argument("--tls", action="store_true", help="with TLS between kiosks, switch and both hosts")
+    add_marketing_option(parser)
     parser.add_argument(
         "--dir",
         type=Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,6 +99,7 @@ def _print_status(told: Any) -> None:
         up = "up" if link["up"] else "[red]down[/red]"
         breaker = ", [red]breaker open[/red]" if link["breaker_open"] else ""
         table.add_row(name, f"{up}, echo {link['echo_rtt_ms']:.1f} ms{breaker}")
+    table.add_row("specs", escape(say_specs(told["specs"])))
     security = told["security"]
     table.add_row("security", f"{security['back_end']} ({escape(security['detail'])})")
     table.add_row("kiosks", f"{told['kiosks']['connections']} connected on port {told['kiosks']['port']}")
@@ -123,9 +125,21 @@ def _print_status(told: Any) -> None:
     console.print(table)
 
 
+def say_specs(told: Mapping[str, str]) -> str:
+    """What a switch speaks, in words."""
+    if "upgrade" not in told:
+        return f"speaks {told['spec']}"
+    if told["upgrade_live"] == "yes":
+        return f"speaks {told['upgrade']} since {told['upgrade_at']}; payments begun before finish in {told['spec']}"
+    return f"speaks {told['spec']}, and {told['upgrade']} from {told['upgrade_at']} on"
+
+
 def _trace(arguments: argparse.Namespace) -> int:
     after = {config.control.path: (config, 0) for config in workers(load(arguments.config))}
-    wanted = {"link": arguments.link, "terminal": arguments.terminal, "limit": arguments.limit}
+    if arguments.frames and not arguments.json:
+        raise StartError("trace", "--frames: whole messages are for programs; say --json too")
+    wanted: dict[str, Any] = {"link": arguments.link, "terminal": arguments.terminal, "limit": arguments.limit}
+    wanted["frames"] = arguments.frames
     while True:
         rows: list[Any] = []
         for path, (config, number) in after.items():
@@ -199,6 +213,11 @@ def add_status_parsers(commands: Any) -> None:
     trace.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50)")
     trace.add_argument("--follow", action="store_true", help="go on with what comes")
     trace.add_argument("--json", action="store_true", help="one JSON object a line")
+    trace.add_argument(
+        "--frames",
+        action="store_true",
+        help="with the marketing system's whole messages, in hexadecimal: no card data, but customers' names",
+    )
     check = command(
         "check-books", "compare finished payments with both hosts now; exit status 1 on a difference", _check_books
     )

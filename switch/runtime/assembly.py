@@ -11,11 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from switch.config import Config, MarketingConfig, UnionpayConfig
+from switch.config import Config, MarketingConfig, UnionpayConfig, upgrade_of
 from switch.dialects.codes import CardCodes
 from switch.dialects.kiosk import KioskDialect
-from switch.dialects.marketing import MarketingDialect
-from switch.dialects.shown import Records
+from switch.dialects.marketing_versions import MarketingSpecs, Upgrade
 from switch.dialects.unionpay import UnionPayDialect
 from switch.errors import UnavailableError
 from switch.limits import RECOVERY_PAGE
@@ -26,7 +25,7 @@ from switch.machines.payment_table import Input
 from switch.model.payment import DRIVEN, StoredPayment
 from switch.net import tcp
 from switch.net.certificates import Certificates
-from switch.net.framed import LEN2, LEN4, Framing
+from switch.net.framed import FRAMINGS, LEN2, Framing
 from switch.net.listener import LABEL, KioskListener
 from switch.net.serial import SerialLine
 from switch.net.upstream import Dialer, TransactionDialer
@@ -83,7 +82,8 @@ class Switch:
         self._timers = timers = Timers(asyncio.get_running_loop(), clock, observer)
         unionpay, marketing = config.unionpay, config.marketing
         card_dialect = UnionPayDialect(bytes.fromhex(unionpay.tpdu), bytes.fromhex(unionpay.header))
-        marketing_dialect = self.marketing_dialect = MarketingDialect(marketing.channel)
+        self.specs = MarketingSpecs(marketing.spec, marketing.channel, clock.wall_us, upgrade_of(marketing))
+        marketing_dialect = self.specs.live
         codes = CardCodes()
         self.versions = {"unionpay_codes": codes.version, "marketing": marketing_dialect.version}
         service = (unionpay.service_terminal, unionpay.service_merchant)
@@ -93,13 +93,13 @@ class Switch:
         shown: dict[str, Shown] = {
             LABEL: kiosk_dialect.shown,
             unionpay.name: card_dialect.shown,
-            marketing.name: Records(),
+            marketing.name: marketing_dialect.shown,
         }
-        self.trace = Trace(shown, clock.wall_ns)
+        self.trace = Trace(shown, clock.wall_ns, whole=frozenset({marketing.name}))
         self._dialers: list[Dialer | TransactionDialer] = []
         peers: tuple[tuple[CardLink | MarketingLink, UnionpayConfig | MarketingConfig, Framing], ...] = (
             (self.card_link, unionpay, LEN2),
-            (self.marketing_link, marketing, LEN4),
+            (self.marketing_link, marketing, FRAMINGS[self.specs.framing]),
         )
         for link, peer, framing in peers:
             per_transaction = isinstance(peer, UnionpayConfig) and peer.connection == "per_transaction"
@@ -206,6 +206,19 @@ class Switch:
             SerialLine(line, self.dispatcher, observer, clock, dice, tap=self.trace.tap(LABEL))
             for line in config.serial
         ]
+
+    def use_upgrade(self, upgrade: Upgrade | None) -> dict[str, str]:
+        """From now on with this upgrade of the marketing system's spec, or with none; returns what is spoken.
+
+        Raises:
+            ConfigError: The spec cannot be read, or cannot follow; then nothing has changed.
+        """
+        dialect = self.specs.schedule(upgrade)
+        for user in (self.marketing_link, self.payments, self.dispatcher):
+            user.speak(dialect)
+        told = self.specs.status()
+        self._observer.event("specs.changed", link=self.marketing_link.name, **told)
+        return told
 
     async def start(self) -> int:
         """Recover, dial, listen. Returns how many payments were taken over."""
@@ -355,6 +368,7 @@ class Switch:
                 "stopped": self.dispatcher.stopped_terminals,
             },
             "serial": {line.name: line.status() for line in self.lines},
+            "specs": self.specs.status(),
             "payments": {"open": payments.open_count, "states": dict(payments.states())},
             "reversals": {
                 "waiting": payments.lanes.depth,

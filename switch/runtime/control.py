@@ -33,6 +33,9 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
     limit: int = 50
     on: bool = True
     reason: str = ""
+    frames: bool = False
+    spec: str = ""
+    at: str = ""
 
 
 Handler = Callable[[Ask], Awaitable[Any]]

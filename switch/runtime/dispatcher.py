@@ -475,10 +475,16 @@ class Dispatcher:
             link.forget(request_id)
             answered(None)
 
+        try:
+            frame = self._marketing_dialect.inquiry(request_id, account)
+        except BadRequestError as error:
+            self._observer.event("frame.unbuildable", level="error", error=error.detail)
+            done("bill_unavailable")
+            return
         asked_at = self._clock.now()
         timer = self._timers.after(self._times.post_s, silent)
         self._inquiries += 1
-        if not link.call(request_id, self._marketing_dialect.inquiry(request_id, account), answered):
+        if not link.call(request_id, frame, answered):
             answered(None)
 
     def _read_quote(self, account: str, answer: MarketingAnswer) -> Quote | str:
@@ -514,6 +520,10 @@ class Dispatcher:
         while len(self._quotes) > limits.QUOTES_MAX:
             self._quotes.popitem(last=False)
         return quote
+
+    def speak(self, dialect: MarketingDialect) -> None:
+        """From now on this one towards the marketing system."""
+        self._marketing_dialect = dialect
 
     def _known_quote(self, request: PaymentRequest) -> Quote | None:
         quote = self._quotes.get(request.quote)

@@ -269,6 +269,10 @@ class MarketingLink(UpstreamLink):
         self._signed_on = False
         self._probe_id = 0
 
+    def speak(self, dialect: MarketingDialect) -> None:
+        """From now on this one towards the marketing system."""
+        self._dialect = dialect
+
     def next_id(self) -> int:
         return next(self._ids)
 

@@ -490,6 +490,10 @@ class Payments:
         if len(self._parked) > limits.PAYMENTS_REMEMBERED_MAX:
             self._drop(next(iter(self._parked.values())))
 
+    def speak(self, dialect: MarketingDialect) -> None:
+        """From now on this one towards the marketing system."""
+        self._marketing_dialect = dialect
+
     # -------------------------------------------------------------------------------------------- effects
     def _prepare(self, slot: Slot, sending: Sending | None, then: Callable[[bytes | None], None]) -> None:
         """Build the frame that the record protects; ``then`` gets the journal's copy, None if nothing can be sent."""
@@ -508,23 +512,32 @@ class Payments:
             self._card_data(slot, partial(self._prepare_reversal, slot, sending, then))
         else:
             request_id = self._marketing_link.next_id()
-            dialect = self._marketing_dialect
-            if type(sending) is SendPost:
-                frame = dialect.post(
-                    request_id,
-                    sending.posting,
-                    account=payment.account,
-                    day=payment.marketing_day,
-                    reference=str(payment.payment_id),
-                )
-            elif type(sending) is SendStatus:
-                frame = dialect.status(request_id, sending.posting)
-            else:
-                assert type(sending) is SendCancel
-                undo = sending.undo or self._profile.fence == "cancel_if_posted"  # it knows no other cancel
-                frame = dialect.cancel(request_id, sending.posting, undo=undo)
+            try:
+                frame = self._bill_frame(payment, sending, request_id)
+            except BadRequestError as error:
+                # What this spec cannot say is not sent; left to rise, it would leave the payment busy for ever.
+                self._unbuildable(slot, error)
+                then(None)
+                return
             slot.ready = Ready(frame, request_id)
             then(frame)
+
+    def _bill_frame(self, payment: Payment, sending: SendPost | SendStatus | SendCancel, request_id: int) -> bytes:
+        """Raises: BadRequestError: the spec has no room for a value of this payment."""
+        dialect, account = self._marketing_dialect, payment.account
+        if type(sending) is SendPost:
+            return dialect.post(
+                request_id,
+                sending.posting,
+                account=account,
+                day=payment.marketing_day,
+                reference=str(payment.payment_id),
+            )
+        if type(sending) is SendStatus:
+            return dialect.status(request_id, sending.posting, account=account)
+        assert type(sending) is SendCancel
+        undo = sending.undo or self._profile.fence == "cancel_if_posted"  # it knows no other cancel
+        return dialect.cancel(request_id, sending.posting, undo=undo, account=account)
 
     def _prepare_reversal(
         self,
@@ -548,8 +561,11 @@ class Payments:
             return build()
         except Exception as error:
             # Left to rise, it would leave the payment busy for ever.
-            self._observer.event("frame.unbuildable", level="error", payment=slot.payment.payment_id, error=repr(error))
+            self._unbuildable(slot, error)
             return None
+
+    def _unbuildable(self, slot: Slot, error: Exception) -> None:
+        self._observer.event("frame.unbuildable", level="error", payment=slot.payment.payment_id, error=repr(error))
 
     def _card_data(self, slot: Slot, then: Callable[[KeptCard | None], None]) -> None:
         if slot.kept is not None:
@@ -820,7 +836,7 @@ class Payments:
         if type(effect) is SendPost:
             return self._marketing_dialect.posted(answer, posting, account)
         if isinstance(effect, SendStatus):
-            return self._marketing_dialect.stated(answer, posting)
+            return self._marketing_dialect.stated(answer, posting, account)
         assert isinstance(effect, SendCancel)
         return self._marketing_dialect.cancelled(answer, posting, undo=effect.undo)
 

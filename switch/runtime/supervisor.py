@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from switch import __version__, contract
-from switch.config import Config, fingerprint
+from switch.config import Config, MarketingUpgrade, fingerprint, upgrade_of
 from switch.errors import BadRequestError, SecurityError, StartError, UnavailableError
 from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, TRACE_RING_MAX
 from switch.net.certificates import Certificates
@@ -51,7 +53,7 @@ class Worker:
 
     def __init__(self, config: Config, dsn: str) -> None:
         _assertions_on()
-        self._config = config
+        self.config = config
         self._dsn = dsn
         self._times = config.times
         self.metrics = Metrics()
@@ -77,7 +79,7 @@ class Worker:
         return self.switch.listener.port
 
     async def _start(self) -> None:
-        config, clock, observer = self._config, self.clock, self.observer
+        config, clock, observer = self.config, self.clock, self.observer
         security = self._security = make_module(config, clock.wall_us)
         await security.start()
         self._closing.append(security.stop)
@@ -152,7 +154,7 @@ class Worker:
         self.threeway = ThreeWayCheck(
             store,
             self.switch.marketing_link,
-            self.switch.marketing_dialect,
+            self.switch.specs.live,
             self._times,
             observer,
             can_ask=config.marketing.profile.inquiry == "serial",
@@ -192,7 +194,7 @@ class Worker:
         """What the control socket understands."""
 
         async def status(ask: Ask) -> Any:
-            config = self._config
+            config = self.config
             return {
                 "version": __version__,
                 "instance": config.worker.instance,
@@ -214,7 +216,9 @@ class Worker:
             if ask.link and ask.link not in known:
                 raise BadRequestError("control", f"no link {ask.link!r}; known: {', '.join(known)}")
             limit = max(1, min(ask.limit, TRACE_RING_MAX))
-            last = self.switch.trace.last(link=ask.link, terminal=ask.terminal, after=ask.after, limit=limit)
+            last = self.switch.trace.last(
+                link=ask.link, terminal=ask.terminal, after=ask.after, limit=limit, frames=ask.frames
+            )
             return [each.to_dict() for each in last]
 
         async def drain(ask: Ask) -> Any:
@@ -232,6 +236,18 @@ class Worker:
         async def certificates(ask: Ask) -> Any:
             return self._certificates.look(reload_all=True)
 
+        async def upgrade(ask: Ask) -> Any:
+            marketing = msgspec.structs.replace(
+                self.config.marketing, upgrade=MarketingUpgrade(spec=ask.spec, at=ask.at)
+            )
+            try:
+                told = self.switch.use_upgrade(upgrade_of(marketing))
+            except ValueError as error:
+                raise BadRequestError("control", f"at: {error}") from None
+            self.threeway.speak(self.switch.specs.live)
+            self.config = msgspec.structs.replace(self.config, marketing=marketing)
+            return told
+
         return {
             "certificates": certificates,
             "check": check,
@@ -239,6 +255,7 @@ class Worker:
             "service": service,
             "status": status,
             "trace": trace,
+            "upgrade": upgrade,
         }
 
     async def _wait_for_schema(self) -> None:
@@ -303,6 +320,7 @@ async def serve(config: Config, dsn: str) -> None:
             for wait in waits:
                 wait.cancel()
             await worker.stop()
+            config = worker.config  # an upgrade may have come or gone meanwhile
             worker.observer.event("switch.stopped", open=worker.switch.payments.open_count)
 
 

@@ -55,6 +55,10 @@ class ThreeWayCheck:
         self._task: asyncio.Task[None] | None = None
         self._running = asyncio.Lock()
 
+    def speak(self, dialect: MarketingDialect) -> None:
+        """From now on this one towards the marketing system."""
+        self._dialect = dialect
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._work(), name="three-way check")
 

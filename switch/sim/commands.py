@@ -68,6 +68,13 @@ def add_host_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="when its business day ends (default: 12 hours after the ledger began)",
     )
     parser.add_argument("--tls", type=Path, metavar="DIR", help="speak TLS with a folder of: gridswitch certs dev")
+    parser.add_argument(
+        "--spec",
+        action="append",
+        metavar="NAME",
+        help="marketing: record spec that it speaks, bundled or a .toml file; given again: versions side by side "
+        "(default marketing_json_1_0)",
+    )
     parser.set_defaults(run=host_command)
     return parser
 
@@ -161,7 +168,8 @@ async def _run_host(args: argparse.Namespace) -> int:
     if args.kind == "unionpay":
         host = UnionPayHost(address, port, args.ledger, scenario, cut_over_in_s=args.cut_over_in)
     else:
-        host = MarketingHost(address, port, args.ledger, scenario, cut_over_in_s=args.cut_over_in)
+        specs = tuple(args.spec or ("marketing_json_1_0",))
+        host = MarketingHost(address, port, args.ledger, scenario, cut_over_in_s=args.cut_over_in, specs=specs)
     host.tls = None if args.tls is None else host_tls(args.tls)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -36,6 +36,7 @@ class SimulatedHost:
 
     kind = ""
     prefix_size = 2
+    in_digits = False  # the length in front of a frame is ASCII digits
     frame_max = limits.FRAME_SIZE_MAX
     pulse_s = 0.1  # between looks whether the process was stopped; a simulated loop needs them less often
 
@@ -144,6 +145,7 @@ class SimulatedHost:
             self._frame_received,
             self._opened,
             self.connections.discard,
+            in_digits=self.in_digits,
         )
 
     def _opened(self, connection: FrameConnection) -> None:

@@ -1,7 +1,8 @@
 """The utility's marketing system, simulated: who owes what, postings by serial, cancels with tombstones.
 
-Written from the wire format ``marketing_json`` (frames of a 4-byte length and a JSON object). What it promises, and
-its ledger proves:
+It speaks ``marketing_json`` or ``marketing_ydlw`` (``marketing_wire``). As the latter it does as that interface does: a
+serial that comes twice is posted twice, a cancel leaves no tombstone, and an account's history is what can be asked.
+What it promises, and its ledger proves:
 
     - a serial is posted at most once, and the same serial is answered as the first time (unless the scenario says that
       it does not know serials: then what is posted is posted again each time it comes, and undone with one cancel);
@@ -25,12 +26,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from switch import limits
+from switch.machines.days import local
+from switch.records.spec import Spec
 from switch.sim import customers
 from switch.sim.day import wall_s
 from switch.sim.host import SimulatedHost
+from switch.sim.marketing_wire import HostWire, UnreadableError, make_wire
 from switch.sim.scenario import APPROVE, MARKETING_LATE_MAX_S, Action, Rules, Scenario, marketing_chances
 from switch.sim.truth import Book, Fact
 from switch.sim.wire import FrameConnection
@@ -71,6 +75,9 @@ class _Serial:
     period: str = ""
     amount: int = 0
     day: str = ""
+    at_us: int = 0
+    channel: str = ""  # who posted it
+    times: int = 1  # it was posted
 
 
 class MarketingHost(SimulatedHost):
@@ -78,6 +85,7 @@ class MarketingHost(SimulatedHost):
 
     Args:
         seed: Of the world of customers, if the ledger is new; default: the scenario's. An old ledger keeps its world.
+        specs: What it speaks: a record spec, and more of them while an interface is upgraded; all of one format.
     """
 
     kind = "marketing"
@@ -93,8 +101,11 @@ class MarketingHost(SimulatedHost):
         *,
         seed: int | None = None,
         cut_over_in_s: float | None = None,
+        specs: tuple[Spec | str, ...] = ("marketing_json_1_0",),
     ) -> None:
         super().__init__(host, port, ledger_path, scenario, cut_over_in_s)
+        self._wire: HostWire = make_wire(specs)
+        self.prefix_size, self.in_digits = self._wire.framing.prefix_bytes, self._wire.framing.in_digits
         self.behave(scenario)
         self._seed = scenario.seed if seed is None else seed
         self._months_owed = scenario.marketing.months_owed
@@ -102,9 +113,12 @@ class MarketingHost(SimulatedHost):
         self._paid: dict[str, str] = {}  # receivable -> serial that paid it
         self._prepaid: Counter[str] = Counter()  # fen by account
         self._channels: set[tuple[str, str]] = set()  # (channel, day) signed on
+        self._history: dict[tuple[str, str], list[str]] = {}  # (account, period) -> serials that were posted
 
     def behave(self, scenario: Scenario) -> None:
-        self._mood = scenario.marketing
+        self._mood = mood = scenario.marketing
+        if self._wire.bare:
+            self._mood = msgspec.structs.replace(mood, tombstones=False, keeps_refusals=False, knows_serials=False)
         self.delay_ms = self._mood.delay_ms
         self._chances = marketing_chances(self._mood)
         self._rules = Rules(self._mood.script, MARKETING_LATE_MAX_S)
@@ -129,11 +143,19 @@ class MarketingHost(SimulatedHost):
                 self._months_owed = tuple(fact.get("months_owed", customers.MONTHS_OWED))
             case "sign_on":
                 self._channels.add((fact["channel"], fact["day"]))
+            case "sign_off":
+                self._channels.discard((fact["channel"], fact["day"]))
             case "posting":
                 entry = _Serial(
-                    "posted", "00", fact["account"], fact["receivable"], fact["period"], fact["fen"], fact["day"]
+                    *("posted", "00", fact["account"], fact["receivable"], fact["period"], fact["fen"], fact["day"]),
+                    at_us=fact["at"],
+                    channel=fact.get("channel", ""),
                 )
-                self._take(fact["serial"], entry)
+                again = self._serials.get(fact["serial"])
+                if again is not None and again.state == "posted":
+                    again.times += 1
+                else:
+                    self._take(fact["serial"], entry)
             case "rejected":
                 self._serials[fact["serial"]] = _Serial("rejected", fact["code"], fact["account"])
             case "cancel":
@@ -145,6 +167,9 @@ class MarketingHost(SimulatedHost):
     def _take(self, serial: str, entry: _Serial) -> None:
         """What is posted: a receivable is paid, or an account has more."""
         self._serials[serial] = entry
+        serials = self._history.setdefault((entry.account, entry.period or entry.day[:6]), [])
+        if serial not in serials:
+            serials.append(serial)
         if entry.receivable:
             self._paid[entry.receivable] = serial
         else:
@@ -159,12 +184,11 @@ class MarketingHost(SimulatedHost):
 
     def obey_frame(self, connection: FrameConnection, frame: bytes) -> None:
         try:
-            request = orjson.loads(frame)
-            if not isinstance(request, dict):
-                raise ValueError("not an object")
-        except ValueError:
+            request = self._wire.read(frame)
+        except UnreadableError:
             self.counts["unreadable"] += 1
-            connection.send(_reply({}, {"code": "78"}))
+            if answer := self._wire.reply({}, {"code": "78"}, _TEXTS["78"]):
+                connection.send(answer)
             return
         message = request.get("op")
         act = _OPERATIONS.get(message) if isinstance(message, str) else None
@@ -174,15 +198,22 @@ class MarketingHost(SimulatedHost):
             or (message == "status" and not self._mood.tells_status)
         ):
             self.counts["unknown_operation"] += 1
-            connection.send(_reply(request, {"code": "59"}))
+            connection.send(self._reply(request, {"code": "59"}))
             return
         assert isinstance(message, str)
         self.counts[message] += 1
+        if request.get("version"):
+            self.counts[f"version_{request['version']}"] += 1
+        if self._wire.bare:
+            request.setdefault("day", self.day)  # a posting names none: it counts for the day on which it comes
         if not _well_formed(message, request):
-            connection.send(_reply(request, {"code": "13"}))
+            connection.send(self._reply(request, {"code": "13"}))
             return
-        if message not in ("sign_on", "echo") and (str(request.get("channel")), self.day) not in self._channels:
-            connection.send(_reply(request, {"code": "99"}))
+        if (
+            message not in ("sign_on", "sign_off", "echo")
+            and (str(request.get("channel")), self.day) not in self._channels
+        ):
+            connection.send(self._reply(request, {"code": "99"}))
             return
         self._obey(self._choose(message, request), connection, request, act)
 
@@ -228,11 +259,15 @@ class MarketingHost(SimulatedHost):
             if dice.chance(mood.cancel_ambiguous_rate):
                 done = dice.chance(mood.cancel_silence_done_share)
                 return Action("ambiguous", code=dice.random.choice(mood.ambiguous_codes), acted=done)
-        if message in ("status", "inquiry") and dice.chance(mood.query_silence_rate):
+        tells_postings = message == ("history" if self._wire.bare else "status")
+        if (tells_postings or message == "inquiry") and dice.chance(mood.query_silence_rate):
             return Action("silence", acted=False)
-        if message == "status" and dice.chance(mood.query_ambiguous_rate):
+        if tells_postings and dice.chance(mood.query_ambiguous_rate):
             return Action("ambiguous", code=dice.random.choice(mood.ambiguous_codes), acted=False)
         return APPROVE
+
+    def _reply(self, request: Json, answer: Json) -> bytes:
+        return self._wire.reply(request, answer, _TEXTS.get(answer["code"], "处理失败"))
 
     def _obey(self, action: Action, connection: FrameConnection, request: Json, act: Operation) -> None:
         """Act on one request as the dice or a rule said, and answer or not."""
@@ -240,14 +275,14 @@ class MarketingHost(SimulatedHost):
         if request["op"] == "inquiry":
             delay_s += self.dice.between(self._mood.inquiry_ms) / 1000
         if action.kind == "approve":
-            self.send_later(connection, delay_s, _reply(request, act(self, request)))
+            self.send_later(connection, delay_s, self._reply(request, act(self, request)))
             return
         self.counts[f"{request['op']}_{action.kind}"] += 1
         match action.kind:
             case "late_act":
                 self.act_later(
                     action.delay_s,
-                    lambda: connection.send(_reply(request, act(self, request))),
+                    lambda: connection.send(self._reply(request, act(self, request))),
                     lambda: None,
                 )
                 return
@@ -268,8 +303,8 @@ class MarketingHost(SimulatedHost):
             case "late":
                 delay_s = action.delay_s
             case "duplicate":
-                self.send_later(connection, delay_s, _reply(request, answer))
-        self.send_later(connection, delay_s, _reply(request, answer))
+                self.send_later(connection, delay_s, self._reply(request, answer))
+        self.send_later(connection, delay_s, self._reply(request, answer))
 
     # ---- operations: each gives the answer and has done what it says
     def _sign_on(self, request: Json) -> Json:
@@ -278,6 +313,12 @@ class MarketingHost(SimulatedHost):
             self._channels.add((channel, day))
             self.write("sign_on", channel=channel, day=day)
         return {"code": "00", "day": day}
+
+    def _sign_off(self, request: Json) -> Json:
+        channel, day = str(request.get("channel")), self.day
+        self._channels.discard((channel, day))
+        self.write("sign_off", channel=channel, day=day)
+        return {"code": "00"}
 
     def _echo(self, _request: Json) -> Json:
         return {"code": "00", "day": self.day}
@@ -333,8 +374,7 @@ class MarketingHost(SimulatedHost):
         if request["amount"] != amount or request["period"] != bill.period:
             return self._refuse(request, "73")
         entry = _Serial("posted", "00", customer.account, receivable, bill.period, amount, day)
-        self._take(serial, entry)
-        self._note_posting(serial, entry, request["reference"])
+        self._book(request, entry)
         return _posted_answer(serial, entry)
 
     def _prepay(self, request: Json) -> Json:
@@ -347,15 +387,22 @@ class MarketingHost(SimulatedHost):
             return self._refuse(request, "03")
         if request["day"] != self.day:
             return self._refuse(request, "84")
+        if not request["amount"]:
+            return self._refuse(request, "29")
         entry = _Serial("posted", "00", customer.account, amount=request["amount"], day=request["day"])
-        self._take(serial, entry)
-        self._note_posting(serial, entry, request["reference"])
+        self._book(request, entry)
         return _posted_answer(serial, entry)
+
+    def _book(self, request: Json, entry: _Serial) -> None:
+        entry.at_us, entry.channel = int(wall_s() * 1_000_000), str(request["channel"])
+        self._take(request["serial"], entry)
+        self._note_posting(request["serial"], entry, request["reference"])
 
     def _note_posting(self, serial: str, entry: _Serial, reference: str) -> None:
         self.note(
             {
-                "at": int(wall_s() * 1_000_000),
+                "at": entry.at_us,
+                "channel": entry.channel,
                 "fact": "posting",
                 "serial": serial,
                 "account": entry.account,
@@ -371,6 +418,7 @@ class MarketingHost(SimulatedHost):
     def _post_again(self, known: _Serial, request: Json) -> Json:
         self.counts["post_again"] += 1
         if known.state == "posted" and not self._mood.knows_serials:
+            known.times += 1
             self._note_posting(request["serial"], known, request["reference"])
             return _posted_answer(request["serial"], known)
         if known.state != "posted":
@@ -402,6 +450,43 @@ class MarketingHost(SimulatedHost):
         known = self._serials.get(request["serial"])
         state = "unknown" if known is None or self._forgets(known) else known.state
         return {"code": "00", "serial": request["serial"], "state": state}
+
+    def _history_of(self, request: Json) -> Json:
+        """Payments of one month that stand; one that was posted twice is there twice."""
+        account, period = request["account"], request["period"]
+        customer = self._customer(account)
+        if customer is None:
+            return {"code": "03"}
+        principals = {bill.receivable: (bill.principal, bill.energy_kwh) for bill in customer.bills}
+        rows = []
+        for serial in self._history.get((account, period), ()):
+            entry = self._serials[serial]
+            if entry.state != "posted":
+                continue
+            principal, energy_kwh = principals.get(entry.receivable, (entry.amount, 0))
+            paid = local(entry.at_us)
+            rows += entry.times * [
+                {
+                    "serial": serial,
+                    "period": period,
+                    "amount": entry.amount,
+                    "penalty": max(0, entry.amount - principal),
+                    "energy_kwh": energy_kwh,
+                    "collector": entry.channel,
+                    "paid_date": f"{paid:%Y%m%d}",
+                    "paid_time": f"{paid:%H%M%S}",
+                }
+            ]
+        return {"code": "00", "account": account, "customer": customer.name, "period": period, "rows": rows}
+
+    def _totals(self, request: Json) -> Json:
+        """What this channel posted on a day, and still stands."""
+        amounts = [
+            entry.amount
+            for entry in self._serials.values()
+            if (entry.state, entry.day, entry.channel) == ("posted", request["day"], request["channel"])
+        ]
+        return {"code": "00", "day": request["day"], "count": len(amounts), "amount": sum(amounts)}
 
     def _cancel(self, request: Json) -> Json:
         serial = request["serial"]
@@ -435,11 +520,6 @@ class MarketingHost(SimulatedHost):
         receivables = [bill.receivable for bill in customer.bills]
         receivable = request["receivable"]
         return receivables.index(receivable) + 1 if receivable in receivables else None
-
-
-def _reply(request: Json, answer: Json) -> bytes:
-    text = _TEXTS.get(answer["code"], "处理失败")
-    return orjson.dumps({"id": request.get("id"), "text": text, **answer})
 
 
 @functools.lru_cache(maxsize=4)
@@ -476,6 +556,7 @@ _FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
         ("day", str, 8),
         ("reference", str, 20),
     ),
+    "sign_off": (),
     "prepay": (
         ("serial", str, 24),
         ("account", str, 20),
@@ -483,16 +564,21 @@ _FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
         ("day", str, 8),
         ("reference", str, 20),
     ),
+    "history": (("account", str, 20), ("period", str, 6)),
+    "totals": (("day", str, 8), ("count", int, 0), ("amount", int, 0)),
     "status": (("serial", str, 24),),
     "cancel": (("serial", str, 24), ("if_posted", str, 8)),
 }
 Operation = Callable[[MarketingHost, Json], Json]
 _OPERATIONS: Final[dict[str, Operation]] = {
     "sign_on": MarketingHost._sign_on,
+    "sign_off": MarketingHost._sign_off,
     "echo": MarketingHost._echo,
     "inquiry": MarketingHost._inquiry,
     "post": MarketingHost._post,
     "prepay": MarketingHost._prepay,
+    "history": MarketingHost._history_of,
+    "totals": MarketingHost._totals,
     "status": MarketingHost._status,
     "cancel": MarketingHost._cancel,
 }

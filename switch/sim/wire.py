@@ -24,9 +24,10 @@ class FrameConnection(asyncio.Protocol):
     """One connection of a host or of a kiosk.
 
     Args:
-        prefix_size: Bytes of the big-endian length prefix; it counts what follows it.
+        prefix_size: Bytes of the length prefix; it counts what follows it.
         frame_max: Longest frame; a longer one ends the connection.
         turn: Writes what the connections of one owner collected during a turn of the loop.
+        in_digits: The prefix is ASCII digits; otherwise it is big-endian.
     """
 
     def __init__(
@@ -37,7 +38,10 @@ class FrameConnection(asyncio.Protocol):
         on_frame: FrameHandler,
         on_open: Callable[[FrameConnection], None] | None = None,
         on_lost: Callable[[FrameConnection], None] | None = None,
+        *,
+        in_digits: bool = False,
     ) -> None:
+        self._in_digits = in_digits
         self._prefix_size = prefix_size
         self._frame_max = frame_max
         self._turn = turn
@@ -57,7 +61,8 @@ class FrameConnection(asyncio.Protocol):
         """Send at the end of this turn; a closed connection swallows it, like a real one."""
         if not self.is_open:
             return
-        self._outgoing.append(len(frame).to_bytes(self._prefix_size, "big"))
+        size, prefix_size = len(frame), self._prefix_size
+        self._outgoing.append(b"%0*d" % (prefix_size, size) if self._in_digits else size.to_bytes(prefix_size, "big"))
         self._outgoing.append(frame)
         self._turn.mark(self)
 
@@ -93,7 +98,11 @@ class FrameConnection(asyncio.Protocol):
         prefix_size, start, size = self._prefix_size, 0, len(data)
         while size - start >= prefix_size:
             body = start + prefix_size
-            length = int.from_bytes(data[start:body], "big")
+            if self._in_digits:
+                prefix = data[start:body]
+                length = int(prefix) if prefix.isdigit() else self._frame_max + 1
+            else:
+                length = int.from_bytes(data[start:body], "big")
             if length > self._frame_max:
                 self.drop()
                 return

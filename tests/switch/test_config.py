@@ -542,3 +542,47 @@ def test_so_many_lines_and_no_more(at: Any) -> None:
         for n in range(limits.SERIAL_LINES_MAX + 1)
     )
     assert "257 lines; one switch serves 256 at most" in check(at(MINIMAL + lines))[0]
+
+
+# ---------------------------------------------------------------------------------------------------- record specs
+def _marketing(more: str) -> str:
+    return MINIMAL + more
+
+
+def test_a_record_spec_is_bundled_or_a_file_beside_the_configuration(at: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('extends = "marketing_json_1_0"\nwire_version = "1.1"\n')
+    assert load(at(MINIMAL)).marketing.spec == "marketing_json_1_0"
+    upgrade = '[marketing.upgrade]\nspec = "own.toml"\nat = "2026-12-01T00:00:00+08:00"\n'
+    loaded = load(at(_marketing(upgrade)))
+    assert loaded.marketing.upgrade.spec == str(tmp_path / "own.toml")
+    found = config.upgrade_of(loaded.marketing)
+    assert found is not None and found.at_us == 1_796_054_400_000_000
+    assert config.upgrade_of(load(at(MINIMAL)).marketing) is None
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ('spec = "x"', "marketing.spec: x: no such spec; known: marketing_json_1_0"),
+        ('spec = "gone.toml"', "gone.toml: cannot be read"),
+        (
+            'spec = "marketing_ydlw_1_0"',
+            'marketing.profile.fence: "tombstone" is nothing that marketing_ydlw 1.0 can do; one of "cancel_if_posted"',
+        ),
+        (
+            '[marketing.profile]\ninquiry = "history"',
+            'marketing.profile.inquiry: "history" is nothing that marketing_json 1.0 can do; one of "serial", "none"',
+        ),
+        ('[marketing.upgrade]\nspec = "marketing_json_1_0"', "marketing.upgrade.at: missing; a spec and its instant"),
+        ('[marketing.upgrade]\nat = "2026-12-01T00:00:00+08:00"', "marketing.upgrade.spec: missing"),
+        ('[marketing.upgrade]\nspec = "x"\nat = "2026-12-01"', 'an instant as "2026-12-01T00:00:00+08:00"'),
+        ('[marketing.upgrade]\nspec = "x"\nat = "2026-13-01T00:00:00+08:00"', "marketing.upgrade.at: no instant"),
+        (
+            '[marketing.upgrade]\nspec = "marketing_json_1_0"\nat = "2026-12-01T00:00:00+08:00"',
+            'marketing.upgrade: marketing_json 1.0 and marketing_json 1.0 have the same wire_version, ""',
+        ),
+    ],
+)
+def test_a_spec_that_cannot_be_spoken_is_told_before_anything_starts(at: Any, more: str, problem: str) -> None:
+    told = check(at(_marketing(more)))
+    assert any(problem in line for line in told), told

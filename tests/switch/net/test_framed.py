@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switch import limits
-from switch.net.framed import FRAMINGS, LEN2, LEN4, FramedProtocol, Framing, Splitter
+from switch.net.framed import DIGITS10, FRAMINGS, LEN2, LEN4, FramedProtocol, Framing, Splitter, make_splitter
 from switch.ports import Wire
 
 from .harness import HeldClock, Owner, Peer, Recorder, Run, len2, reset, until
@@ -21,17 +21,17 @@ FRAMES = [b"a", b"", b"\x00\x01\x02", b"x" * 255, b"y" * 256, b"\xff\xff", b"z" 
 
 # ---------------------------------------------------------------------------------------------------- the splitter
 def prefixed(framing: Framing, frames: list[bytes]) -> bytes:
-    return b"".join(len(frame).to_bytes(framing.prefix_bytes, "big") + frame for frame in frames)
+    return b"".join(framing.prefix(len(frame)) + frame for frame in frames)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 def test_every_split_of_a_stream_gives_the_same_frames(framing: Framing) -> None:
     stream = prefixed(framing, FRAMES)
     for cut in range(len(stream) + 1):
-        splitter = Splitter(framing)
+        splitter = make_splitter(framing)
         assert splitter.feed(stream[:cut]) + splitter.feed(stream[cut:]) == FRAMES
         assert not splitter.partial
-    splitter = Splitter(framing)
+    splitter = make_splitter(framing)
     assert [frame for byte in stream for frame in splitter.feed(bytes([byte]))] == FRAMES
 
 
@@ -50,11 +50,19 @@ def test_any_portions_of_any_frames(frames: list[bytes], portions: list[int]) ->
 @given(st.lists(st.binary(max_size=300), max_size=30))
 def test_any_bytes_give_frames_or_a_refusal_and_never_hold_more_than_one_frame(portions: list[bytes]) -> None:
     framing = Framing("small", 2, 50)
-    splitter = Splitter(framing)
+    splitter = make_splitter(framing)
     for portion in portions:
         assert all(len(frame) <= 50 for frame in splitter.feed(portion))
         assert len(splitter._rest) < 2 + 50
         assert splitter.too_long == 0 or splitter.too_long > 50
+
+
+@pytest.mark.parametrize("prefix", [b"00000000x2", b"         2", b"-000000002", b"0x00000002", "０".encode() * 4])
+def test_a_prefix_that_is_no_digits_ends_the_stream(prefix: bytes) -> None:
+    splitter = make_splitter(DIGITS10)
+    assert splitter.feed(DIGITS10.prefix(1) + b"a" + prefix[:10] + b"ab") == [b"a"]
+    assert splitter.trouble == "expected 10 ASCII digits of length"
+    assert splitter.feed(DIGITS10.prefix(1) + b"b") == []
 
 
 def test_frames_before_an_over_long_prefix_are_given_and_nothing_after_it() -> None:
@@ -67,9 +75,9 @@ def test_frames_before_an_over_long_prefix_are_given_and_nothing_after_it() -> N
 def test_the_largest_frame_is_taken_and_one_byte_more_is_not() -> None:
     for framing in (LEN2, LEN4):
         largest = b"m" * framing.size_max
-        assert Splitter(framing).feed(prefixed(framing, [largest])) == [largest]
-        splitter = Splitter(framing)
-        assert splitter.feed((framing.size_max + 1).to_bytes(framing.prefix_bytes, "big")) == []
+        assert make_splitter(framing).feed(prefixed(framing, [largest])) == [largest]
+        splitter = make_splitter(framing)
+        assert splitter.feed(framing.prefix(framing.size_max + 1)) == []
         assert splitter.too_long == framing.size_max + 1
 
 

@@ -15,6 +15,7 @@ import orjson
 import pytest
 import uvloop
 
+from switch import sim
 from switch.config import (
     UNLIMITED,
     Config,
@@ -62,6 +63,7 @@ class World:
     mac_key_size: int = 16
     echo_mac: Literal["checked", "none"] = "checked"
     security: SecurityConfig = field(default_factory=SecurityConfig)
+    speaks: Literal["json", "ydlw"] = "json"  # the marketing system, in two versions
     config: Config = field(init=False)
     worker: Worker = field(init=False)
     unionpay: UnionPayHost = field(init=False)
@@ -76,7 +78,8 @@ class World:
         self.unionpay = UnionPayHost(
             "127.0.0.1", 0, self.folder / "unionpay.jsonl", self.scenario, mac_key_size=self.mac_key_size
         )
-        self.marketing = MarketingHost("127.0.0.1", 0, self.folder / "marketing.jsonl", self.scenario)
+        specs = (f"marketing_{self.speaks}_1_0", self.next_spec)
+        self.marketing = MarketingHost("127.0.0.1", 0, self.folder / "marketing.jsonl", self.scenario, specs=specs)
         await self.unionpay.start()
         await self.marketing.start()
         terminal, merchant = testkeys.test_terminal(9999)
@@ -102,11 +105,18 @@ class World:
                 host="127.0.0.1",
                 port=self.marketing.port,
                 channel="SELF01",
-                profile=MarketingProfile(fence="tombstone", inquiry="serial", dedupe="serial"),
+                spec=f"marketing_{self.speaks}_1_0",
+                profile=MarketingProfile(fence="tombstone", inquiry="serial", dedupe="serial")
+                if self.speaks == "json"
+                else MarketingProfile(fence="cancel_if_posted", inquiry="history", dedupe="none"),
             ),
         )
         await add_test_terminals(self.config, self.dsn, self.terminals, self.family)
         await self.start_worker()
+
+    @property
+    def next_spec(self) -> str:
+        return str(Path(sim.__file__).parent / "specs" / f"marketing_{self.speaks}_1_1.toml")
 
     async def start_worker(self) -> None:
         self.worker = Worker(self.config, self.dsn)
@@ -217,7 +227,7 @@ def play(database: str, short_dir: Path) -> Callable[..., None]:
         kiosks: int = KIOSKS,
         **keys: Any,
     ) -> None:
-        """``keys``: the fields of ``World`` about keys."""
+        """``keys``: more fields of ``World``."""
 
         async def whole() -> None:
             world = World(
