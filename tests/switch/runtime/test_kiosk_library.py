@@ -1,0 +1,271 @@
+"""The client library against the whole switch: bills are paid, refusals are told, what is unclear is followed up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from switch.kiosk import (
+    Bills,
+    KioskClient,
+    KioskJournal,
+    OpenPaymentError,
+    Outcome,
+    Pan,
+    PaymentResult,
+    Refusal,
+    SoftwareKeys,
+    Track,
+    keyed,
+    swiped,
+)
+from switch.limits import KIOSK_SHORT
+from switch.sim import customers, testkeys
+
+CARD = keyed(Pan(testkeys.test_pan(1)), testkeys.test_expiry(1))
+
+
+@asynccontextmanager
+async def library(world: Any, number: int = 1, **options: Any) -> AsyncIterator[KioskClient]:
+    """A kiosk of the library; with the same number its journal is that of the life before."""
+    terminal, merchant = testkeys.test_terminal(number)
+    journal = KioskJournal.open(world.folder / f"kiosk-{number}", terminal, create=True)
+    try:
+        async with KioskClient(
+            "127.0.0.1",
+            options.pop("port", world.worker.kiosk_port),
+            terminal_id=terminal,
+            merchant_id=merchant,
+            journal=journal,
+            keys=options.pop("keys", None) or SoftwareKeys(testkeys.test_tmk(terminal)),
+            times=KIOSK_SHORT,
+            **options,
+        ) as kiosk:
+            yield kiosk
+    finally:
+        journal.close()
+
+
+async def bills_of(world: Any, kiosk: KioskClient, months: int | None = None) -> Bills:
+    while True:
+        account = customers.account(world.next_account)
+        world.next_account += 1
+        bills = await kiosk.inquire(account)
+        if isinstance(bills, Bills) and months in (None, len(bills.months)):
+            return bills
+
+
+def test_a_bill_is_paid_with_a_swiped_card_and_its_pin(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        terminal, _ = testkeys.test_terminal(1)
+        keys = SoftwareKeys(testkeys.test_tmk(terminal))
+        async with library(world, keys=keys) as kiosk:
+            assert kiosk.last_sign_on.ok and kiosk.is_ready and await kiosk.echo(with_mac=True)
+            bills = await bills_of(world, kiosk, 3)
+            known = customers.customer(bills.account)
+            assert known is not None
+            assert [month.principal for month in bills.months] == [bill.principal for bill in known.bills]
+            assert (bills.name, bills.address) == (known.name, known.address)
+            assert bills.total == sum(month.amount for month in bills.months)
+            track = Track(testkeys.test_track2(2))
+            card = swiped(track, keys.pin_block("123456", Pan(testkeys.test_pan(2))))
+            result = await kiosk.pay(bills, bills.oldest(), card)
+            assert result.outcome is Outcome.PAID and result.final and result.prints_slip
+            assert (result.code, result.response_code, result.text) == ("completed", "00", "缴费成功，已销账。")
+            assert (result.account, result.amount) == (bills.account, bills.total)
+            assert result.reference and result.rrn and result.authorization_code
+            assert kiosk.open_payments == () and kiosk.result(result.key) == result
+            kiosk.acknowledge(result)
+            again = await kiosk.inquire(bills.account)
+            assert isinstance(again, Refusal) and again.code == "no_arrears" and again.text == "该户号当前无欠费。"
+        proof = await world.settle()
+        assert proof.holds and proof.fen == result.amount
+
+    play(story)
+
+
+def test_a_declined_card_is_told_with_the_banks_reason(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            result = await kiosk.pay(bills, bills.months, CARD)
+            assert (result.outcome, result.response_code, result.text) == (Outcome.DECLINED, "51", "余额不足。")
+            assert result.may_try_again and result.final
+            paid = await kiosk.pay(bills, bills.months, CARD)
+            assert paid.outcome is Outcome.PAID and paid.key.serial != result.key.serial
+        assert (await world.settle()).holds
+
+    play(story, '[[unionpay.script]]\nwhen = { message = "purchase" }\ndo = "decline:51"')
+
+
+def test_a_silent_card_network_is_unknown_first_and_returned_later(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        told: list[PaymentResult] = []
+        async with library(world, on_result=told.append) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            result = await kiosk.pay(bills, bills.months, CARD)
+            assert (result.outcome, result.final, result.response_code) == (Outcome.UNKNOWN, False, "U1")
+            assert kiosk.open_payments == (result,)
+            final = await kiosk.wait_final(result.key, 15)
+            assert final.outcome is Outcome.RETURNED and final.final
+            assert told[-1] == final and kiosk.open_payments == ()
+        assert (await world.settle()).holds
+
+    play(story, '[[unionpay.script]]\nwhen = { message = "purchase" }\ndo = "silence"')
+
+
+def test_what_is_wrong_with_an_account_or_a_bill_is_told(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk, library(world, 2) as other:
+            refused = await kiosk.inquire("0399999990")
+            assert isinstance(refused, Refusal) and (refused.code, refused.response_code) == ("unknown_account", "E1")
+            bills = await bills_of(world, kiosk, 1)
+            first, second = await asyncio.gather(
+                kiosk.pay(bills, bills.months, CARD), other.pay(bills, bills.months, CARD)
+            )
+            assert {first.outcome, second.outcome} == {Outcome.PAID, Outcome.REFUSED}
+            # With the old quote of a bill that is paid: the marketing system refuses it, and the money goes back.
+            late = await kiosk.pay(bills, bills.months, CARD)
+            assert late.outcome is not Outcome.PAID and late.text
+            assert (await kiosk.wait_final(late.key, 15)).may_try_again
+        assert (await world.settle()).holds
+
+    play(story)
+
+
+class Forgetful(SoftwareKeys):
+    """Makes one wrong MAC, as with the key of yesterday."""
+
+    wrong = False
+
+    def make_mac(self, data: bytes) -> bytes:
+        made = super().make_mac(data)
+        if self.wrong:
+            self.wrong = False
+            return b"00000000" if made != b"00000000" else b"11111111"
+        return made
+
+
+def test_a_payment_under_a_stale_key_is_proved_uncharged_and_goes_through_the_second_time(
+    play: Callable[..., None],
+) -> None:
+    async def story(world: Any) -> None:
+        terminal, _ = testkeys.test_terminal(1)
+        keys = Forgetful(testkeys.test_tmk(terminal))
+        async with library(world, keys=keys) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            keys.wrong = True
+            result = await kiosk.pay(bills, bills.months, CARD)
+            assert result.outcome is Outcome.REFUSED and result.may_try_again
+            assert (result.response_code, result.code, result.text) == ("A0", "mac_wrong", "校验失败，请重新签到。")
+            again = await kiosk.pay(bills, bills.months, CARD)
+            assert again.outcome is Outcome.PAID and again.key.serial != result.key.serial
+        proof = await world.settle()
+        assert proof.holds and proof.payments == 1
+
+    play(story)
+
+
+def test_a_switch_that_goes_away_in_the_middle_of_a_payment_is_asked_when_it_is_back(
+    play: Callable[..., None], helpers: Any
+) -> None:
+    async def story(world: Any) -> None:
+        port = world.worker.kiosk_port
+        world.config = structs.replace(world.config, listen=structs.replace(world.config.listen, port=port))
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            paying = asyncio.create_task(kiosk.pay(bills, bills.months, CARD))
+            await helpers.wait_until(lambda: bool(kiosk.open_payments))
+            await world.worker.stop()
+            assert not paying.done()
+            await world.start_worker()
+            result = await paying
+            final = await kiosk.wait_final(result.key, 15)
+            assert final.final
+        assert (await world.settle()).holds
+
+    play(story, "[unionpay]\ndelay_ms = [700.0, 800.0]\nlate_s = [0.2, 0.3]\n")
+
+
+def test_a_customer_who_leaves_gets_the_money_back(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            paying = asyncio.create_task(kiosk.pay(bills, bills.months, CARD))
+            await helpers.wait_until(lambda: bool(kiosk.open_payments))
+            await asyncio.sleep(0.1)
+            (open_one,) = kiosk.open_payments
+            with pytest.raises(OpenPaymentError, match="bill_open"):
+                await kiosk.pay(bills, bills.months, CARD)
+            standing = await kiosk.reverse(open_one.key)
+            assert standing.outcome is Outcome.UNKNOWN and standing.key == open_one.key
+            await paying
+            final = await kiosk.wait_final(open_one.key, 15)
+            assert final.outcome is Outcome.RETURNED
+        proof = await world.settle()
+        assert proof.holds and proof.charged_fen == 0
+
+    play(story, "[unionpay]\ndelay_ms = [700.0, 800.0]\nlate_s = [0.2, 0.3]\n")
+
+
+def test_what_was_open_when_the_program_ended_is_told_by_the_next_one(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            paying = asyncio.create_task(kiosk.pay(bills, bills.months, CARD))
+            await helpers.wait_until(lambda: bool(kiosk.open_payments))
+            await asyncio.sleep(0.1)
+            paying.cancel()
+            await asyncio.gather(paying, return_exceptions=True)
+        async with library(world) as kiosk:
+            (result,) = await kiosk.recover()
+            assert result.outcome is Outcome.PAID and result.account == bills.account
+        async with library(world) as kiosk:
+            assert await kiosk.recover() == (result,), "nobody has acknowledged it yet"
+            kiosk.acknowledge(result)
+        async with library(world) as kiosk:
+            assert await kiosk.recover() == ()
+        assert (await world.settle()).holds
+
+    play(story, "[unionpay]\ndelay_ms = [300.0, 400.0]\nlate_s = [0.2, 0.3]\n")
+
+
+def test_a_payment_of_a_life_before_is_taken_back_when_the_customer_has_left(
+    play: Callable[..., None], helpers: Any
+) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            paying = asyncio.create_task(kiosk.pay(bills, bills.months, CARD))
+            await helpers.wait_until(lambda: bool(kiosk.open_payments))
+            await asyncio.sleep(0.1)
+            paying.cancel()
+            await asyncio.gather(paying, return_exceptions=True)
+        async with library(world) as kiosk:
+            await kiosk.recover(customer_left=True)
+            (result,) = await kiosk.recover(timeout_s=15)
+            assert result.outcome is Outcome.RETURNED
+        proof = await world.settle()
+        assert proof.holds and proof.charged_fen == 0
+
+    # Long enough for the next life to sign on and take it back.
+    play(story, "[unionpay]\ndelay_ms = [1400.0, 1500.0]\nlate_s = [0.2, 0.3]\n")
+
+
+def test_without_a_switch_nothing_is_begun_and_the_customer_is_told(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+        async with library(world, port=1) as kiosk:
+            refused = await kiosk.inquire(bills.account)
+            assert isinstance(refused, Refusal) and refused.code == "not_connected" and "未扣款" in refused.text
+            result = await kiosk.pay(bills, bills.months, CARD)
+            assert (result.outcome, result.code) == (Outcome.REFUSED, "not_connected")
+            assert kiosk.open_payments == () and not kiosk.is_ready
+
+    play(story)
