@@ -254,7 +254,7 @@ def test_a_payment_of_a_life_before_is_taken_back_when_the_customer_has_left(
         assert proof.holds and proof.charged_fen == 0
 
     # Long enough for the next life to sign on and take it back.
-    play(story, "[unionpay]\ndelay_ms = [1400.0, 1500.0]\nlate_s = [0.2, 0.3]\n")
+    play(story, '[[unionpay.script]]\nwhen = { message = "purchase" }\ndo = "late:1.5"')
 
 
 def test_without_a_switch_nothing_is_begun_and_the_customer_is_told(play: Callable[..., None]) -> None:
