@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -267,5 +268,71 @@ def test_without_a_switch_nothing_is_begun_and_the_customer_is_told(play: Callab
             result = await kiosk.pay(bills, bills.months, CARD)
             assert (result.outcome, result.code) == (Outcome.REFUSED, "not_connected")
             assert kiosk.open_payments == () and not kiosk.is_ready
+
+    play(story)
+
+
+class Line:
+    """Between kiosk and switch: forwards, and once told to, cuts the line after so many bytes of answers."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.left: int | None = None  # bytes of answers until the cut; None: no cut
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
+
+        async def up() -> None:
+            while data := await reader.read(65_536):
+                there_writer.write(data)
+
+        async def down() -> None:
+            while data := await there_reader.read(65_536):
+                if self.left is not None:
+                    data, self.left = data[: self.left], self.left - len(data)
+                    writer.write(data)
+                    if self.left < 0:
+                        self.left = None
+                        return
+                else:
+                    writer.write(data)
+
+        _, pending = await asyncio.wait(
+            [asyncio.create_task(up()), asyncio.create_task(down())], return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for each in (writer, there_writer):
+            each.close()
+
+
+class NoDice(random.Random):
+    """Pauses as short as they may be."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(a, 0.01)
+
+
+def test_a_line_that_is_cut_at_any_byte_of_the_answer_hides_nothing(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        line = Line(world.worker.kiosk_port)
+        server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
+        cuts, size = 0, 0
+        async with library(world, port=server.sockets[0].getsockname()[1], dice=NoDice()) as kiosk:
+            while True:
+                bills = await bills_of(world, kiosk)
+                line.left = cuts
+                result = await kiosk.pay(bills, bills.months, CARD)
+                assert result.outcome is Outcome.PAID, (cuts, result)
+                kiosk.acknowledge(result)
+                if line.left is not None:
+                    size, line.left = cuts, None  # the answer came whole
+                    break
+                cuts += 1
+            assert kiosk.open_payments == ()
+        server.close()
+        proof = await world.settle()
+        assert proof.holds and proof.payments == cuts + 1 and size > 150
 
     play(story)
