@@ -313,6 +313,7 @@ class KioskTimes:
         assert 0 < self.ask_first_s <= self.ask_max_s
 
 
+# for real lines
 KIOSK_STANDARD: Final = KioskTimes(
     answer_s=STANDARD.kiosk_s,
     inquiry_s=20.0,
@@ -324,6 +325,7 @@ KIOSK_STANDARD: Final = KioskTimes(
     sign_on_pause_s=(5.0, 60.0),
     keys_wrong_s=60.0,
 )
+# for demo, tests and drills, with TimeProfile SHORT
 KIOSK_SHORT: Final = KioskTimes(
     answer_s=SHORT.kiosk_s,
     inquiry_s=4.0,

@@ -21,8 +21,15 @@ BANNED_IN_PURE = {"asyncio", "socket", "ssl", "time", "random", "secrets", "logg
 ADAPTERS_ONLY = {
     "asyncpg": ("switch/store",),
     "socket": ("switch/net", "switch/observe", "switch/ops", "switch/sim"),
-    "time": ("switch/runtime/clock.py", "switch/observe", "switch/ops", "switch/sim", "switch/security/vault.py"),
-    "random": ("switch/runtime/clock.py", "switch/sim", "switch/ops/faultproxy.py"),
+    "time": (
+        "switch/runtime/clock.py",
+        "switch/observe",
+        "switch/ops",
+        "switch/sim",
+        "switch/security/vault.py",
+        "switch/kiosk",
+    ),
+    "random": ("switch/runtime/clock.py", "switch/sim", "switch/ops/faultproxy.py", "switch/kiosk"),
 }
 SQL = re.compile(r"\b(SELECT .+ FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE)\b")
 
