@@ -13,7 +13,6 @@ from pathlib import Path
 
 from switch.errors import SwitchError
 from switch.kiosk import (
-    Bills,
     BlockingKioskClient,
     DeviceError,
     KioskJournal,

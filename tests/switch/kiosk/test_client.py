@@ -62,7 +62,7 @@ class Say:
     text: str = ""
     about: PaymentKey | None = None
     fen: int | None = None
-    more: dict[int, Any] = field(default_factory=dict)
+    more: dict[int | str, Any] = field(default_factory=dict)
 
 
 class Switch:
@@ -141,7 +141,7 @@ class Switch:
         tags = [*([("DF0A", say.stable.encode())] if say.stable else []), *tags, ("DF0F", b"77")]
         if say.text:
             tags.append(("DF07", say.text.encode("gbk")))
-        fields = {39: say.code, 12: self.time[0], 48: tlv.encode(tags), **say.more}
+        fields: dict[int | str, Any] = {39: say.code, 12: self.time[0], 48: tlv.encode(tags), **say.more}
         if message.mti in ("0200", "0400"):
             fields[4] = f"{self._amount() if say.fen is None else say.fen:012d}"
         reply = {**_echoed(message), 13: self.time[1] or str(message.get(13, "1130")), **fields}

@@ -72,9 +72,14 @@ class Killer:
             self.armed = True
             begin(this, payment)
 
-        os.pwrite, os.fsync = torn_pwrite, stepped_fsync  # type: ignore[assignment]
-        line.send, line.data_received = stepped_send, stepped_received  # type: ignore[method-assign]
-        KioskJournal.begin = noted_begin  # type: ignore[method-assign]
+        for owner, name, changed in (
+            (os, "pwrite", torn_pwrite),
+            (os, "fsync", stepped_fsync),
+            (line, "send", stepped_send),
+            (line, "data_received", stepped_received),
+            (KioskJournal, "begin", noted_begin),
+        ):
+            setattr(owner, name, changed)
 
     def step(self) -> None:
         if self.armed:
