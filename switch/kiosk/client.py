@@ -47,6 +47,7 @@ from switch.kiosk.results import (
     NO_ANSWER_TO_INQUIRY,
     NOT_CONNECTED,
     Bills,
+    JournalError,
     Month,
     Outcome,
     PaymentKey,
@@ -389,13 +390,15 @@ class KioskClient:
                 response_code=refusal.code,
                 text=refusal.text,
             )
-        if result.final:
-            await _in_thread(self._journal.finish, result)
-            self._reversed.discard(key)
-        elif result.code in _WORD:
-            await _in_thread(self._journal.note, key, last=result)
-        if result.code == "key_conflict":
-            await _in_thread(self._journal.skip_serials, KIOSK_SERIAL_SKIP)
+        # A disk that fails now must not keep the word from the customer: the next call tells, and a restart asks again.
+        with contextlib.suppress(JournalError):
+            if result.final:
+                await _in_thread(self._journal.finish, result)
+                self._reversed.discard(key)
+            elif result.code in _WORD:
+                await _in_thread(self._journal.note, key, last=result)
+            if result.code == "key_conflict":
+                await _in_thread(self._journal.skip_serials, KIOSK_SERIAL_SKIP)
         async with self._news:
             self._news.notify_all()
         return result

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -34,12 +37,14 @@ from switch.kiosk import (
     keyed,
     swiped,
 )
+from switch.kiosk.escpos import EscPosPrinter
 from switch.limits import KIOSK_SERIAL_SKIP, KIOSK_SHORT, KioskTimes
 from switch.model.secret import ChipData, PinBlock, Track
 from switch.security import mac, workingkeys
 from switch.security.primitives import des
 from switch.security.workingkeys import WorkingKey
 from switch.sim import testkeys
+from switch.sim.devices import PrinterSimulator
 
 TERMINAL, MERCHANT = testkeys.test_terminal(1)
 PAN = testkeys.test_pan(2)
@@ -559,6 +564,32 @@ def test_a_disk_that_fails_stops_the_kiosk_before_a_payment_leaves(
     play(story)
 
 
+def test_a_disk_that_fails_after_the_answer_does_not_hide_it(
+    play: Callable[..., None], journal: KioskJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(switch: Switch, kiosk: KioskClient) -> None:
+        bills = await _bills_of(kiosk)
+        sync = os.fsync
+
+        def failing(descriptor: int) -> None:
+            if switch.count("0200", "72"):
+                raise OSError(5, "Input/output error")
+            sync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", failing)
+            result = await kiosk.pay(bills, bills.months, CARD)
+        assert result.outcome is Outcome.PAID
+        with pytest.raises(JournalError, match="Input/output error"):
+            await kiosk.inquire(ACCOUNT)
+        journal.close()
+        with contextlib.closing(KioskJournal.open(journal.path, TERMINAL)) as after:
+            # Whether the disk has it nobody knows: then it is asked for, or told again.
+            assert {each.key for each in after.open_payments} | {each.key for each in after.finished} == {result.key}
+
+    play(story)
+
+
 def test_a_wrong_terminal_or_file_is_told_at_once(journal: KioskJournal) -> None:
     options = _options(journal)
     with pytest.raises(ValueError, match="is the file of terminal GS000001, not of GS000002"):
@@ -635,3 +666,33 @@ def test_the_blocking_client_does_the_same(journal: KioskJournal) -> None:
         kiosk.close()
         with pytest.raises(RuntimeError, match="is closed"):
             kiosk.inquire(ACCOUNT)
+
+
+def test_the_example_of_the_readme_serves_a_customer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(import asyncio\n\nfrom switch.kiosk.*?)```", readme, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    monkeypatch.chdir(tmp_path)
+    KioskJournal.create("kiosk.journal", TERMINAL).close()
+    shown: list[Any] = []
+
+    async def customers() -> AsyncIterator[tuple[str, Callable[[Any], Any]]]:
+        yield ACCOUNT, lambda keys: CARD
+
+    async def story() -> None:
+        async with _switch(Switch()) as switch:
+            with PrinterSimulator() as printer:
+                driver = EscPosPrinter(printer.port)
+                await names["one_day"](
+                    ("127.0.0.1", switch.port),
+                    *(TERMINAL, MERCHANT, SoftwareKeys(testkeys.test_tmk(TERMINAL)), None),
+                    *(customers(), driver, shown.append),
+                )
+                assert printer.cuts == 1
+
+    asyncio.run(story())
+    assert [result.outcome for result in shown] == [Outcome.PAID]
+    journal = KioskJournal.open(tmp_path / "kiosk.journal", TERMINAL)
+    assert not journal.finished and not journal.open_payments
+    journal.close()
