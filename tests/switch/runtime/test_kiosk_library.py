@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 from msgspec import structs
 
@@ -26,8 +27,10 @@ from switch.kiosk import (
     swiped,
 )
 from switch.limits import KIOSK_SHORT
+from switch.ops.proof import prove
 from switch.sim import customers, testkeys
 
+FLEET, VISITS = 8, 12
 CARD = keyed(Pan(testkeys.test_pan(1)), testkeys.test_expiry(1))
 
 
@@ -339,3 +342,71 @@ def test_a_line_that_is_cut_at_any_byte_of_the_answer_hides_nothing(play: Callab
         assert proof.holds and proof.payments == cuts + 1 and cuts > 150
 
     play(story)
+
+
+STORM = """
+[unionpay]
+delay_ms = [1, 30]
+silence_rate = 0.1
+decline_rate = 0.1
+ambiguous_rate = 0.05
+bad_mac_rate = 0.05
+[marketing]
+delay_ms = [1, 30]
+silence_rate = 0.1
+refuse_rate = 0.1
+"""
+
+
+def test_a_fleet_in_a_storm_whose_lines_are_cut_hears_every_final_word(play: Callable[..., None]) -> None:
+    """Hosts that misbehave, lines that are cut in the middle, customers who leave: four books that agree."""
+
+    async def story(world: Any) -> None:
+        line = Line(world.worker.kiosk_port)
+        server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
+        book = world.folder / "book.jsonl"
+        facts: list[dict[str, Any]] = []
+        finals: dict[str, PaymentResult] = {}
+
+        def hear(result: PaymentResult) -> None:
+            key, code = str(result.key), result.response_code or result.code
+            facts.append({"fact": "told", "key": key, "code": code, "reference": result.reference})
+            if result.final:
+                assert finals.setdefault(key, result).outcome is result.outcome, "a final word has changed"
+                facts.append({"fact": "final", "key": key, "code": code, "stable": result.code})
+
+        async def visits(number: int) -> None:
+            dice = random.Random(number)
+            port = server.sockets[0].getsockname()[1]
+            async with library(world, number, port=port, dice=NoDice(), on_result=hear) as kiosk:
+                for customer in range(VISITS):
+                    bills = await kiosk.inquire(customers.account(number * VISITS + customer))
+                    if not isinstance(bills, Bills):
+                        continue
+                    card = keyed(Pan(testkeys.test_pan(number)), testkeys.test_expiry(number))
+                    paying = asyncio.create_task(kiosk.pay(bills, bills.oldest(dice.randint(1, 2)), card))
+                    if dice.random() < 0.3:
+                        line.cut_after(dice.randint(0, 400))
+                    if dice.random() < 0.2:
+                        await asyncio.sleep(dice.uniform(0, 0.1))
+                        for each in kiosk.open_payments:
+                            if each.account == bills.account:
+                                hear(await kiosk.reverse(each.key))
+                    result = await paying
+                    hear(result)
+                    sent = {"fact": "sent", "key": str(result.key), "fen": result.amount}
+                    facts.insert(0, {**sent, "account": result.account, "receivables": result.receivables})
+                for each in kiosk.open_payments:
+                    hear(await kiosk.wait_final(each.key, 25))
+                assert not kiosk.open_payments
+
+        await asyncio.gather(*(visits(number) for number in range(1, FLEET + 1)))
+        server.close()
+        assert (await world.settle()).holds
+        book.write_bytes(b"\n".join(orjson.dumps({"at": 0, **fact}) for fact in facts) + b"\n")
+        proof = await prove(world.dsn, world.folder / "unionpay.jsonl", world.folder / "marketing.jsonl", book)
+        assert proof.holds, proof.differences
+        outcomes = {result.outcome for result in finals.values()}
+        assert {Outcome.PAID, Outcome.DECLINED, Outcome.RETURNED} <= outcomes and len(finals) > FLEET * VISITS // 2
+
+    play(story, STORM, kiosks=FLEET)
