@@ -13,9 +13,21 @@ from switch.dialects.shown import CardMessages
 from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC
 from switch.errors import BadRequestError
 from switch.limits import POSTINGS_PER_PAYMENT_MAX
+from switch.machines import days
 from switch.machines.payment import Payment
-from switch.model.payment import Card, Quote
-from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
+from switch.model.payment import Card, Posting, Quote, Receivable, began_us
+from switch.model.request import (
+    BalanceInquiry,
+    BillInquiry,
+    EchoTest,
+    KioskReversal,
+    PaymentRequest,
+    Request,
+    ResultInquiry,
+    SignOff,
+    SignOn,
+    SlipInquiry,
+)
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 PRIVATE_MAX = 999  # bytes of field 48
@@ -95,8 +107,10 @@ class KioskDialect:
                 raise _FieldError(60, "60.1 of a sign-on is 00")
             return SignOn(terminal_id, merchant_id, serial, "", reply, b"", None)
         if mti == "0820":
+            if network == "002":
+                return SignOff(terminal_id, merchant_id, serial, "", reply, b"", None)
             if network != "301":
-                raise _FieldError(60, "60.3 of an echo test is 301")
+                raise _FieldError(60, "60.3 of an echo test is 301, of a sign-off 002")
             if 64 not in message:
                 return EchoTest(terminal_id, merchant_id, serial, "", reply, b"", None)
             mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
@@ -105,6 +119,8 @@ class KioskDialect:
             raise _FieldError(64, "the MAC is missing")
         date: str = _need(fields, 13, "date MMDD")
         mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
+        if mti == "0200" and business == "01":
+            return BalanceInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, _card(message))
         tags = _tags(message)
         if mti == "0400":
             if business != "72":
@@ -115,10 +131,11 @@ class KioskDialect:
         if business == "71":
             account = _text(tags, "DF01", "account", 20)
             return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)
-        if business == "75":
+        if business in ("75", "76"):
             asked = _text(tags, "DF0C", "serial asked for", 6)
             asked_date = _text(tags, "DF0D", "date asked for", 4)
-            return ResultInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
+            kind = ResultInquiry if business == "75" else SlipInquiry
+            return kind(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
         if business == "72":
             chosen = tuple(value.decode("ascii", "replace") for tag, value in tags if tag == "DF11")
             if len(chosen) > POSTINGS_PER_PAYMENT_MAX:
@@ -162,7 +179,17 @@ class KioskDialect:
     def echo(self, reply: ReplyTo, time: LocalTime, *, mac: bool) -> bytes:
         return self._answer(reply, "00", [], {}, time, mac=mac)
 
-    def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime) -> bytes:
+    def balance(self, reply: ReplyTo, balance: str, time: LocalTime) -> bytes:
+        """Field 54 as the card network has it: 20 characters each account, the last 13 of them sign and fen."""
+        return self._answer(reply, "00", [("DF0A", b"found"), self._screens["found"]], {54: balance}, time, mac=True)
+
+    def declined(self, reply: ReplyTo, response_code: str, time: LocalTime) -> bytes:
+        """The issuer says no to something that is no payment."""
+        shown = _screen(self._card_codes.text(response_code))
+        return self._answer(reply, response_code, [("DF0A", b"declined"), shown], {}, time, mac=True)
+
+    def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime, *, closed: str = "") -> bytes:
+        """Args: closed: the stable code of why no payment can begin now, so that no card is put in for nothing."""
         total = sum(row.amount for row in quote.rows)
         head = [
             ("DF01", quote.account.encode()),
@@ -173,22 +200,14 @@ class KioskDialect:
             ("DF06", b"%d" % quote.advance_balance),
             ("DF09", b"1" if quote.partial_allowed else b"0"),
         ]
-        tail = [("DF0A", b"found"), self._screens["found"]]
+        tail = [("DF0A", b"found"), self._screens[closed or "found"]]
+        if closed:
+            tail.append(("DF1A", closed.encode()))
         room = PRIVATE_MAX - len(tlv.encode([*head, *tail])) - 4  # DF08 and its value
         rows: list[tuple[str, bytes]] = []
         more = b"0"
         for row in quote.rows:
-            inner = tlv.encode(
-                [
-                    ("DF11", row.receivable.encode()),
-                    ("DF12", row.period.encode()),
-                    ("DF13", b"%d" % row.principal),
-                    ("DF14", b"%d" % row.penalty),
-                    ("DF15", b"%d" % row.amount),
-                    ("DF16", b"%d" % row.energy_kwh),
-                    ("DF17", b"%d" % row.tier),
-                ]
-            )
+            inner = tlv.encode([*_month(row), ("DF16", b"%d" % row.energy_kwh), ("DF17", b"%d" % row.tier)])
             size = len(tlv.encode([("E1", inner)]))
             if size > room:
                 more = b"1"
@@ -210,6 +229,8 @@ class KioskDialect:
             tags.append(("DF0B", payment.case.encode()))
         if asked is not None:
             tags += [("DF0C", asked.asked_serial.encode()), ("DF0D", asked.asked_date.encode())]
+            if isinstance(asked, SlipInquiry):
+                tags += _slip(payment)
         fields: dict[int, Any] = {4: payment.amount}
         if payment.settlement_date:
             fields[15] = payment.settlement_date
@@ -314,6 +335,27 @@ def _card(message: iso8583.Message) -> Card:
         security_control=security_control,
         icc_data=ChipData(message.raw(55)) if 55 in message else None,
     )
+
+
+def _slip(payment: Payment) -> list[tuple[str, bytes]]:
+    """What stands on a slip besides the result: for whom, with which card, when, and month by month."""
+    began = days.local(began_us(payment.payment_id))
+    return [
+        ("DF01", payment.account.encode()),
+        ("DF18", payment.card_masked.encode()),
+        ("DF19", f"{began:%Y%m%d%H%M%S}".encode()),
+        *(("E1", tlv.encode(_month(posting))) for posting in payment.postings),
+    ]
+
+
+def _month(row: Receivable | Posting) -> list[tuple[str, bytes]]:
+    return [
+        ("DF11", row.receivable.encode()),
+        ("DF12", row.period.encode()),
+        ("DF13", b"%d" % row.principal),
+        ("DF14", b"%d" % row.penalty),
+        ("DF15", b"%d" % row.amount),
+    ]
 
 
 def _gbk(text: str, size_max: int) -> bytes:

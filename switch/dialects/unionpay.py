@@ -21,6 +21,8 @@ HEADER_SIZE = 11  # bytes: TPDU 5 and message header 6
 MAC_SIZE = 8  # bytes
 NO_MAC = bytes(MAC_SIZE)
 PURCHASE_60 = "22"  # 60.1
+BALANCE_60 = "01"
+_BALANCE = "31"  # field 3 begins with it
 _KINDS = {"0210": "purchase", "0410": "reversal", "0810": "sign_on", "0830": "echo"}
 # What never enters the journal's copy of a frame: card number, expiry, tracks, PIN block, chip data, MAC.
 _SECRET = (2, 14, 35, 36, 52, 53, 55, 62, 64)
@@ -64,21 +66,26 @@ class UnionPayDialect:
             60: payment.original_60,
             64: NO_MAC,
         }
-        if card.expiry is not None:
-            fields[14] = card.expiry
-        if card.sequence_number is not None:
-            fields[23] = card.sequence_number
-        if card.pin_capture_code is not None:
-            fields[26] = card.pin_capture_code
-        if card.track2 is not None:
-            fields[35] = card.track2
-        if card.pin_block is not None:
-            fields[52] = card.pin_block
-        if card.security_control is not None:
-            fields[53] = card.security_control
-        if card.icc_data is not None:
-            fields[55] = card.icc_data
+        _add_card(fields, card)
         return self._both(fields)
+
+    def balance(self, terminal_id: str, merchant_id: str, batch_number: str, stan: str, card: Card) -> bytes:
+        """What is on a card: a 0200 without its MAC, of which nobody keeps a copy."""
+        fields: dict[int, Any] = {
+            0: "0200",
+            2: card.pan,
+            3: "310000",
+            11: stan,
+            22: card.entry_mode,
+            25: "00",
+            41: terminal_id,
+            42: merchant_id,
+            49: "156",
+            60: f"{BALANCE_60}{batch_number}000",
+            64: NO_MAC,
+        }
+        _add_card(fields, card)
+        return self._whole(fields)
 
     def kept(self, card: Card) -> KeptCard:
         """What a reversal will need of this card. Chip data that is no TLV is left out."""
@@ -135,18 +142,20 @@ class UnionPayDialect:
         return self._spec.encode(fields, header=self._header)
 
     def _both(self, fields: dict[int, Any]) -> tuple[bytes, bytes]:
+        safe = {number: value for number, value in fields.items() if number not in _SECRET}
+        return self._whole(fields), self._encode(safe)
+
+    def _whole(self, fields: dict[int, Any]) -> bytes:
         failed: Exception | None = None
         try:
-            frame = self._encode(
+            return self._encode(
                 {number: value.reveal() if isinstance(value, Secret) else value for number, value in fields.items()}
             )
         except iso8583.Iso8583Error as error:
             # The frames inside the codec have the clear fields in their locals.
             failed = error.with_traceback(None)
-        if failed is not None:
-            raise failed
-        safe = {number: value for number, value in fields.items() if number not in _SECRET}
-        return frame, self._encode(safe)
+        assert failed is not None
+        raise failed
 
     # -------------------------------------------------------------------------------------------- answers
     def read(self, frame: bytes) -> CardAnswer:
@@ -156,6 +165,9 @@ class UnionPayDialect:
             kind = _KINDS.get(message.mti)
             if kind is None:
                 raise BadRequestError("unreadable", f"MTI {message.mti} is not a response of this dialect")
+            balance = ""
+            if kind == "purchase" and (message.get(3) or "").startswith(_BALANCE):
+                kind, balance = "balance", message.get(54) or ""
             reserved = message.get(60) or ""
             has_mac = 64 in message
             amount = message.get(4)
@@ -172,8 +184,23 @@ class UnionPayDialect:
                 working_keys=(message.get(62) or b"") if kind == "sign_on" else b"",
                 mab=mab(frame) if has_mac else b"",
                 mac=frame[-MAC_SIZE:] if has_mac else None,
+                balance=balance,
             )
         except iso8583.DecodeError as error:
             raise BadRequestError("unreadable", str(error)) from None
         except KeyError:
             raise BadRequestError("unreadable", "field 41 (terminal) is missing") from None
+
+
+def _add_card(fields: dict[int, Any], card: Card) -> None:
+    for number, value in (
+        (14, card.expiry),
+        (23, card.sequence_number),
+        (26, card.pin_capture_code),
+        (35, card.track2),
+        (52, card.pin_block),
+        (53, card.security_control),
+        (55, card.icc_data),
+    ):
+        if value is not None:
+            fields[number] = value

@@ -103,6 +103,7 @@ class Caller:
     wrong: int = 0  # wrong MACs in a row
     wrong_of: str = ""  # the terminal that all of them named; "" if several were
     greeted: float = 0.0  # its bucket for greetings: sign-ons and echo tests, which carry no MAC
+    signed_on: str = ""  # the terminal that it signed on for, until its first right MAC proves that it has the keys
     keyed: tuple[str, str] = ("", "")  # the terminal that it spoke for last, and ``key`` of it
 
     def key(self, terminal_id: str) -> str:

@@ -33,6 +33,8 @@ class State(StrEnum):
     REFUNDED = "REFUNDED"
 
 
+PAYMENT_ID_TIME_SHIFT = 22  # a payment's number begins with milliseconds since 1970
+
 FINAL = frozenset({State.COMPLETED, State.DECLINED, State.REVERSED, State.REFUNDED})
 # Driven by the machine: something is outstanding and a deadline must exist (invariant I7).
 DRIVEN = frozenset({State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING})
@@ -156,6 +158,11 @@ class KeptCard(Struct, frozen=True):
         except (ValueError, KeyError, TypeError, AttributeError):
             found, icc_data, clear = {}, None, b""  # not in the locals of a traceback
         raise ValueError("opened card data is not what was sealed")
+
+
+def began_us(payment_id: int) -> int:
+    """When a payment began, as its number has it: microseconds since 1970, to the millisecond."""
+    return (payment_id >> PAYMENT_ID_TIME_SHIFT) * 1_000
 
 
 class StoredPayment(Struct):

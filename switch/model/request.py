@@ -33,6 +33,16 @@ class EchoTest(Request):
     pass
 
 
+class SignOff(Request):
+    """The kiosk closes for now: it gives up its place as the terminal's connection."""
+
+
+class BalanceInquiry(Request):
+    """What is on a card. Moves no money, and nothing of it is kept."""
+
+    card: Card
+
+
 class BillInquiry(Request):
     account: str
 
@@ -54,6 +64,10 @@ class ResultInquiry(Request):
         return f"{self.terminal_id}|{self.asked_date}|{self.asked_serial}"
 
 
+class SlipInquiry(ResultInquiry):
+    """A result inquiry that also wants what is printed on the slip, to print it again."""
+
+
 class KioskReversal(ResultInquiry):
     """The kiosk wants a payment taken back: it could not print, or the customer walked away."""
 
@@ -61,7 +75,7 @@ class KioskReversal(ResultInquiry):
 class CardAnswer(Struct):
     """A response of the card network, as far as the switch looks at it."""
 
-    kind: str  # "purchase", "reversal", "sign_on", "echo"
+    kind: str  # "purchase", "balance", "reversal", "sign_on", "echo"
     terminal_id: str
     batch_number: str
     stan: str
@@ -73,6 +87,7 @@ class CardAnswer(Struct):
     working_keys: bytes
     mab: bytes
     mac: bytes | None
+    balance: str = ""  # field 54 as it came
 
     def __repr__(self) -> str:
         return f"<CardAnswer {self.key}: {self.response_code}>"

@@ -31,6 +31,7 @@ from switch.net.listener import LABEL, KioskListener
 from switch.net.upstream import Dialer
 from switch.observe.trace import Shown, Trace
 from switch.ports import Cases, Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
+from switch.runtime.balance import Balances
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
@@ -153,6 +154,15 @@ class Switch:
             observer=observer,
             machine=machine,
         )
+        balances = Balances(
+            link=self.card_link,
+            dialect=card_dialect,
+            codes=codes,
+            sessions=sessions,
+            security=security,
+            clock=clock,
+            observer=observer,
+        )
         self.pressure = Pressure(asyncio.get_running_loop(), clock, observer, journal)
         self.dispatcher = Dispatcher(
             dialect=kiosk_dialect,
@@ -160,6 +170,7 @@ class Switch:
             door=Door(config.listen.limits),
             sessions=sessions,
             payments=self.payments,
+            balances=balances,
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,

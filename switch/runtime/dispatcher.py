@@ -21,11 +21,23 @@ from switch.limits import TimeProfile
 from switch.machines import days
 from switch.machines.door import Caller, Door, Wrong
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
-from switch.model.payment import Card, Posting, Quote, Receivable, StoredPayment
-from switch.model.request import BillInquiry, EchoTest, KioskReversal, PaymentRequest, Request, ResultInquiry, SignOn
+from switch.model.payment import PAYMENT_ID_TIME_SHIFT, Card, Posting, Quote, Receivable, StoredPayment
+from switch.model.request import (
+    BalanceInquiry,
+    BillInquiry,
+    EchoTest,
+    KioskReversal,
+    PaymentRequest,
+    Request,
+    ResultInquiry,
+    SignOff,
+    SignOn,
+)
 from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
+from switch.runtime.balance import Balances
 from switch.runtime.calls import call_each
+from switch.runtime.lines import Lines
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
 from switch.runtime.pressure import Pressure
@@ -33,13 +45,24 @@ from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
 PEER = "kiosk"
+MAINTENANCE = "maintenance"  # reasons for which a terminal is out of service, and soon back, begin so
 # With one of these the keys are in doubt or nobody's: the answer carries no MAC.
 _WITHOUT_MAC = frozenset(
-    {"unknown_terminal", "out_of_service", "sign_on_first", "keys_wrong", "mac_wrong", "terminal_stopped", "format"}
+    {
+        "unknown_terminal",
+        "out_of_service",
+        "maintenance",
+        "sign_on_first",
+        "keys_wrong",
+        "mac_wrong",
+        "terminal_stopped",
+        "format",
+    }
 )
 
 
-_GREETINGS = (SignOn, EchoTest)
+_GREETINGS = (SignOn, SignOff, EchoTest)
+_NEW_BUSINESS = (BillInquiry, BalanceInquiry, PaymentRequest)
 
 
 class PaymentIds:
@@ -51,7 +74,7 @@ class PaymentIds:
         self._last = 0
 
     def next(self) -> int:
-        candidate = (self._clock.wall_us() // 1000) << 22 | self._epoch << 12
+        candidate = (self._clock.wall_us() // 1000) << PAYMENT_ID_TIME_SHIFT | self._epoch << 12
         # A clock that jumps back must not give an id twice.
         self._last = candidate if candidate > self._last else self._last + 1
         return self._last
@@ -82,6 +105,7 @@ class Dispatcher:
         door: Door,
         sessions: TerminalSessions,
         payments: Payments,
+        balances: Balances,
         card_link: CardLink,
         marketing_link: MarketingLink,
         journal: Journal,
@@ -102,6 +126,8 @@ class Dispatcher:
         self._door = door
         self._sessions = sessions
         self._payments = payments
+        self._balances = balances
+        self._lines = Lines(timers, observer, times.kiosk_s)
         self._card_link = card_link
         self._marketing_link = marketing_link
         self._journal = journal
@@ -177,6 +203,7 @@ class Dispatcher:
     def wire_lost(self, wire: Wire, reason: str) -> None:
         """Payments of this kiosk run on; it asks for the result when it is back."""
         self._callers.pop(wire, None)
+        self._lines.lost(wire)
 
     def loud(self, wire: Wire) -> bool:
         """Whether one more fault of this wire's source may be answered and logged."""
@@ -215,10 +242,16 @@ class Dispatcher:
         elif not isinstance(session, TerminalSession):
             code = "internal" if isinstance(session, SecurityError) else "busy"
             self._refuse(wire, request.reply, None, code)
-        elif not session.terminal.in_service and not _comes_into_service(session.terminal, request):
-            self._refuse(wire, request.reply, session, "out_of_service")
+        elif not session.terminal.in_service and not _still_served(session.terminal, request):
+            in_hand = session.terminal.out_of_service_reason.startswith(MAINTENANCE)
+            self._refuse(wire, request.reply, session, "maintenance" if in_hand else "out_of_service")
         elif isinstance(request, SignOn):
-            self._sessions.sign_on(session, partial(self._signed_on, wire, request, session))
+            self._sessions.sign_on(session, partial(self._signed_on, wire, caller, request, session))
+        elif isinstance(request, SignOff):
+            # It carries no MAC, so it ends nothing but this connection's own place.
+            self._lines.leave(request.terminal_id, wire)
+            assert isinstance(request.reply, ReplyTo)
+            self._send(wire, self._dialect.echo(request.reply, self._now(), mac=False))
         elif session.terminal.sign_on_fault:
             self._refuse(wire, request.reply, session, "keys_wrong")
         elif isinstance(request, EchoTest):
@@ -249,7 +282,9 @@ class Dispatcher:
     def _keys_are_old(self, session: TerminalSession) -> bool:
         return self._clock.wall_us() - session.terminal.signed_on_us > limits.WORKING_KEYS_LIFE_S * 1e6
 
-    def _signed_on(self, wire: Wire, request: SignOn, session: TerminalSession, error: SwitchError | None) -> None:
+    def _signed_on(
+        self, wire: Wire, caller: Caller, request: SignOn, session: TerminalSession, error: SwitchError | None
+    ) -> None:
         if error is not None:
             code = "keys_wrong" if isinstance(error, SecurityError) else error.code
             code = code if code in ("keys_wrong", "busy", "card_unavailable") else "internal"
@@ -258,6 +293,7 @@ class Dispatcher:
         assert isinstance(request.reply, ReplyTo)
         terminal = session.terminal
         self._door.signed_on(terminal.terminal_id)
+        caller.signed_on = terminal.terminal_id
         working_keys, network_code = session.kiosk_keys
         assert working_keys is not None
         frame = self._dialect.signed_on(
@@ -279,12 +315,15 @@ class Dispatcher:
                 self._doubt_mac(wire, caller, request, session)
             return
         terminal_id = request.terminal_id
+        if caller.signed_on == terminal_id:
+            caller.signed_on = ""
+            self._lines.take(terminal_id, wire)
         if self._door.right_mac(caller, terminal_id):
             self._observer.event("terminal.resumed", terminal=terminal_id)
             self._observer.gauge("switch_terminals_stopped", len(self._door.stopped))
         if not self._door.request(caller, terminal_id, self._clock.now()):
             # Of a payment nothing untrue may be said: "unknown" makes the kiosk ask, later.
-            code = "too_fast" if isinstance(request, BillInquiry) else "result_unknown"
+            code = "too_fast" if isinstance(request, BillInquiry | BalanceInquiry) else "result_unknown"
             self._refuse(wire, request.reply, session, code)
             self._hang_up(wire, "requests")
         elif isinstance(request, ResultInquiry):
@@ -293,6 +332,10 @@ class Dispatcher:
             self._echo(wire, request, session)
         elif self._door.is_stopped(terminal_id):
             self._refuse(wire, request.reply, session, "terminal_stopped")
+        elif self._lines.is_replaced(terminal_id, wire):
+            self._refuse(wire, request.reply, session, "signed_on_elsewhere")
+        elif isinstance(request, BalanceInquiry):
+            self._balance(wire, caller, request, session)
         elif isinstance(request, BillInquiry):
             self._inquire(wire, caller, request, session)
         elif isinstance(request, PaymentRequest):
@@ -371,9 +414,32 @@ class Dispatcher:
             if isinstance(quote, str):
                 self._refuse(wire, reply, session, quote)
             else:
-                self._answer(wire, session, self._dialect.quote(reply, quote, self._now()))
+                # Better said now than when the card is in.
+                closed = self._why_closed(request.terminal_id) or ""
+                self._answer(wire, session, self._dialect.quote(reply, quote, self._now(), closed=closed))
 
         self._quote(request.account, quoted)
+
+    def _balance(self, wire: Wire, caller: Caller, request: BalanceInquiry, session: TerminalSession) -> None:
+        reply = request.reply
+        assert isinstance(reply, ReplyTo)
+        reason = "stale_date" if request.date not in self._dates() else self._card_closed(request.terminal_id)
+        if reason is None and not self._door.inquiry(caller, request.terminal_id, self._clock.now()):
+            self._observer.count("switch_rate_limited_total", ("inquiries",))
+            reason = "too_fast"
+        if reason is not None:
+            self._refuse(wire, reply, session, reason)
+            return
+
+        def told(code: str, response_code: str, balance: str) -> None:
+            if code == "found":
+                self._answer(wire, session, self._dialect.balance(reply, balance, self._now()))
+            elif code == "declined":
+                self._answer(wire, session, self._dialect.declined(reply, response_code, self._now()))
+            else:
+                self._refuse(wire, reply, session, code)
+
+        self._balances.inquire(request, session, told)
 
     def _quote(self, account: str, done: Callable[[Quote | str], None]) -> None:
         """Ask the marketing system what the account owes; ``done`` gets the quote or the code of a refusal."""
@@ -500,16 +566,21 @@ class Dispatcher:
 
     def _closed(self, terminal_id: str) -> str | None:
         """Why no new payment may begin now; None: it may. Nothing starts that is known to end badly."""
-        if self.draining or not self._journal.accepting or self._payments.open_count >= limits.PAYMENTS_OPEN_MAX:
-            reason = "busy"
-        elif not self._marketing_link.is_usable:
-            reason = "bill_unavailable"
-        elif not self._card_link.is_usable or self._before_cut_over() or self._reversal_first(terminal_id):
-            reason = "card_unavailable"
-        else:
-            return None
-        self._observer.count("switch_admission_rejects_total", (reason,))
+        reason = self._why_closed(terminal_id)
+        if reason is not None:
+            self._observer.count("switch_admission_rejects_total", (reason,))
         return reason
+
+    def _why_closed(self, terminal_id: str) -> str | None:
+        if self.draining or not self._journal.accepting or self._payments.open_count >= limits.PAYMENTS_OPEN_MAX:
+            return "busy"
+        if not self._marketing_link.is_usable:
+            return "bill_unavailable"
+        return "card_unavailable" if self._before_cut_over() else self._card_closed(terminal_id)
+
+    def _card_closed(self, terminal_id: str) -> str | None:
+        """Why the card network is asked nothing new for this terminal."""
+        return "card_unavailable" if not self._card_link.is_usable or self._reversal_first(terminal_id) else None
 
     def _reversal_first(self, terminal_id: str) -> bool:
         """A terminal sends what it has to take back before its next transaction, as card networks want it."""
@@ -739,8 +810,11 @@ class Dispatcher:
         return self._time[1]
 
 
-def _comes_into_service(terminal: Terminal, request: Request) -> bool:
-    """What a terminal may do that has keys, and has not passed its last gate yet."""
+def _still_served(terminal: Terminal, request: Request) -> bool:
+    """What a terminal may do that is not in service: come into it, if it has not passed its last gate yet; and hear
+    what became of payments that had begun."""
+    if isinstance(request, ResultInquiry):
+        return True
     return terminal.stage in ("keys", "sign_on", "mac_echo") and isinstance(request, _GREETINGS)
 
 

@@ -197,7 +197,7 @@ class CardLink(UpstreamLink):
     def manage(
         self, kind: str, terminal_id: str, stan: str, frame: bytes, done: Callable[[CardAnswer | None], None]
     ) -> None:
-        """A message about a terminal that moves no money: ``sign_on`` or ``echo``. ``done`` as with ``sign_on``."""
+        """A message that moves no money: ``sign_on``, ``echo`` or ``balance``. ``done`` as with ``sign_on``."""
         key = (kind, terminal_id, stan)
         if not self.send(frame):
             done(None)
@@ -224,7 +224,7 @@ class CardLink(UpstreamLink):
         answer = self._dialect.read(frame)
         if answer.kind in ("purchase", "reversal"):
             self.on_answer(answer)
-        elif answer.kind == "sign_on" or (answer.kind, answer.terminal_id, answer.stan) in self._managed:
+        elif answer.kind in ("sign_on", "balance") or (answer.kind, answer.terminal_id, answer.stan) in self._managed:
             self._end_managed((answer.kind, answer.terminal_id, answer.stan), answer)
         elif answer.response_code == "00":
             self._answered()

@@ -52,6 +52,9 @@ class Answer:
     asked_serial: str = ""  # DF0C: the answer is about that payment
     amount: int = 0
     bills: Bills | None = None
+    slip: Slip | None = None
+    closed: str = ""  # DF1A: a bill inquiry says that no payment can begin now, and why
+    balance: int | None = None  # fen, of the first account
     message: iso8583.Message | None = field(default=None, repr=False)
 
     @property
@@ -67,6 +70,16 @@ class Bills:
     name: str
     partial_allowed: bool
     rows: tuple[tuple[str, int], ...]  # receivable, amount
+
+
+@dataclass(slots=True, frozen=True)
+class Slip:
+    """What is printed again."""
+
+    account: str
+    card: str  # masked
+    paid_at: str  # YYYYMMDDhhmmss
+    rows: tuple[tuple[str, int], ...]  # period, amount
 
 
 @dataclass(slots=True)
@@ -233,6 +246,20 @@ class Kiosk:
             return ""
         return answer.code
 
+    async def sign_off(self) -> str:
+        values: Values = {0: "0820", 41: self.terminal_id, 42: self.merchant_id, 60: f"00{self._batch}002"}
+        answer = await self._ask(values, "0830", with_mac=False, wait_s=self._profile.kiosk_s)
+        return answer.code
+
+    async def ask_balance(self, card: CardChoice) -> Answer:
+        """What is on a card; ``balance`` is set when the code is 00."""
+        values = {0: "0200", 3: "310000", 25: "00", 60: f"01{self._batch}000", **self._card_fields(card, 0)}
+        return await self._ask(self._financial(values), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+
+    async def ask_slip(self, payment: Payment) -> Answer:
+        """The slip of a payment, to print it again; ``slip`` is set when there is such a payment."""
+        return await self._ask(self._about(payment, "0200", "76"), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+
     async def inquire(self, account: str) -> Answer:
         """What an account owes; ``bills`` is set when the code is 00."""
         values: Values = {
@@ -308,15 +335,7 @@ class Kiosk:
 
     async def ask_result(self, payment: Payment) -> Answer:
         """One result inquiry; what it says about the payment has been taken note of when this returns."""
-        values = self._financial(
-            {
-                0: "0200",
-                3: "310000",
-                25: "00",
-                48: tlv.encode([("DF0C", payment.serial.encode()), ("DF0D", payment.date.encode())]),
-                60: f"75{self._batch}000",
-            }
-        )
+        values = self._about(payment, "0200", "75")
         answer = await self._ask(values, "0210", with_mac=True, wait_s=self._profile.kiosk_s)
         if answer.code == "25" or (answer.code and answer.asked_serial == payment.serial):
             self._told(payment, answer, "inquiry")
@@ -324,15 +343,7 @@ class Kiosk:
 
     async def take_back(self, payment: Payment) -> Answer:
         """Ask for the payment to be reversed; the answer says how it stands."""
-        values = self._financial(
-            {
-                0: "0400",
-                3: "000000",
-                25: "00",
-                48: tlv.encode([("DF0C", payment.serial.encode()), ("DF0D", payment.date.encode())]),
-                60: f"72{self._batch}000",
-            }
-        )
+        values = self._about(payment, "0400", "72")
         answer = await self._ask(values, "0410", with_mac=True, wait_s=self._profile.kiosk_s)
         if answer.code == "25" or (answer.code and answer.asked_serial == payment.serial):
             self._told(payment, answer, "reversal")
@@ -360,6 +371,18 @@ class Kiosk:
 
     def _financial(self, values: Values) -> Values:
         return {41: self.terminal_id, 42: self.merchant_id, 49: "156", **values}
+
+    def _about(self, payment: Payment, mti: str, business: str) -> Values:
+        """A request about a payment: by its key."""
+        return self._financial(
+            {
+                0: mti,
+                3: "310000" if mti == "0200" else "000000",
+                25: "00",
+                48: tlv.encode([("DF0C", payment.serial.encode()), ("DF0D", payment.date.encode())]),
+                60: f"{business}{self._batch}000",
+            }
+        )
 
     def _card_fields(self, card: CardChoice, amount: int) -> Values:
         pan = testkeys.test_pan(card.number)
@@ -458,6 +481,9 @@ class Kiosk:
                 self._count("mac_error")
                 return None
         answer = Answer(code, amount=int(str(message.get(4, "0"))), message=message)
+        amounts = str(message.get(54, ""))
+        if len(amounts) >= 20:
+            answer.balance = int(amounts[8:20]) * (-1 if amounts[7] == "D" else 1)
         private = message.get(48)
         if isinstance(private, bytes):
             _read_private(answer, private)
@@ -473,11 +499,17 @@ def _read_private(answer: Answer, private: bytes) -> None:
     answer.reference = objects.get("DF0F", b"").decode("ascii")
     answer.case = objects.get("DF0B", b"").decode("ascii")
     answer.asked_serial = objects.get("DF0C", b"").decode("ascii")
+    answer.closed = objects.get("DF1A", b"").decode("ascii")
+    months = [dict(tlv.decode(month)) for month in tlv.every(tlv.decode(private), "E1")]
+    if "DF18" in objects:
+        answer.slip = Slip(
+            objects["DF01"].decode("ascii"),
+            objects["DF18"].decode("ascii"),
+            objects["DF19"].decode("ascii"),
+            tuple((month["DF12"].decode("ascii"), int(month["DF15"])) for month in months),
+        )
     if answer.code == "00" and "DF02" in objects:
-        rows = []
-        for month in tlv.every(tlv.decode(private), "E1"):
-            row = dict(tlv.decode(month))
-            rows.append((row["DF11"].decode("ascii"), int(row["DF15"])))
+        rows = [(month["DF11"].decode("ascii"), int(month["DF15"])) for month in months]
         answer.bills = Bills(
             objects["DF01"].decode("ascii"),
             objects["DF02"].decode("ascii"),

@@ -8,6 +8,8 @@ Written from the UnionPay POS message tables. What it promises, and its ledger p
     - a reversal that finds nothing leaves no trace: a purchase that is acted on later is charged all the same;
     - it acts on a purchase ``LATE_MAX_S`` after it came, or never.
 
+A balance inquiry is answered with a sum that follows from the card number, and leaves no trace.
+
 Refusals of a purchase, in the order of the checks: 77 terminal not signed on, A0 MAC, 03 merchant, 30 a field is
 missing, 77 batch number, 94 duplicate, 14 card number, 13 amount, 99 PIN block, 55 PIN 000000; then the scenario.
 Every answer to a terminal with keys carries a MAC, refusals too; 77 without keys, 97 and A0 carry none.
@@ -42,7 +44,8 @@ _RRN_BLOCK: Final = 10_000_000  # more answers than one run of a host gives
 _FIRST_BATCH: Final = "000001"
 _WRONG_PIN: Final = "000000"
 _REVERSAL_REASONS: Final = ("06", "96", "98", "A0")
-_PURCHASE_FIELDS: Final = frozenset({3, 4, 11, 22, 25, 41, 42, 49, 60})
+_BALANCE_FIELDS: Final = frozenset({3, 11, 22, 25, 41, 42, 49, 60})
+_PURCHASE_FIELDS: Final = _BALANCE_FIELDS | {4}
 _REVERSAL_FIELDS: Final = _PURCHASE_FIELDS | {39}
 
 Values = dict[int | str, Any]
@@ -163,6 +166,9 @@ class UnionPayHost(SimulatedHost):
             if request.mti == "0400":
                 self._take_reversal(connection, request)
                 return
+        if (request.mti, request.business_type, request.message.get(3)) == ("0200", "01", "310000"):
+            self._take_balance(connection, request)
+            return
         match request.mti, request.business_type, request.network_code:
             case "0800", "00", "001" | "003" | "004" | "006":
                 self._take_sign_on(connection, request)
@@ -249,10 +255,29 @@ class UnionPayHost(SimulatedHost):
             self.write("sign_off", terminal=terminal.terminal_id)
         self._answer(connection, request, {39: "00"})
 
+    # ---- balance
+    def _take_balance(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["balance"] += 1
+        refusal = self._refusal(request, purchase=False)
+        if refusal is not None:
+            self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
+            return
+        action = self._rules.choose("balance", terminal=request.terminal_id)
+        if action is None and request.pin == _WRONG_PIN:
+            action = Action("decline", code="55", acted=False)
+        self._obey(action or APPROVE, connection, request, self._balance, self._decline_balance)
+
+    def _balance(self, request: _Request) -> bytes:
+        values: Values = {15: self.settlement_date, 39: "00", 54: f"1002156C{_balance_of(request.pan):012d}"}
+        return self._financial_reply(request, values)
+
+    def _decline_balance(self, request: _Request, code: str) -> bytes:
+        return self._financial_reply(request, {39: code})
+
     # ---- purchase
     def _take_purchase(self, connection: FrameConnection, request: _Request) -> None:
         self.counts["purchase"] += 1
-        refusal = self._refusal_of_purchase(request)
+        refusal = self._refusal(request, purchase=True)
         if refusal is not None:
             self.counts[f"purchase_refused_{refusal}"] += 1
             # Nothing is remembered of a refusal that comes before the card: the same key may come again, in order.
@@ -273,7 +298,8 @@ class UnionPayHost(SimulatedHost):
             self._purchases[request.key] = _Purchase("pending")
         self._obey(action, connection, request, self._charge, self._decline_purchase)
 
-    def _refusal_of_purchase(self, request: _Request) -> str | None:
+    def _refusal(self, request: _Request, *, purchase: bool) -> str | None:
+        """What a request with a card is refused for before its issuer is asked."""
         message = request.message
         terminal = self._terminals.get(request.terminal_id)
         if terminal is None or not terminal.signed_on or terminal.mac is None or terminal.pin is None:
@@ -284,15 +310,19 @@ class UnionPayHost(SimulatedHost):
             return "A0"
         if request.merchant_id != terminal.merchant_id:
             return "03"
-        if not request.pan or message.get(49) != "156" or not message.keys() >= _PURCHASE_FIELDS:
+        if (
+            not request.pan
+            or message.get(49) != "156"
+            or not message.keys() >= (_PURCHASE_FIELDS if purchase else _BALANCE_FIELDS)
+        ):
             return "30"
         if request.batch != terminal.batch:
             return "77"
-        if request.key in self._purchases:
+        if purchase and request.key in self._purchases:
             return "94"
         if not request.card_is_good:
             return "14"
-        if request.amount == 0:
+        if purchase and request.amount == 0:
             return "13"
         pin_block = message.get(52)
         if isinstance(pin_block, bytes):
@@ -636,3 +666,8 @@ def _chip_response(request: bytes) -> bytes:
 
 def _key_of(fact: Fact) -> str:
     return f"{fact['terminal']}|{fact['batch']}|{fact['stan']}"
+
+
+def _balance_of(pan: str) -> int:
+    """Fen on a test card: the digits before the last, so that a test knows it."""
+    return int(pan[-7:-1]) * 100

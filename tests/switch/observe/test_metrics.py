@@ -17,7 +17,7 @@ switch_payments_total{result} switch_leg_seconds{leg} switch_inflight{state} swi
 switch_reversals_total{reason,rc} switch_late_responses_total switch_late_after_final_total
 switch_duplicates_total{source} switch_link_up{peer} switch_echo_rtt_seconds{peer} switch_mac_failures_total{peer}
 switch_db_commit_seconds switch_db_batch_rows switch_db_unknown_commits_total switch_admission_rejects_total{reason}
-switch_rate_limited_total{what} switch_terminals_stopped
+switch_rate_limited_total{what} switch_terminals_stopped switch_lines_replaced_total
 switch_tls_pending switch_tls_refused_total{reason} switch_wrong_terminal_total
 switch_certificate_expiry_seconds{certificate}
 switch_kiosk_connections switch_frames_total{peer,direction} switch_bad_frames_total{peer,reason}

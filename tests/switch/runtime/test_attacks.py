@@ -33,6 +33,7 @@ from switch.machines.payment import HostProfile
 from switch.model.payment import Card, KeptCard, State
 from switch.model.secret import Pan, PinBlock, Track
 from switch.ports import ClaimKind, Key, KeyUsage, SecurityModule, Terminal
+from switch.runtime.balance import Balances
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
@@ -268,6 +269,15 @@ class Bench:
             door=Door(rates),
             sessions=self.sessions,
             payments=self.payments,
+            balances=Balances(
+                link=self.card_link,
+                dialect=card_dialect,
+                codes=codes,
+                sessions=self.sessions,
+                security=security,
+                clock=clock,
+                observer=watcher,
+            ),
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,

@@ -1,0 +1,244 @@
+"""What a kiosk does besides bills: balance, the slip again, sign-off, another connection. The whole switch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from switch.ops.status import ask
+from switch.sim import testkeys
+from switch.sim.kiosk_client import CardChoice
+
+
+def _fen_on(card: CardChoice) -> int:
+    """As the simulated card host has it: it follows from the card's number."""
+    return int(testkeys.test_pan(card.number)[-7:-1]) * 100
+
+
+# ---------------------------------------------------------------------------------------------------- balance
+@pytest.mark.parametrize("entry", ["track", "chip", "keyed"])
+def test_a_balance_is_told_and_nothing_of_it_is_kept(play: Callable[..., None], entry: str) -> None:
+    async def story(world: Any) -> None:
+        kiosk, card = await world.kiosk(), CardChoice(7, entry=entry)
+        answer = await kiosk.ask_balance(card)
+        assert (answer.code, answer.stable, answer.balance) == ("00", "found", _fen_on(card))
+        assert answer.is_proof, "it came with a MAC"
+        assert world.unionpay.counts["balance"] == 1
+        assert await world.events() == [] and await world.rows("SELECT * FROM switch.claim") == []
+
+    play(story)
+
+
+def test_a_wrong_pin_is_the_issuers_word(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        answer = await (await world.kiosk()).ask_balance(CardChoice(7, wrong_pin=True))
+        assert (answer.code, answer.stable, answer.balance) == ("55", "declined", None)
+
+    play(story)
+
+
+@pytest.mark.parametrize("do", ["silence", "bad_mac", "ambiguous:68", "drop"])
+def test_an_answer_that_proves_nothing_shows_no_number(play: Callable[..., None], do: str) -> None:
+    """Of a balance nothing is at stake but the number itself: one under a wrong MAC may be anybody's."""
+
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        answer = await kiosk.ask_balance(CardChoice(7))
+        assert (answer.stable, answer.balance) == ("card_unavailable", None)
+        if do != "drop":
+            assert (await kiosk.ask_balance(CardChoice(7))).code == "00", "the next question is one of its own"
+        assert (await world.settle()).holds
+
+    play(story, f'[[unionpay.script]]\nwhen = {{ message = "balance" }}\ndo = "{do}"\ntimes = 1\n')
+
+
+def test_a_late_balance_is_a_stray_and_no_sign_of_life(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        assert (await kiosk.ask_balance(CardChoice(7))).stable == "card_unavailable"
+        link = world.worker.switch.card_link
+        echoed = link.echo_rtt_s
+        await asyncio.sleep(1.0)
+        rows = await world.rows("SELECT kind, detail FROM switch.stray")
+        assert [row["kind"] for row in rows] == ["late"] and "balance" in rows[0]["detail"]
+        assert link.echo_rtt_s == echoed
+
+    play(story, '[[unionpay.script]]\nwhen = { message = "balance" }\ndo = "late:2.4"\ntimes = 1\n')
+
+
+def test_while_something_has_to_be_taken_back_the_card_network_is_asked_nothing_else(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1)
+        assert payment.final == "" and kiosk.unfinished
+        assert (await kiosk.ask_balance(CardChoice(7))).stable == "card_unavailable"
+        while kiosk.unfinished:
+            await asyncio.sleep(0.2)
+            await kiosk.ask_result(payment)
+        assert (await kiosk.ask_balance(CardChoice(7))).code == "00"
+        assert (await world.settle()).holds
+
+    rules = (("purchase", "silence"), ("reversal", "silence"))
+    play(
+        story,
+        "".join(
+            f'[[unionpay.script]]\nwhen = {{ message = "{what}" }}\ndo = "{do}"\ntimes = 1\n' for what, do in rules
+        ),
+    )
+
+
+def test_with_a_date_of_long_ago_nobody_is_asked(play: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        monkeypatch.setattr("switch.sim.kiosk_client._today", lambda: "0101")
+        answer = await kiosk.ask_balance(CardChoice(7))
+        assert answer.stable == "stale_date" and world.unionpay.counts["balance"] == 0
+
+    play(story)
+
+
+# ---------------------------------------------------------------------------------------------------- the slip again
+def test_a_slip_is_printed_again_with_what_was_paid(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        bills = await world.bills(kiosk, 3)
+        card = CardChoice(5)
+        payment = await kiosk.pay(bills, tuple(row[0] for row in bills.rows), card)
+        answer = await kiosk.ask_slip(payment)
+        assert (answer.code, answer.stable, answer.amount) == ("00", "completed", payment.amount)
+        slip = answer.slip
+        assert slip is not None and slip.account == bills.account and len(slip.rows) == 3
+        assert sum(amount for _, amount in slip.rows) == payment.amount
+        pan = testkeys.test_pan(card.number)
+        assert slip.card == f"{pan[:6]}{'*' * (len(pan) - 10)}{pan[-4:]}" and slip.paid_at[4:8] == payment.date
+        result = await kiosk.ask_result(payment)
+        assert result.slip is None and result.reference == answer.reference
+        # Also after a restart, from the journal.
+        await world.worker.stop()
+        await world.start_worker()
+        kiosk.port = world.worker.kiosk_port
+        await kiosk.connect()
+        assert await kiosk.sign_on() == "00"
+        assert (await kiosk.ask_slip(payment)).slip == slip
+
+    play(story)
+
+
+def test_of_what_never_was_there_is_no_slip(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1)
+        payment.serial = "999998"
+        answer = await kiosk.ask_slip(payment)
+        assert (answer.code, answer.slip) == ("25", None)
+
+    play(story)
+
+
+# ---------------------------------------------------------------------------------------------------- connections
+def test_the_newest_connection_wins_and_the_old_one_drains(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        old = await world.kiosk(1)
+        bills = await world.bills(old, 1)
+        paying = asyncio.create_task(old.pay(bills, tuple(row[0] for row in bills.rows), CardChoice(1)))
+        await asyncio.sleep(0.2)
+        new = await world.kiosk(1)
+        assert old.is_connected
+        assert (await new.ask_balance(CardChoice(1))).code == "00", "its first right MAC makes it the terminal's own"
+        old._mac = new._mac  # as one program with two sockets would
+        payment = await paying
+        assert payment.stable == "completed", "what was under way is answered on the old one"
+        for answer in (await old.inquire(bills.account), await old.ask_balance(CardChoice(1))):
+            assert (answer.code, answer.stable) == ("77", "signed_on_elsewhere")
+        assert (await old.ask_result(payment)).stable == "completed", "results are told everywhere"
+        assert world.metric("switch_lines_replaced_total") == 1
+        # And closed, when nobody can wait for anything on it any more.
+        await helpers.wait_until(lambda: not old.is_connected, 2 * helpers.times.kiosk_s)
+        assert new.is_connected and (await new.ask_balance(CardChoice(1))).code == "00"
+
+    play(story, "[unionpay]\ndelay_ms = [700.0, 800.0]\nlate_s = [0.2, 0.3]\n")
+
+
+def test_who_only_knows_the_name_takes_nobodys_place(play: Callable[..., None]) -> None:
+    """A sign-on has no MAC: a stranger may send one, and gets keys under a master key that he does not have."""
+
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk(1)
+        assert (await kiosk.ask_balance(CardChoice(1))).code == "00"
+        stranger = await world.kiosk(1)  # signed on; it never shows a right MAC
+        stranger._mac = None
+        assert (await stranger.inquire("0500000017")).code == "A0"
+        assert await kiosk.sign_on() == "00"
+        assert (await kiosk.ask_balance(CardChoice(1))).code == "00"
+        assert kiosk.is_connected and world.metric("switch_lines_replaced_total") == 0
+
+    play(story)
+
+
+def test_a_replaced_connection_that_signs_on_is_the_newest_again(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        first, second = await world.kiosk(1), await world.kiosk(1)
+        for turn, (one, other) in enumerate(((first, second), (second, first), (first, second))):
+            assert await one.sign_on() == "00"
+            assert (await one.ask_balance(CardChoice(1))).code == "00"
+            assert world.metric("switch_lines_replaced_total") == turn
+            other._mac = one._mac
+            if turn:
+                assert (await other.inquire("0500000017")).stable == "signed_on_elsewhere"
+
+    play(story)
+
+
+def test_after_a_sign_off_the_next_connection_replaces_nobody(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk(1)
+        assert (await kiosk.ask_balance(CardChoice(1))).code == "00"
+        assert await kiosk.sign_off() == "00"
+        other = await world.kiosk(1)
+        assert (await other.ask_balance(CardChoice(1))).code == "00"
+        assert world.metric("switch_lines_replaced_total") == 0
+        # From a connection that is not its own, a sign-off means nothing.
+        assert await kiosk.sign_off() == "00"
+        third = await world.kiosk(1)
+        assert (await third.ask_balance(CardChoice(1))).code == "00"
+        assert world.metric("switch_lines_replaced_total") == 1
+
+    play(story)
+
+
+# ---------------------------------------------------------------------------------------------------- closed doors
+def test_an_inquiry_says_that_no_payment_can_begin(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        bills = await world.bills(kiosk, 1)
+        assert (await kiosk.inquire(bills.account)).closed == ""
+        await world.unionpay.stop()
+        await helpers.wait_until(lambda: not world.worker.switch.card_link.is_up)
+        answer = await kiosk.inquire(bills.account)
+        assert (answer.code, answer.stable, answer.closed) == ("00", "found", "card_unavailable")
+        assert answer.bills is not None, "what is owed is told all the same"
+
+    play(story)
+
+
+def test_a_terminal_in_maintenance_hears_so_and_what_became_of_its_payment(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1)
+
+        async def service(**order: Any) -> None:
+            await asyncio.to_thread(ask, world.config, do="service", terminal=kiosk.terminal_id, **order)
+
+        for reason, stable in (("maintenance: new printer", "maintenance"), ("stolen", "out_of_service")):
+            await service(on=False, reason=reason)
+            assert (await kiosk.inquire("0500000017")).stable == stable
+            assert (await kiosk.ask_balance(CardChoice(1))).stable == stable
+            assert (await kiosk.ask_result(payment)).stable == "completed"
+            assert (await kiosk.ask_slip(payment)).slip is not None
+        await service(on=True)
+        assert (await kiosk.ask_balance(CardChoice(1))).code == "00"
+
+    play(story)
