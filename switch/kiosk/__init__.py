@@ -10,6 +10,7 @@ from switch.kiosk.journal import KioskJournal
 from switch.kiosk.keys import KeyHolder, SoftwareKeys
 from switch.kiosk.messages import chip, keyed, swiped
 from switch.kiosk.results import (
+    Balance,
     Bills,
     JournalError,
     Month,
@@ -19,10 +20,12 @@ from switch.kiosk.results import (
     PaymentResult,
     Refusal,
     SignOn,
+    SlipAgain,
 )
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 __all__ = [
+    "Balance",
     "Bills",
     "BlockingKioskClient",
     "CardReader",
@@ -45,6 +48,7 @@ __all__ = [
     "Refusal",
     "SignOn",
     "Slip",
+    "SlipAgain",
     "SoftwareKeys",
     "Track",
     "chip",

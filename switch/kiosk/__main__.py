@@ -165,6 +165,9 @@ def _serve(kiosk: BlockingKioskClient, counter: _Counter, arguments: argparse.Na
     print(f"  应缴 {yuan(bills.total)}" + ("" if bills.partial_allowed else "，须一次缴清"), flush=True)
     if arguments.action == "inquire":
         return EXIT_OK
+    if bills.blocked:
+        print(f"{bills.blocked_text} [{bills.blocked}]")
+        return EXIT_NOT_PAID  # and no card was taken
     try:
         if not counter.can_print():
             print("凭条打印机不可用，不收款。")  # paper before money

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from switch.kiosk.client import KioskClient
-from switch.kiosk.results import Bills, Month, PaymentKey, PaymentResult, Refusal, SignOn
+from switch.kiosk.results import Balance, Bills, Month, PaymentKey, PaymentResult, Refusal, SignOn, SlipAgain
 from switch.model.payment import Card
 
 T = TypeVar("T")
@@ -88,6 +88,15 @@ class BlockingKioskClient:
 
     def inquire(self, account: str) -> Bills | Refusal:
         return self._call(self._client.inquire(account))
+
+    def balance(self, card: Card) -> Balance | Refusal:
+        return self._call(self._client.balance(card))
+
+    def slip_again(self, key: PaymentKey) -> SlipAgain | Refusal:
+        return self._call(self._client.slip_again(key))
+
+    def sign_off(self) -> None:
+        self._call(self._client.sign_off())
 
     def pay(self, bills: Bills, months: Iterable[Month], card: Card) -> PaymentResult:
         return self._call(self._client.pay(bills, months, card))

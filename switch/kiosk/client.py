@@ -46,6 +46,7 @@ from switch.kiosk.results import (
     NO_ANSWER,
     NO_ANSWER_TO_INQUIRY,
     NOT_CONNECTED,
+    Balance,
     Bills,
     JournalError,
     Month,
@@ -54,6 +55,7 @@ from switch.kiosk.results import (
     PaymentResult,
     Refusal,
     SignOn,
+    SlipAgain,
     outcome_of,
     text_of,
 )
@@ -210,6 +212,13 @@ class KioskClient:
         answer = await self._echo(with_mac=with_mac)
         return answer is not None and answer.code == "00" and (answer.proven or not with_mac)
 
+    async def sign_off(self) -> None:
+        """Say good-bye and hang up, for the night or before maintenance. ``connect`` begins again."""
+        if self.is_ready:
+            serial = await self._serial()
+            await self._ask(self._messages.sign_off(serial), "0830", serial, with_mac=False)
+        await self.close()
+
     # ------------------------------------------------------------------------------------------------ business
     async def inquire(self, account: str) -> Bills | Refusal:
         """What an account owes.
@@ -230,6 +239,36 @@ class KioskClient:
         if answer.code == "00":
             return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)  # bills without a right MAC are no bills
         return answer.refusal()
+
+    async def balance(self, card: Card) -> Balance | Refusal:
+        """What is on a card. Raises JournalError."""
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        answer = await self._ask(self._messages.balance(serial, self._today(), card), "0210", serial)
+        if answer is None or (answer.code == "00" and (answer.balance is None or not answer.proven)):
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        return answer.balance or answer.refusal()
+
+    async def slip_again(self, key: PaymentKey) -> SlipAgain | Refusal:
+        """What stands on the slip of an earlier payment, of any day: to print it again, marked so.
+
+        Raises:
+            JournalError: The kiosk's file cannot be written.
+        """
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        answer = await self._ask(self._messages.slip_again(serial, self._today(), key), "0210", serial)
+        if answer is None or not answer.proven:
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        outcome = outcome_of(answer.stable)
+        if outcome is None or (answer.asked_serial, answer.asked_date) != (key.serial, key.date):
+            return answer.refusal()
+        receivables = tuple(month.receivable for month in answer.months)
+        payment = OpenPayment(key, answer.account, answer.amount, receivables, "")
+        result = _result(payment, outcome, answer.stable, answer)
+        return SlipAgain(result, answer.card_masked, answer.began_at, answer.months)
 
     async def pay(self, bills: Bills, months: Iterable[Month], card: Card) -> PaymentResult:
         """Pay months of these bills.

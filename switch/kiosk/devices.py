@@ -16,7 +16,7 @@ from unicodedata import east_asian_width
 from msgspec import Struct
 
 from switch.errors import SwitchError
-from switch.kiosk.results import Bills, Outcome, PaymentResult
+from switch.kiosk.results import Bills, Outcome, PaymentResult, SlipAgain
 from switch.model.secret import Pan, PinBlock, Track
 from switch.security.workingkeys import WorkingKey
 
@@ -100,7 +100,7 @@ class Slip(Struct, frozen=True):
 
     @classmethod
     def of(cls, result: PaymentResult, printed_at: str, bills: Bills | None = None) -> Slip:
-        """The slip of a payment. No card number is on it: a slip lies in the bin beside the kiosk."""
+        """The slip of a payment. No card number is on it, not even a masked one."""
         rows = [("户号", result.account)]
         if bills is not None and bills.account == result.account:
             rows.append(("户名", bills.name))
@@ -118,6 +118,18 @@ class Slip(Struct, frozen=True):
         rows.append(("打印时间", printed_at))
         title = "电费缴费凭条" if result.outcome is Outcome.PAID else "电费缴费受理凭条"
         return cls(title, tuple(rows), result.text, result.reference)
+
+    @classmethod
+    def again(cls, slip: SlipAgain) -> Slip:
+        """The slip of an earlier payment, marked as printed again."""
+        at = slip.began_at
+        shown = f"{at[:4]}-{at[4:6]}-{at[6:8]} {at[8:10]}:{at[10:12]}:{at[12:]}" if len(at) == 14 else at
+        first = cls.of(slip.result, shown)
+        rows = tuple(("缴费时间", text) if label == "打印时间" else (label, text) for label, text in first.rows)
+        periods = "、".join(month.period for month in slip.months)
+        return cls(
+            f"{first.title}（重打印）", (*rows, ("电费年月", periods), ("卡号", slip.card_masked)), first.note, first.qr
+        )
 
     def lines(self, width: int) -> list[str]:
         """As printed, ``width`` in half-width columns; long texts go on in the next line."""

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 import iso8583
 from iso8583 import tlv
-from switch.kiosk.results import Bills, Month, PaymentKey, Refusal, stable_of, text_of
+from switch.kiosk.results import Balance, Bills, Month, PaymentKey, Refusal, stable_of, text_of
 from switch.model.payment import Card
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
@@ -100,6 +100,11 @@ class Answer(Struct):
     keys: bytes = b""  # field 62
     local_time: str = ""  # hhmmss, field 12
     bills: Bills | None = None
+    balance: Balance | None = None
+    account: str = ""  # DF01; with the next three it makes a slip again
+    card_masked: str = ""
+    began_at: str = ""
+    months: tuple[Month, ...] = ()
     proven: bool = False
 
     def refusal(self) -> Refusal:
@@ -125,6 +130,9 @@ class Messages:
     def echo(self, serial: str, *, mac: bool) -> bytes:
         return self._frame({0: "0820", 11: serial, 60: f"00{self.batch}301"}, mac=mac)
 
+    def sign_off(self, serial: str) -> bytes:
+        return self._frame({0: "0820", 11: serial, 60: f"00{self.batch}002"})
+
     def inquiry(self, serial: str, date: str, account: str) -> bytes:
         """Raises ValueError: no account number."""
         if not (1 <= len(account) <= 20 and account.isascii() and account.isprintable()):
@@ -140,22 +148,21 @@ class Messages:
         ]
         values: Values = {
             0: "0200",
-            2: card.pan.reveal(),
             3: "000000",
             4: f"{amount:012d}",
             11: key.serial,
             13: key.date,
-            14: card.expiry,
-            22: card.entry_mode,
-            23: card.sequence_number,
-            26: card.pin_capture_code,
-            35: card.track2.reveal() if card.track2 else None,
-            52: card.pin_block.reveal() if card.pin_block else None,
-            53: card.security_control,
-            55: card.icc_data.reveal() if card.icc_data else None,
             60: f"72{self.batch}000",
         }
-        return self._financial({name: value for name, value in values.items() if value is not None}, tags)
+        return self._financial({**values, **_card_fields(card)}, tags)
+
+    def balance(self, serial: str, date: str, card: Card) -> bytes:
+        values: Values = {0: "0200", 3: "310000", 11: serial, 13: date, 60: f"01{self.batch}000"}
+        return self._financial({**values, **_card_fields(card)}, [])
+
+    def slip_again(self, serial: str, date: str, asked: PaymentKey) -> bytes:
+        values: Values = {0: "0200", 3: "310000", 11: serial, 13: date, 60: f"76{self.batch}000"}
+        return self._financial(values, _asked(asked))
 
     def result(self, serial: str, date: str, asked: PaymentKey) -> bytes:
         values: Values = {0: "0200", 3: "310000", 11: serial, 13: date, 60: f"75{self.batch}000"}
@@ -166,7 +173,8 @@ class Messages:
         return self._financial(values, _asked(asked))
 
     def _financial(self, values: Values, tags: list[tuple[str, bytes]]) -> bytes:
-        return self._frame({**values, 25: "00", 48: tlv.encode(tags), 49: "156"}, mac=True)
+        private: Values = {48: tlv.encode(tags)} if tags else {}
+        return self._frame({**values, 25: "00", **private, 49: "156"}, mac=True)
 
     def _frame(self, values: Values, *, mac: bool = False) -> bytes:
         values = {**values, 41: self.terminal_id, 42: self._merchant_id}
@@ -206,7 +214,27 @@ class Messages:
             keys=message.raw(62) if 62 in message and message.mti == "0810" else b"",
             local_time=str(message.get(12, "")),
             bills=_bills(tags, first) if code == "00" and "DF02" in first else None,
+            balance=_balance(str(message.get(54, ""))) if code == "00" and 54 in message else None,
+            account=_ascii(first, "DF01"),
+            card_masked=_ascii(first, "DF18"),
+            began_at=_ascii(first, "DF19"),
+            months=_months(tags),
         )
+
+
+def _card_fields(card: Card) -> Values:
+    values: Values = {
+        2: card.pan.reveal(),
+        14: card.expiry,
+        22: card.entry_mode,
+        23: card.sequence_number,
+        26: card.pin_capture_code,
+        35: card.track2.reveal() if card.track2 else None,
+        52: card.pin_block.reveal() if card.pin_block else None,
+        53: card.security_control,
+        55: card.icc_data.reveal() if card.icc_data else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _asked(key: PaymentKey) -> list[tuple[str, bytes]]:
@@ -222,7 +250,13 @@ def _number(tags: dict[str, bytes], tag: str) -> int:
     return int(tags.get(tag, b"0"))
 
 
-def _bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> Bills:
+def _balance(text: str) -> Balance:
+    """Field 54, 20 characters an account: type 2, "02", currency 3, C or D, 12 digits. Raises ValueError."""
+    accounts = [text[at : at + 20] for at in range(0, len(text), 20)]
+    return Balance(tuple(int(each[8:]) * (-1 if each[7] == "D" else 1) for each in accounts if len(each) == 20))
+
+
+def _months(tags: list[tuple[str, bytes]]) -> tuple[Month, ...]:
     months = []
     for month in tlv.every(tags, "E1"):
         row = dict(tlv.decode(month))
@@ -237,6 +271,10 @@ def _bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> Bills:
                 tier=_number(row, "DF17"),
             )
         )
+    return tuple(months)
+
+
+def _bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> Bills:
     return Bills(
         account=_ascii(first, "DF01"),
         quote=_ascii(first, "DF02"),
@@ -244,9 +282,10 @@ def _bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> Bills:
         address=first.get("DF04", b"").decode("gbk", "replace"),
         total=_number(first, "DF05"),
         advance_balance=_number(first, "DF06"),
-        months=tuple(months),
+        months=_months(tags),
         partial_allowed=first.get("DF09") == b"1",
         more=first.get("DF08") == b"1",
+        blocked=_ascii(first, "DF1A"),
     )
 
 

@@ -148,14 +148,26 @@ class Bills(Struct, frozen=True):
     months: tuple[Month, ...]  # oldest first
     partial_allowed: bool  # False: all months or none
     more: bool  # the newest months did not fit; they come with an inquiry after these are paid
+    blocked: str = ""  # stable code: why no payment can begin just now; show the bills, and take no card
+
+    @property
+    def blocked_text(self) -> str:
+        """For the screen; "" when a payment can begin."""
+        return text_of(self.blocked) if self.blocked else ""
 
     def oldest(self, count: int | None = None) -> tuple[Month, ...]:
         """The oldest ``count`` months; default all, and always all where no partial payment is allowed."""
         return self.months if count is None or not self.partial_allowed else self.months[:count]
 
 
+class Balance(Struct, frozen=True):
+    """What is on a card, in fen, one number for each account behind it; below zero is owed. Nothing of it is kept."""
+
+    accounts: tuple[int, ...]
+
+
 class Refusal(Struct, frozen=True):
-    """An inquiry that gave no bills: unknown account, nothing owed, busy … Show the text."""
+    """A question that got no answer to show: unknown account, nothing owed, busy … Show the text."""
 
     code: str  # stable, e.g. "no_arrears"
     response_code: str  # field 39; "" when no answer came
@@ -191,3 +203,12 @@ class PaymentResult(Struct, frozen=True):
     def may_try_again(self) -> bool:
         """Nothing was charged, so the same bill may be taken again at once."""
         return self.outcome in (Outcome.DECLINED, Outcome.REFUSED, Outcome.NOT_CHARGED, Outcome.RETURNED)
+
+
+class SlipAgain(Struct, frozen=True):
+    """What stands on the slip of an earlier payment."""
+
+    result: PaymentResult
+    card_masked: str  # first six and last four digits
+    began_at: str  # YYYYMMDDhhmmss
+    months: tuple[Month, ...]  # energy and tier are not known any more: 0

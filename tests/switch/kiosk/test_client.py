@@ -303,7 +303,14 @@ def test_every_code_to_a_payment(stable: str, play: Callable[..., None]) -> None
         assert again.outcome is Outcome.PAID and again.key.serial > result.key.serial
         if stable == "key_conflict":
             assert int(again.key.serial) > int(result.key.serial) + KIOSK_SERIAL_SKIP
-        signs_on = stable in ("sign_on_first", "mac_wrong", "terminal_stopped", "keys_wrong", "pin_wrong")
+        signs_on = stable in (
+            "sign_on_first",
+            "mac_wrong",
+            "terminal_stopped",
+            "keys_wrong",
+            "pin_wrong",
+            "signed_on_elsewhere",
+        )
         assert switch.count("0800") == 1 + signs_on
 
     play(story, switch)

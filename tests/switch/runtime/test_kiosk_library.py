@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from switch.kiosk import (
+    Balance,
     Bills,
     KioskClient,
     KioskJournal,
@@ -21,6 +22,8 @@ from switch.kiosk import (
     Pan,
     PaymentResult,
     Refusal,
+    Slip,
+    SlipAgain,
     SoftwareKeys,
     Track,
     keyed,
@@ -271,6 +274,46 @@ def test_without_a_switch_nothing_is_begun_and_the_customer_is_told(play: Callab
             result = await kiosk.pay(bills, bills.months, CARD)
             assert (result.outcome, result.code) == (Outcome.REFUSED, "not_connected")
             assert kiosk.open_payments == () and not kiosk.is_ready
+
+    play(story)
+
+
+def test_balance_and_the_slip_again(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            balance = await kiosk.balance(CARD)
+            assert balance == Balance((int(testkeys.test_pan(1)[-7:-1]) * 100,))
+            bills = await bills_of(world, kiosk, 2)
+            assert not bills.blocked and bills.blocked_text == ""
+            paid = await kiosk.pay(bills, bills.months, CARD)
+            kiosk.acknowledge(paid)
+            again = await kiosk.slip_again(paid.key)
+            assert isinstance(again, SlipAgain) and again.result == paid
+            assert [month.amount for month in again.months] == [month.amount for month in bills.months]
+            lines = "\n".join(Slip.again(again).lines(32))
+            masked = f"{testkeys.test_pan(1)[:6]}*********{testkeys.test_pan(1)[-4:]}"
+            assert "重打印" in lines and masked in lines and bills.months[1].period in lines
+            none = await kiosk.slip_again(structs.replace(paid.key, serial="999998"))
+            assert isinstance(none, Refusal) and none.code == "not_found"
+            await kiosk.sign_off()
+            assert not kiosk.is_ready
+            assert (await kiosk.connect()).ok and (await kiosk.balance(CARD)) == balance
+        assert (await world.settle()).holds
+
+    play(story)
+
+
+def test_an_inquiry_says_that_no_card_should_be_taken(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            account = (await bills_of(world, kiosk, 1)).account
+            await world.unionpay.stop()
+            await helpers.wait_until(lambda: not world.worker.switch.card_link.is_up)
+            bills = await kiosk.inquire(account)
+            assert isinstance(bills, Bills) and bills.blocked == "card_unavailable"
+            assert bills.blocked_text == "银联网络暂不可用，未扣款，请稍后再试。"
+            result = await kiosk.pay(bills, bills.months, CARD)
+            assert result.outcome is Outcome.REFUSED and result.may_try_again
 
     play(story)
 
