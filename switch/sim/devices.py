@@ -146,7 +146,7 @@ class CardReaderSimulator(DeviceSimulator):
         self.waiting: str | None = None  # of the card in the customer's hand
         self.accepts = False
         self.error = ""
-        self.spoil = 0  # so many answers have a wrong CRC
+        self.spoil = 0  # in so many answers a bit of the data is wrong
         self.refuse = 0  # so many commands are answered NAK
         self.captured = 0
         self.commands: list[bytes] = []
@@ -181,11 +181,11 @@ class CardReaderSimulator(DeviceSimulator):
 
     def _sealed(self, body: bytes) -> bytes:
         frame = b"\xf2" + len(body).to_bytes(2, "big") + body
-        crc = crc16_xmodem(frame)
+        crc = crc16_xmodem(frame).to_bytes(2, "big")
         if self.spoil:
             self.spoil -= 1
-            crc ^= 1
-        return frame + crc.to_bytes(2, "big")
+            return frame[:-1] + bytes((frame[-1] ^ 1,)) + crc
+        return frame + crc
 
     def _obey(self, command: bytes) -> bytes:
         head = command[:2]
@@ -212,7 +212,7 @@ class PinPadSimulator(DeviceSimulator):
     def __init__(self, master_key: bytes) -> None:
         self.typing = b"123456\r"
         self.error = 0  # E0 to EF: answer of the next command
-        self.spoil = 0  # so many answers have a wrong check
+        self.spoil = 0  # in so many answers a bit of the data is wrong
         self._master = des(master_key)
         self._pin: BlockCipher | None = None
         self._asked_pan = ""
@@ -271,8 +271,8 @@ class PinPadSimulator(DeviceSimulator):
 
     def _sealed(self, text: bytes) -> bytes:
         body = b"%03d" % len(text) + text + bytes((ETX,))
-        check = xor(body)
+        check = b"%02X" % xor(body)
         if self.spoil:
             self.spoil -= 1
-            check ^= 1
-        return bytes((STX,)) + body + b"%02X" % check
+            body = body[:-2] + bytes((body[-2] ^ 1, ETX))
+        return bytes((STX,)) + body + check
