@@ -414,6 +414,12 @@ class MarketingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ]
     profile: MarketingProfile = MarketingProfile()
+    prepay_max_fen: Annotated[int, option("The most that one prepayment may be.", ge=1, le=99_999_999, unit="fen")] = (
+        1_000_000
+    )
+    prepay_while_owing: Annotated[
+        bool, option("Whether an account that owes something may be paid in advance; false: the arrears come first.")
+    ] = False
     tls: UpstreamTls = UpstreamTls()
 
 

@@ -123,8 +123,8 @@ class KioskDialect:
             return BalanceInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, _card(message))
         tags = _tags(message)
         if mti == "0400":
-            if business != "72":
-                raise _FieldError(60, "60.1 of a reversal is 72")
+            if business not in ("72", "73"):
+                raise _FieldError(60, "60.1 of a reversal is 72 or 73, as the payment's")
             asked = _text(tags, "DF0C", "serial of the payment", 6)
             asked_date = _text(tags, "DF0D", "date of the payment", 4)
             return KioskReversal(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
@@ -136,15 +136,29 @@ class KioskDialect:
             asked_date = _text(tags, "DF0D", "date asked for", 4)
             kind = ResultInquiry if business == "75" else SlipInquiry
             return kind(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
+        if business == "73":
+            return PaymentRequest(
+                terminal_id,
+                merchant_id,
+                serial,
+                date,
+                reply,
+                mab,
+                mac,
+                account=_text(tags, "DF01", "account", 20),
+                quote="",
+                receivables=(),
+                amount=_amount(fields),
+                card=_card(message),
+                prepays=True,
+                confirmed=("DF1B", b"1") in tags,
+            )
         if business == "72":
             chosen = tuple(value.decode("ascii", "replace") for tag, value in tags if tag == "DF11")
             if len(chosen) > POSTINGS_PER_PAYMENT_MAX:
                 raise _FieldError(48, f"more than {POSTINGS_PER_PAYMENT_MAX} receivables")
             if len(set(chosen)) != len(chosen):
                 raise _FieldError(48, "a receivable is named twice")
-            amount = int(_need(fields, 4, "amount"))
-            if amount <= 0:
-                raise _FieldError(4, "the amount must be above zero")
             return PaymentRequest(
                 terminal_id,
                 merchant_id,
@@ -156,7 +170,7 @@ class KioskDialect:
                 account=_text(tags, "DF01", "account", 20),
                 quote=_text(tags, "DF02", "quote", 16),
                 receivables=chosen,
-                amount=amount,
+                amount=_amount(fields),
                 card=_card(message),
             )
         raise _FieldError(60, f"60.1 = {business} is no business of this interface")
@@ -286,6 +300,13 @@ def _need(fields: dict[int, Any], number: int, what: str) -> Any:
     if value is None:
         raise _FieldError(number, f"missing ({what})")
     return value
+
+
+def _amount(fields: dict[int, Any]) -> int:
+    amount = int(_need(fields, 4, "amount"))
+    if amount <= 0:
+        raise _FieldError(4, "the amount must be above zero")
+    return amount
 
 
 def _tags(message: iso8583.Message) -> list[tuple[str, bytes]]:

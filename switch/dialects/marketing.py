@@ -50,6 +50,18 @@ class MarketingDialect:
         return self._request("inquiry", request_id, {"account": account})
 
     def post(self, request_id: int, posting: Posting, *, account: str, day: str, reference: str) -> bytes:
+        if posting.is_prepayment:
+            return self._request(
+                "prepay",
+                request_id,
+                {
+                    "serial": posting.serial,
+                    "account": account,
+                    "amount": posting.amount,
+                    "day": day,
+                    "reference": reference,
+                },
+            )
         return self._request(
             "post",
             request_id,
@@ -111,14 +123,16 @@ class MarketingDialect:
 
     def posted(self, answer: MarketingAnswer, posting: Posting, account: str) -> Input:
         """What an answer to a posting proves. Row 8 looks at serial, account, period and amount (C12)."""
-        outcome = self.outcome("post", answer.code)
+        op = _op_of(posting)
+        outcome = self.outcome(op, answer.code)
         if outcome in ("rejected", "rejected_once"):
             return Input.BILL_REJECTED
         if outcome != "posted":
             return Input.BILL_UNCLEAR
-        self.check("post", answer)
+        self.check(op, answer)
         data = answer.data
-        same = (data["serial"], data["account"], data["period"], data["amount"]) == (
+        period = "" if posting.is_prepayment else data["period"]
+        same = (data["serial"], data["account"], period, data["amount"]) == (
             posting.serial,
             account,
             posting.period,
@@ -129,7 +143,7 @@ class MarketingDialect:
 
     def is_doubtful(self, answer: MarketingAnswer, posting: Posting) -> bool:
         """Refused with a code that is definite for a first posting only: this month left before."""
-        return posting.sends > 1 and self.outcome("post", answer.code) == "rejected_once"
+        return posting.sends > 1 and self.outcome(_op_of(posting), answer.code) == "rejected_once"
 
     def stated(self, answer: MarketingAnswer, posting: Posting) -> Input:
         """What an answer to a status inquiry proves."""
@@ -184,6 +198,10 @@ class MarketingDialect:
             raise BadRequestError("bad_record", "inquiry.rows: the sum is beyond what one charge can be")
         found.sort(key=lambda row: (row.period, row.receivable))
         return tuple(found)
+
+
+def _op_of(posting: Posting) -> str:
+    return "prepay" if posting.is_prepayment else "post"
 
 
 def _shape(fields: dict[str, Any], records: dict[str, dict[str, Any]]) -> Any:

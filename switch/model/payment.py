@@ -63,7 +63,10 @@ class Receivable(Struct):
 
 
 class Posting(Struct):
-    """One receivable being posted; ``serial`` is our idempotency key towards the marketing system."""
+    """One receivable being posted; ``serial`` is our idempotency key towards the marketing system.
+
+    A prepayment is a posting without a receivable: money for an account, whatever that owes later.
+    """
 
     receivable: str
     period: str
@@ -73,6 +76,10 @@ class Posting(Struct):
     serial: str
     state: PostingState = PostingState.WAITING
     sends: int = 0  # postings that left; not durable
+
+    @property
+    def is_prepayment(self) -> bool:
+        return not self.receivable
 
     def to_row(self) -> list[Any]:
         return [self.receivable, self.period, self.principal, self.penalty, self.amount, self.serial, self.state]

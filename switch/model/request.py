@@ -53,6 +53,8 @@ class PaymentRequest(Request):
     receivables: tuple[str, ...]  # empty: all of the quote
     amount: int  # fen
     card: Card
+    prepays: bool = False  # for the account, not for any receivable
+    confirmed: bool = False  # the customer was asked whether he wants the same prepayment again
 
 
 class ResultInquiry(Request):

@@ -181,6 +181,8 @@ class Switch:
             cut_over_minute=self._cut_over_minute,
             day_close_minute=self._day_close_minute,
             reversal_first_s=unionpay.profile.reversal_first_s,
+            prepay_max_fen=marketing.prepay_max_fen,
+            prepay_while_owing=marketing.prepay_while_owing,
             ids=PaymentIds(clock, journal.epoch),
             clock=clock,
             timers=timers,

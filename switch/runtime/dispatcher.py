@@ -5,6 +5,7 @@ Whatever is refused is refused before the card, with a stable code. A repeated r
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -62,7 +63,7 @@ _WITHOUT_MAC = frozenset(
 
 
 _GREETINGS = (SignOn, SignOff, EchoTest)
-_NEW_BUSINESS = (BillInquiry, BalanceInquiry, PaymentRequest)
+_NOT_PAID = frozenset({"declined", "not_charged", "returned"})
 
 
 class PaymentIds:
@@ -116,6 +117,8 @@ class Dispatcher:
         cut_over_minute: int,
         day_close_minute: int | None,
         reversal_first_s: float,
+        prepay_max_fen: int,
+        prepay_while_owing: bool,
         ids: PaymentIds,
         clock: Clock,
         timers: Timers,
@@ -138,11 +141,14 @@ class Dispatcher:
         self._cut_over_minute = cut_over_minute
         self._day_close_minute = day_close_minute
         self._reversal_first_s = reversal_first_s
+        self._prepay_max_fen = prepay_max_fen
+        self._prepay_while_owing = prepay_while_owing
         self._ids = ids
         self._clock = clock
         self._timers = timers
         self._observer = observer
         self._quotes: OrderedDict[str, Quote] = OrderedDict()
+        self._prepaid: OrderedDict[tuple[str, int], float] = OrderedDict()  # account and fen of recent ones, and when
         self._intakes: dict[str, Intake] = {}  # by kiosk key, until it is a payment or refused
         self._quote_numbers = count(1)
         self._inquiries = 0
@@ -517,7 +523,8 @@ class Dispatcher:
     def _pay(self, wire: Wire, caller: Caller, request: PaymentRequest, session: TerminalSession) -> None:
         """One payment a key, from the first moment: a copy of a request joins it, wherever that stands."""
         key, token = request.kiosk_key, self._security.token(request.card.pan.reveal())
-        digest = request_digest(request.account, request.receivables, request.amount, token)
+        months = request.receivables if not request.prepays else ("prepay",)
+        digest = request_digest(request.account, months, request.amount, token)
         tell: Waiter = partial(self._tell, wire, request.reply, session, None)
         known = self._payments.by_kiosk_key(key)
         if known is not None:
@@ -537,6 +544,9 @@ class Dispatcher:
         if reason is not None:
             self._turn_away(intake, reason)
             return
+        if request.prepays:
+            self._prepay(intake)
+            return
         quote = self._known_quote(request)
         if quote is not None:
             self._pay_quote(intake, quote)
@@ -552,6 +562,44 @@ class Dispatcher:
                 self._pay_quote(intake, fresh)
 
         self._quote(request.account, quoted)
+
+    def _prepay(self, intake: Intake) -> None:
+        """Money for an account: that there is such an account, and what it owes, is asked before the card."""
+        request = intake.request
+        key = request.account, request.amount
+        if request.amount > self._prepay_max_fen:
+            self._turn_away(intake, "amount_limit")
+        elif not request.confirmed and self._clock.now() - self._prepaid.get(key, -math.inf) < limits.PREPAY_AGAIN_S:
+            self._turn_away(intake, "confirm_again")
+        else:
+            self._quote(request.account, partial(self._may_prepay, intake))
+
+    def _may_prepay(self, intake: Intake, fresh: Quote | str) -> None:
+        request, key = intake.request, (intake.request.account, intake.request.amount)
+        if isinstance(fresh, Quote):
+            if not self._prepay_while_owing:
+                self._turn_away(intake, "arrears_first")
+                return
+            day = fresh.marketing_day
+        elif fresh == "no_arrears":
+            day = self._marketing_link.day
+        else:
+            self._turn_away(intake, fresh)
+            return
+        row = Receivable("", "", request.amount, 0, request.amount)
+        intake.quote = Quote("", request.account, "", "", (row,), day, self._clock.now())
+        intake.rows = [row]
+        self._prepaid[key] = self._clock.now()
+        self._prepaid.move_to_end(key)
+        if len(self._prepaid) > limits.PREPAYS_REMEMBERED_MAX:
+            self._prepaid.popitem(last=False)
+        intake.waiters.append(partial(self._prepay_ended, key))
+        self._sessions.take_stan(intake.session, partial(self._numbered, intake))
+
+    def _prepay_ended(self, key: tuple[str, int], outcome: Payment | str) -> None:
+        """Who paid nothing may try again without being asked whether he means it."""
+        if isinstance(outcome, str) or outcome.answer in _NOT_PAID:
+            self._prepaid.pop(key, None)
 
     def _repeat(self, same: bool, waiters: list[Waiter], tell: Waiter, peer: str, payment: Payment | None) -> None:
         """A copy of a request that is a payment, or on its way to become one (None)."""

@@ -61,7 +61,9 @@ def class_of(given: Input, facts: Facts, payment: Payment) -> str:
         return f"cancel {_MARKETING.outcome('cancel', code)}"
     if payment.status_written_at > payment.post_written_at:
         return f"status {'told' if code == '00' else 'ambiguous'}"
-    return f"post {_MARKETING.outcome('post', code)}"
+    posting = payment.current
+    op = "prepay" if posting is not None and posting.is_prepayment else "post"
+    return f"post {_MARKETING.outcome(op, code)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,24 +290,56 @@ class Kiosk:
         """
         chosen = [row for row in bills.rows if row[0] in receivables]
         assert chosen
-        loop = asyncio.get_running_loop()
         payment = Payment(
             self._next_serial(), _today(), bills.account, sum(amount for _, amount in chosen), receivables, 0.0
         )
+        tags = [
+            ("DF01", bills.account.encode()),
+            ("DF02", bills.quote.encode()),
+            *(("DF11", receivable.encode()) for receivable, _ in chosen),
+        ]
+        return await self._charge(
+            payment, "72", tags, card, before_sending=before_sending, repeat=repeat, hang_up_after_s=hang_up_after_s
+        )
+
+    async def prepay(
+        self,
+        account: str,
+        amount: int,
+        card: CardChoice,
+        *,
+        confirmed: bool = False,
+        before_sending: Callable[[Payment], None] | None = None,
+        repeat: bool = False,
+        hang_up_after_s: float | None = None,
+    ) -> Payment:
+        """Pay ``amount`` fen in advance; as ``pay``. ``confirmed``: the customer means it, though he just did it."""
+        payment = Payment(self._next_serial(), _today(), account, amount, (), 0.0)
+        tags = [("DF01", account.encode())] + ([("DF1B", b"1")] if confirmed else [])
+        return await self._charge(
+            payment, "73", tags, card, before_sending=before_sending, repeat=repeat, hang_up_after_s=hang_up_after_s
+        )
+
+    async def _charge(
+        self,
+        payment: Payment,
+        business: str,
+        tags: list[tuple[str, bytes]],
+        card: CardChoice,
+        *,
+        before_sending: Callable[[Payment], None] | None,
+        repeat: bool,
+        hang_up_after_s: float | None,
+    ) -> Payment:
+        loop = asyncio.get_running_loop()
         values = self._financial(
             {
                 0: "0200",
                 3: "000000",
                 4: f"{payment.amount:012d}",
                 25: "00",
-                48: tlv.encode(
-                    [
-                        ("DF01", bills.account.encode()),
-                        ("DF02", bills.quote.encode()),
-                        *(("DF11", receivable.encode()) for receivable, _ in chosen),
-                    ]
-                ),
-                60: f"72{self._batch}000",
+                48: tlv.encode(tags),
+                60: f"{business}{self._batch}000",
                 **self._card_fields(card, payment.amount),
             }
         )

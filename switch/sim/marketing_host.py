@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -99,6 +100,7 @@ class MarketingHost(SimulatedHost):
         self._months_owed = scenario.marketing.months_owed
         self._serials: dict[str, _Serial] = {}
         self._paid: dict[str, str] = {}  # receivable -> serial that paid it
+        self._prepaid: Counter[str] = Counter()  # fen by account
         self._channels: set[tuple[str, str]] = set()  # (channel, day) signed on
 
     def behave(self, scenario: Scenario) -> None:
@@ -131,16 +133,29 @@ class MarketingHost(SimulatedHost):
                 entry = _Serial(
                     "posted", "00", fact["account"], fact["receivable"], fact["period"], fact["fen"], fact["day"]
                 )
-                self._serials[fact["serial"]] = entry
-                self._paid[fact["receivable"]] = fact["serial"]
+                self._take(fact["serial"], entry)
             case "rejected":
                 self._serials[fact["serial"]] = _Serial("rejected", fact["code"], fact["account"])
             case "cancel":
                 self._serials[fact["serial"]] = _Serial("cancelled", "15")
             case "undo":
                 entry = self._serials[fact["serial"]]
-                entry.state, entry.code = "cancelled", "15"
-                self._paid.pop(entry.receivable, None)
+                self._give_back(entry)
+
+    def _take(self, serial: str, entry: _Serial) -> None:
+        """What is posted: a receivable is paid, or an account has more."""
+        self._serials[serial] = entry
+        if entry.receivable:
+            self._paid[entry.receivable] = serial
+        else:
+            self._prepaid[entry.account] += entry.amount
+
+    def _give_back(self, entry: _Serial) -> None:
+        entry.state, entry.code = "cancelled", "15"
+        if entry.receivable:
+            self._paid.pop(entry.receivable, None)
+        else:
+            self._prepaid[entry.account] -= entry.amount
 
     def obey_frame(self, connection: FrameConnection, frame: bytes) -> None:
         try:
@@ -184,9 +199,10 @@ class MarketingHost(SimulatedHost):
             )
             if action is not None:
                 return action
-        if message == "post":
+        if message in _POSTS:
             if (
-                mood.refuse_nth_rate
+                message == "post"
+                and mood.refuse_nth_rate
                 and self._month_position(request) == mood.refuse_nth
                 and dice.chance(mood.refuse_nth_rate)
             ):
@@ -280,7 +296,7 @@ class MarketingHost(SimulatedHost):
             "address": customer.address,
             "day": self.day,
             "total": sum(bill.amount for bill in bills),
-            "advance_balance": customer.advance_balance,
+            "advance_balance": customer.advance_balance + self._prepaid[customer.account],
             "partial_allowed": customer.partial_allowed,
             "rows": [
                 {
@@ -317,8 +333,22 @@ class MarketingHost(SimulatedHost):
         if request["amount"] != amount or request["period"] != bill.period:
             return self._refuse(request, "73")
         entry = _Serial("posted", "00", customer.account, receivable, bill.period, amount, day)
-        self._serials[serial] = entry
-        self._paid[receivable] = serial
+        self._take(serial, entry)
+        self._note_posting(serial, entry, request["reference"])
+        return _posted_answer(serial, entry)
+
+    def _prepay(self, request: Json) -> Json:
+        serial = request["serial"]
+        known = self._serials.get(serial)
+        if known is not None and not self._forgets(known):
+            return self._post_again(known, request)
+        customer = self._customer(request["account"])
+        if customer is None:
+            return self._refuse(request, "03")
+        if request["day"] != self.day:
+            return self._refuse(request, "84")
+        entry = _Serial("posted", "00", customer.account, amount=request["amount"], day=request["day"])
+        self._take(serial, entry)
         self._note_posting(serial, entry, request["reference"])
         return _posted_answer(serial, entry)
 
@@ -345,7 +375,8 @@ class MarketingHost(SimulatedHost):
             return _posted_answer(request["serial"], known)
         if known.state != "posted":
             return {"code": known.code}
-        asked = (request["account"], request["receivable"], request["period"], request["amount"])
+        month = request.get("receivable", ""), request.get("period", "")
+        asked = (request["account"], *month, request["amount"])
         if asked != (known.account, known.receivable, known.period, known.amount):
             self.counts["post_changed"] += 1
             return {"code": "13"}  # one serial, two contents: proves nothing, a person must look
@@ -353,7 +384,7 @@ class MarketingHost(SimulatedHost):
 
     def _refuse(self, request: Json, code: str) -> Json:
         """Refuse; for a post the serial remembers it, unless it has a fate already."""
-        if request["op"] == "post":
+        if request["op"] in _POSTS:
             known = self._serials.get(request["serial"])
             if known is not None and not self._forgets(known):
                 return self._post_again(known, request)
@@ -389,8 +420,7 @@ class MarketingHost(SimulatedHost):
                 code = "16" if self._mood.tombstones else "14"
                 self.write("cancel_refused", serial=serial, code=code, after="posted")
                 return {"code": code}
-            known.state, known.code = "cancelled", "15"
-            self._paid.pop(known.receivable, None)
+            self._give_back(known)
             self.write("undo", serial=serial, receivable=known.receivable, fen=known.amount, after="cancelled")
         return {"code": "00", "serial": serial}
 
@@ -418,7 +448,8 @@ def _yyyymmdd(day: datetime.date) -> str:
 
 
 def _posted_answer(serial: str, entry: _Serial) -> Json:
-    return {"code": "00", "serial": serial, "account": entry.account, "period": entry.period, "amount": entry.amount}
+    month = {"period": entry.period} if entry.receivable else {}
+    return {"code": "00", "serial": serial, "account": entry.account, **month, "amount": entry.amount}
 
 
 def _well_formed(message: str, request: Json) -> bool:
@@ -431,6 +462,7 @@ def _well_formed(message: str, request: Json) -> bool:
     return message != "cancel" or request["if_posted"] in ("refuse", "undo")
 
 
+_POSTS: Final = ("post", "prepay")
 _FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
     "sign_on": (),
     "echo": (),
@@ -444,6 +476,13 @@ _FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
         ("day", str, 8),
         ("reference", str, 20),
     ),
+    "prepay": (
+        ("serial", str, 24),
+        ("account", str, 20),
+        ("amount", int, 0),
+        ("day", str, 8),
+        ("reference", str, 20),
+    ),
     "status": (("serial", str, 24),),
     "cancel": (("serial", str, 24), ("if_posted", str, 8)),
 }
@@ -453,6 +492,7 @@ _OPERATIONS: Final[dict[str, Operation]] = {
     "echo": MarketingHost._echo,
     "inquiry": MarketingHost._inquiry,
     "post": MarketingHost._post,
+    "prepay": MarketingHost._prepay,
     "status": MarketingHost._status,
     "cancel": MarketingHost._cancel,
 }

@@ -75,6 +75,7 @@ class Plan:
     safety_s: float = SAFETY_S
     thinks_s: float = 0.0  # a customer, between the bills and the card
     regret_share: float = 0.12  # of customers want it taken back
+    prepay_share: float = 0.0  # of customers pay in advance, whether they owe something or not
     people_decide: bool = False  # close, after a while, what waits for them
 
     def describe(self) -> list[str]:
@@ -144,6 +145,7 @@ _KINDS: Final = {
     "doze": Kind(1, ((SWITCH,),)),
 }
 KINDS: Final = tuple(_KINDS)
+_PREPAY_SHARE: Final = 0.3  # of the runs whose subject does not hang on who pays what
 WELL_BEHAVED_SHARE: Final = 0.3  # of the runs whose subject is not how hosts behave
 
 
@@ -212,7 +214,7 @@ def _sorted(faults: Iterable[Fault]) -> tuple[Fault, ...]:
 
 # ---------------------------------------------------------------------------------------------------- subjects
 def _anything(dice: random.Random, plan: Plan) -> Plan:
-    return plan
+    return replace(plan, prepay_share=_PREPAY_SHARE)
 
 
 def _odd_answers(dice: random.Random, plan: Plan) -> Plan:
@@ -233,7 +235,8 @@ def _odd_answers(dice: random.Random, plan: Plan) -> Plan:
         bad_mac_rate=0.4,
         bad_mac_other_share=0.8,
     )
-    return _sprinkled(dice, replace(_card(plan, card), kiosks=3, payments=3), 20.0, CARD)
+    plan = replace(_card(plan, card), kiosks=3, payments=3, prepay_share=_PREPAY_SHARE)
+    return _sprinkled(dice, plan, 20.0, CARD)
 
 
 def _overtaking(dice: random.Random, plan: Plan) -> Plan:

@@ -118,7 +118,7 @@ class CardWhen(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 
 
 class MarketingWhen(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    message: str = "post"  # post, cancel, status, inquiry, sign_on, echo
+    message: str = "post"  # post, prepay, cancel, status, inquiry, sign_on, echo
     amount: int | None = None
     nth: int | None = None
     account: str | None = None
@@ -328,7 +328,7 @@ def _check_scripts(table: str, scripts: Sequence[CardScript | MarketingScript], 
 
 
 _CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo")
-_MARKETING_MESSAGES: Final = ("post", "cancel", "status", "inquiry", "sign_on", "echo")
+_MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "sign_on", "echo")
 
 
 def card_chances(card: CardScenario) -> tuple[tuple[float, str], ...]:

@@ -158,6 +158,7 @@ class World:
         self._folder = _vault()
         self._configs = {name: self._make_config(name) for name in self.names}
         self._dice = self.loop.stream("world")
+        self._prepays = self.loop.stream("prepayments")
         self._latency_s = (0.000_5, 0.004)
         self._journal_fault: memory.Fault | None = None
         self._told: list[tuple[float, str]] | None = [] if tell else None
@@ -337,6 +338,7 @@ class World:
                 host=HOST,
                 port=PORTS[BILL],
                 channel="SELF01",
+                prepay_while_owing=True,
                 profile=MarketingProfile(
                     fence=host.fence,
                     # An account's history tells no more than an inquiry by serial does, and is asked as that is.
@@ -481,6 +483,9 @@ class World:
         kiosk.close()
 
     async def _one_customer(self, kiosk: Kiosk, dice: Any, account: str) -> None:
+        if self._prepays.random() < self.plan.prepay_share:
+            await self._one_prepayment(kiosk, account)
+            return
         bills = None
         for _ in range(6):
             await self._ready(kiosk, dice)
@@ -517,6 +522,22 @@ class World:
             await regrets
         if dice.random() < 0.3:
             return  # the next customer comes; what this one paid is asked for in between
+        await self._clear_up(kiosk, dice)
+
+    async def _one_prepayment(self, kiosk: Kiosk, account: str) -> None:
+        """With dice of its own: who pays bills is left alone by who does not."""
+        dice = self._prepays
+        await self._ready(kiosk, dice)
+        card = CardChoice(dice.randrange(50), entry=dice.choice(("track", "chip", "keyed")))
+        self._cards.add(testkeys.test_pan(card.number))
+        await kiosk.prepay(
+            account,
+            dice.randint(1, 50_000),
+            card,
+            before_sending=lambda payment: self._sent(kiosk, payment),
+            repeat=dice.random() < 0.15,
+            hang_up_after_s=dice.uniform(0.01, 3.0) if dice.random() < 0.15 else None,
+        )
         await self._clear_up(kiosk, dice)
 
     async def _regret(self, kiosk: Kiosk, after_s: float) -> None:

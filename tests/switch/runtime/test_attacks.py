@@ -288,6 +288,8 @@ class Bench:
             cut_over_minute=23 * 60,
             day_close_minute=None,
             reversal_first_s=0.0,
+            prepay_max_fen=1_000_000,
+            prepay_while_owing=False,
             ids=PaymentIds(clock, journal.epoch),
             clock=clock,
             timers=timers,

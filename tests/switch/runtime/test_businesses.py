@@ -242,3 +242,164 @@ def test_a_terminal_in_maintenance_hears_so_and_what_became_of_its_payment(play:
         assert (await kiosk.ask_balance(CardChoice(1))).code == "00"
 
     play(story)
+
+
+# ---------------------------------------------------------------------------------------------------- prepayment
+SCRIPT = '[[{}.script]]\nwhen = {{ message = "{}" }}\ndo = "{}"\ntimes = 1\n'
+
+
+async def _clear_account(world: Any, kiosk: Any) -> str:
+    """Of a customer who has just paid what he owed."""
+    payment = await world.pay(kiosk)
+    await _finish(kiosk, payment)
+    assert payment.stable == "completed" and (await kiosk.inquire(payment.account)).code == "E2"
+    return str(payment.account)
+
+
+async def _finish(kiosk: Any, payment: Any) -> None:
+    while kiosk.unfinished:
+        await asyncio.sleep(0.2)
+        if (await kiosk.ask_result(payment)).code in ("77", "A0"):
+            await kiosk.sign_on()
+
+
+def test_a_prepayment_is_charged_and_posted_to_the_account(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        account = await _clear_account(world, kiosk)
+        payment = await kiosk.prepay(account, 5_000, CardChoice(1))
+        assert (payment.final, payment.stable) == ("00", "completed")
+        assert world.marketing.counts["prepay"] == 1
+        proof = await world.settle()
+        assert proof.holds and proof.payments == 2 and proof.fen == proof.posted_fen == proof.charged_fen
+        slip = (await kiosk.ask_slip(payment)).slip
+        assert slip.account == account and slip.rows == (("", 5_000),)
+
+    play(story)
+
+
+def test_arrears_come_first_unless_the_utility_takes_both(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        bills = await world.bills(kiosk, 2)
+        payment = await kiosk.prepay(bills.account, 5_000, CardChoice(1))
+        assert (payment.final, payment.stable) == ("E8", "arrears_first")
+        assert world.unionpay.counts["purchase"] == 0, "said before the card"
+        world.worker.switch.dispatcher._prepay_while_owing = True
+        payment = await kiosk.prepay(bills.account, 5_000, CardChoice(1))
+        assert payment.stable == "completed"
+        answer = await kiosk.inquire(bills.account)
+        assert answer.bills.rows == bills.rows, "what is owed is owed as before"
+        assert (await world.settle()).holds
+
+    play(story)
+
+
+def test_nobody_pays_in_advance_for_an_account_that_is_none(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await kiosk.prepay("0599999999", 5_000, CardChoice(1))
+        assert (payment.final, payment.stable) == ("E1", "unknown_account")
+        payment = await kiosk.prepay(await _clear_account(world, kiosk), 1_000_001, CardChoice(1))
+        assert (payment.final, payment.stable) == ("EA", "amount_limit")
+        assert world.unionpay.counts["purchase"] == 1, "the one that cleared the account"
+
+    play(story)
+
+
+def test_a_double_tap_is_asked_about_and_a_wish_is_granted(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk, other = await world.kiosk(1), await world.kiosk(2)
+        account = await _clear_account(world, kiosk)
+        assert (await kiosk.prepay(account, 5_000, CardChoice(1))).stable == "completed"
+        for again in (kiosk, other):
+            payment = await again.prepay(account, 5_000, CardChoice(2))
+            assert (payment.final, payment.stable) == ("E9", "confirm_again")
+        assert (await kiosk.prepay(account, 5_001, CardChoice(1))).stable == "completed"
+        assert (await other.prepay(account, 5_000, CardChoice(2), confirmed=True)).stable == "completed"
+        proof = await world.settle()
+        assert proof.holds and proof.payments == 4
+
+    play(story)
+
+
+def test_who_paid_nothing_is_not_asked_whether_he_means_it(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        account = await _clear_account(world, kiosk)
+        assert (await kiosk.prepay(account, 5_000, CardChoice(1, wrong_pin=True))).stable == "declined"
+        assert (await kiosk.prepay(account, 5_000, CardChoice(1))).stable == "completed"
+
+    play(story)
+
+
+def test_of_two_at_once_for_one_account_the_second_is_refused(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk, other = await world.kiosk(1), await world.kiosk(2)
+        account = await _clear_account(world, kiosk)
+        first = asyncio.create_task(kiosk.prepay(account, 5_000, CardChoice(1)))
+        await asyncio.sleep(0.4)
+        second = await other.prepay(account, 7_000, CardChoice(2))
+        assert (second.final, second.stable) == ("E5", "bill_locked")
+        assert (await first).stable == "completed"
+        assert (await other.prepay(account, 7_000, CardChoice(2))).stable == "completed"
+        assert (await world.settle()).holds
+
+    play(story, "[unionpay]\ndelay_ms = [600.0, 700.0]\nlate_s = [0.2, 0.3]\n")
+
+
+def test_a_repeat_is_the_same_prepayment_and_another_sum_a_conflict(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        account = await _clear_account(world, kiosk)
+        payment = await kiosk.prepay(account, 5_000, CardChoice(1), repeat=True)
+        assert payment.stable == "completed"
+        kiosk.skip_serials(-1)
+        assert (await kiosk.prepay(account, 6_000, CardChoice(1))).stable == "key_conflict"
+        proof = await world.settle()
+        assert proof.holds and proof.payments == 2
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("rules", "stable"),
+    [
+        (SCRIPT.format("marketing", "prepay", "silence:lost"), "completed"),  # asked for, and posted again
+        (SCRIPT.format("marketing", "prepay", "silence:done"), "completed"),
+        (SCRIPT.format("marketing", "prepay", "ambiguous:50"), "completed"),
+        (SCRIPT.format("marketing", "prepay", "decline:29"), "returned"),
+        (SCRIPT.format("unionpay", "purchase", "silence:done"), "returned"),
+        (SCRIPT.format("unionpay", "purchase", "bad_mac"), "returned"),
+    ],
+)
+def test_a_prepayment_that_goes_wrong_goes_the_way_of_every_payment(
+    play: Callable[..., None], rules: str, stable: str
+) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        account = (await world.bills(kiosk, 1)).account
+        world.worker.switch.dispatcher._prepay_while_owing = True
+        payment = await kiosk.prepay(account, 5_000, CardChoice(1))
+        await _finish(kiosk, payment)
+        assert payment.stable == stable
+        proof = await world.settle()
+        assert proof.holds and proof.fen == (5_000 if stable == "completed" else 0)
+
+    play(story, rules)
+
+
+def test_a_prepayment_can_be_taken_back_while_it_is_under_way(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        account = await _clear_account(world, kiosk)
+        paying = asyncio.create_task(kiosk.prepay(account, 5_000, CardChoice(1)))
+        await asyncio.sleep(0.3)
+        (payment,) = kiosk.unfinished.values()
+        await kiosk.take_back(payment)
+        await paying
+        await _finish(kiosk, payment)
+        assert payment.stable == "returned"
+        assert (await world.settle()).holds
+
+    play(story, "[unionpay]\ndelay_ms = [700.0, 800.0]\nlate_s = [0.2, 0.3]\n")
