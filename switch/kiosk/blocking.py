@@ -101,6 +101,9 @@ class BlockingKioskClient:
     def pay(self, bills: Bills, months: Iterable[Month], card: Card) -> PaymentResult:
         return self._call(self._client.pay(bills, months, card))
 
+    def prepay(self, account: str, amount: int, card: Card, *, confirmed: bool = False) -> PaymentResult:
+        return self._call(self._client.prepay(account, amount, card, confirmed=confirmed))
+
     def reverse(self, key: PaymentKey) -> PaymentResult:
         return self._call(self._client.reverse(key))
 

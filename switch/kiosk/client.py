@@ -40,7 +40,7 @@ from switch.errors import SecurityError
 from switch.kiosk.devices import DeviceError, PinPad
 from switch.kiosk.journal import KioskJournal, OpenPayment
 from switch.kiosk.keys import KeyHolder
-from switch.kiosk.messages import HEADER_SIZE, Answer, Messages, clock_offset, local
+from switch.kiosk.messages import HEADER_SIZE, Answer, Messages, check_account, clock_offset, local
 from switch.kiosk.results import (
     KEYS_DIFFER,
     NO_ANSWER,
@@ -80,6 +80,7 @@ _SAYS_NOTHING: Final = _SIGN_ON_AGAIN | {"30", "58", "97"}  # of money: the swit
 _MAY_LACK_MAC: Final = _SAYS_NOTHING | {"N2", "96"}
 _WORD: Final = frozenset({"result_unknown", "being_booked", "being_returned"})  # not final, but said
 _CHARGES: Final = frozenset({Outcome.PAID, Outcome.BEING_BOOKED, Outcome.BEING_RETURNED})
+_AMOUNT_MAX: Final = 999_999_999_999  # twelve digits of field 4; the operator's own limit is far below
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # interface §1.1
 
 T = TypeVar("T")
@@ -226,8 +227,8 @@ class KioskClient:
         Raises:
             ValueError: No account number. JournalError: The kiosk's file cannot be written.
         """
+        check_account(account)
         date = self._today()
-        self._messages.inquiry("000001", date, account)  # a wrong account number is told before anything is waited for
         if not await self._until_ready():
             return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
         serial = await self._serial()
@@ -287,26 +288,33 @@ class KioskClient:
         chosen = _chosen(bills, tuple(months))
         receivables = tuple(month.receivable for month in chosen)
         amount = sum(month.amount for month in chosen)
-        self._journal.check(bills.account, receivables)
-        connected = await self._until_ready()
-        key = PaymentKey(self.terminal_id, self._today(), await self._serial())
-        payment = OpenPayment(key, bills.account, amount, receivables, f"{self._now():%Y-%m-%d %H:%M:%S}")
-        if not connected:
-            return _result(payment, Outcome.REFUSED, NOT_CONNECTED)
-        try:
-            frame = await self._sealed(self._messages.payment(key, bills, receivables, amount, card))
-        except (SecurityError, DeviceError):
-            self._sign_on_again()  # the key holder lost its keys
-            return _result(payment, Outcome.REFUSED, NOT_CONNECTED)
-        self._driven.add(key)
-        try:
-            await _in_thread(self._journal.begin, payment)
-            answer = await self._exchange(frame, "0210", key.serial, self._times.answer_s)
-            del frame  # card data
-            return await self._follow(payment, answer)
-        finally:
-            self._driven.discard(key)
-            self._wake_clarifier.set()
+        return await self._charge(
+            bills.account,
+            receivables,
+            amount,
+            lambda key: self._messages.payment(key, bills, receivables, amount, card),
+        )
+
+    async def prepay(self, account: str, amount: int, card: Card, *, confirmed: bool = False) -> PaymentResult:
+        """Pay in advance 预存, any amount of fen up to the operator's limit. Everything else is as with ``pay``.
+
+        Args:
+            confirmed: The customer was asked after a result ``confirm_again`` (the same amount for the same account a
+                moment ago), and means it.
+
+        Raises:
+            ValueError: No account number, or no amount. OpenPaymentError: A prepayment for this account has no final
+                word yet. JournalError: As ``pay``.
+        """
+        check_account(account)
+        if not 0 < amount <= _AMOUNT_MAX:
+            raise ValueError(f"amount: expected 1 to {_AMOUNT_MAX} fen")
+        return await self._charge(
+            account,
+            (),
+            amount,
+            lambda key: self._messages.prepayment(key, account, amount, card, confirmed=confirmed),
+        )
 
     async def reverse(self, key: PaymentKey) -> PaymentResult:
         """Take a payment back: the customer left, or the slip could not be printed.
@@ -386,6 +394,30 @@ class KioskClient:
         self._journal.acknowledge(result.key)
 
     # ------------------------------------------------------------------------------------------------ one payment
+    async def _charge(
+        self, account: str, receivables: tuple[str, ...], amount: int, build: Callable[[PaymentKey], bytes]
+    ) -> PaymentResult:
+        self._journal.check(account, receivables)
+        connected = await self._until_ready()
+        key = PaymentKey(self.terminal_id, self._today(), await self._serial())
+        payment = OpenPayment(key, account, amount, receivables, f"{self._now():%Y-%m-%d %H:%M:%S}")
+        if not connected:
+            return _result(payment, Outcome.REFUSED, NOT_CONNECTED)
+        try:
+            frame = await self._sealed(build(key))
+        except (SecurityError, DeviceError):
+            self._sign_on_again()  # the key holder lost its keys
+            return _result(payment, Outcome.REFUSED, NOT_CONNECTED)
+        self._driven.add(key)
+        try:
+            await _in_thread(self._journal.begin, payment)
+            answer = await self._exchange(frame, "0210", key.serial, self._times.answer_s)
+            del frame  # card data
+            return await self._follow(payment, answer)
+        finally:
+            self._driven.discard(key)
+            self._wake_clarifier.set()
+
     async def _follow(self, payment: OpenPayment, answer: Answer | None) -> PaymentResult:
         """From the first answer, or none, to a word: the final one, or one to send the customer home with."""
         loop = asyncio.get_running_loop()

@@ -116,7 +116,8 @@ class Slip(Struct, frozen=True):
         if result.case_number:
             rows.append(("差错单号", result.case_number))
         rows.append(("打印时间", printed_at))
-        title = "电费缴费凭条" if result.outcome is Outcome.PAID else "电费缴费受理凭条"
+        kind = "缴费" if result.receivables else "预存"
+        title = f"电费{kind}凭条" if result.outcome is Outcome.PAID else f"电费{kind}受理凭条"
         return cls(title, tuple(rows), result.text, result.reference)
 
     @classmethod
@@ -128,7 +129,10 @@ class Slip(Struct, frozen=True):
         rows = tuple(("缴费时间", text) if label == "打印时间" else (label, text) for label, text in first.rows)
         periods = "、".join(month.period for month in slip.months)
         return cls(
-            f"{first.title}（重打印）", (*rows, ("电费年月", periods), ("卡号", slip.card_masked)), first.note, first.qr
+            f"{first.title}（重打印）",
+            (*rows, *([("电费年月", periods)] if periods else []), ("卡号", slip.card_masked)),
+            first.note,
+            first.qr,
         )
 
     def lines(self, width: int) -> list[str]:

@@ -55,7 +55,7 @@ class OpenPayment(Struct, frozen=True):
     key: PaymentKey
     account: str
     amount: int  # fen
-    receivables: tuple[str, ...]
+    receivables: tuple[str, ...]  # none: a prepayment
     began_at: str  # local time, for people
     reversing: bool = False  # the customer left: it is to be taken back
     last: PaymentResult | None = None  # the last word about it, not final
@@ -226,7 +226,8 @@ class KioskJournal:
         """The payment may leave when this returns.
 
         Raises:
-            OpenPaymentError: ``bill_open``: a payment without a final word has one of its months. ``too_many_open``.
+            OpenPaymentError: ``bill_open``: a payment without a final word has one of its months, or both are
+                prepayments for one account. ``too_many_open``.
         """
         with self._lock:
             self.check(payment.account, payment.receivables)
@@ -235,10 +236,11 @@ class KioskJournal:
     def check(self, account: str, receivables: tuple[str, ...]) -> None:
         """Whether a payment of these months may begin. Raises as ``begin``."""
         for each in self._state.open:
-            if each.account == account and not set(each.receivables).isdisjoint(receivables):
+            same = not set(each.receivables).isdisjoint(receivables) or not (each.receivables or receivables)
+            if each.account == account and same:
                 raise OpenPaymentError(
                     "bill_open",
-                    f"account {account}: payment {each.key} has one of these months and no final word yet; "
+                    f"account {account}: payment {each.key} is for the same and has no final word yet; "
                     "wait for it (wait_final) or take it back (reverse)",
                 )
         if len(self._state.open) >= KIOSK_OPEN_MAX:

@@ -135,8 +135,7 @@ class Messages:
 
     def inquiry(self, serial: str, date: str, account: str) -> bytes:
         """Raises ValueError: no account number."""
-        if not (1 <= len(account) <= 20 and account.isascii() and account.isprintable()):
-            raise ValueError("account: expected 1 to 20 printable ASCII characters")
+        check_account(account)
         tags = [("DF01", account.encode())]
         return self._financial({0: "0200", 3: "310000", 11: serial, 13: date, 60: f"71{self.batch}000"}, tags)
 
@@ -153,6 +152,18 @@ class Messages:
             11: key.serial,
             13: key.date,
             60: f"72{self.batch}000",
+        }
+        return self._financial({**values, **_card_fields(card)}, tags)
+
+    def prepayment(self, key: PaymentKey, account: str, amount: int, card: Card, *, confirmed: bool) -> bytes:
+        tags = [("DF01", account.encode()), *([("DF1B", b"1")] if confirmed else [])]
+        values: Values = {
+            0: "0200",
+            3: "000000",
+            4: f"{amount:012d}",
+            11: key.serial,
+            13: key.date,
+            60: f"73{self.batch}000",
         }
         return self._financial({**values, **_card_fields(card)}, tags)
 
@@ -220,6 +231,12 @@ class Messages:
             began_at=_ascii(first, "DF19"),
             months=_months(tags),
         )
+
+
+def check_account(account: str) -> None:
+    """Raises ValueError: no account number."""
+    if not (1 <= len(account) <= 20 and account.isascii() and account.isprintable()):
+        raise ValueError("account: expected 1 to 20 printable ASCII characters")
 
 
 def _card_fields(card: Card) -> Values:

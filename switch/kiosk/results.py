@@ -180,7 +180,7 @@ class PaymentResult(Struct, frozen=True):
     key: PaymentKey
     account: str
     amount: int  # fen
-    receivables: tuple[str, ...]
+    receivables: tuple[str, ...]  # none: a prepayment
     outcome: Outcome
     code: str  # stable code (DF0A), or one of our own: "no_answer", "not_connected"
     text: str  # Chinese, for the screen

@@ -89,6 +89,15 @@ def test_a_bill_that_is_being_paid_cannot_be_begun_again(path: Path) -> None:
     after.begin(payment("000005"))
 
 
+def test_a_second_prepayment_for_an_account_waits_for_the_first(path: Path) -> None:
+    journal = KioskJournal.create(path, TERMINAL)
+    journal.begin(payment("000001", months=0))
+    with pytest.raises(OpenPaymentError, match="bill_open"):
+        journal.begin(payment("000002", months=0))
+    journal.begin(payment("000003", months=1))
+    journal.begin(payment("000004", account="0300000178", months=0))
+
+
 def test_open_and_finished_payments_are_bounded_and_the_largest_fit(path: Path) -> None:
     journal = KioskJournal.create(path, TERMINAL)
     text = "缴" * 60

@@ -303,6 +303,28 @@ def test_balance_and_the_slip_again(play: Callable[..., None]) -> None:
     play(story)
 
 
+def test_a_prepayment_is_paid_and_the_same_again_only_when_the_customer_means_it(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            owing = await kiosk.prepay(bills.account, 5000, CARD)
+            assert (owing.outcome, owing.code) == (Outcome.REFUSED, "arrears_first") and owing.may_try_again
+            assert (await kiosk.pay(bills, bills.months, CARD)).outcome is Outcome.PAID
+            first = await kiosk.prepay(bills.account, 5000, CARD)
+            assert (first.outcome, first.amount, first.receivables) == (Outcome.PAID, 5000, ())
+            assert Slip.of(first, "").title == "电费预存凭条"
+            asked = await kiosk.prepay(bills.account, 5000, CARD)
+            assert (asked.outcome, asked.code) == (Outcome.REFUSED, "confirm_again")
+            assert (await kiosk.prepay(bills.account, 5000, CARD, confirmed=True)).outcome is Outcome.PAID
+            for amount in (0, -1, 10**12):
+                with pytest.raises(ValueError, match="amount: expected"):
+                    await kiosk.prepay(bills.account, amount, CARD)
+        proof = await world.settle()
+        assert proof.holds and proof.fen == bills.total + 10_000
+
+    play(story)
+
+
 def test_an_inquiry_says_that_no_card_should_be_taken(play: Callable[..., None], helpers: Any) -> None:
     async def story(world: Any) -> None:
         async with library(world) as kiosk:
