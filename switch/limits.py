@@ -192,6 +192,22 @@ SCAN_PIECE_BYTES: Final = 4_194_304  # read at once: a core file is larger than 
 SCAN_OVERLAP_BYTES: Final = 1_024  # of two pieces: the longest thing looked for, a track in hexadecimal, ten times
 SCAN_HITS_MAX: Final = 1_000  # shown; more are only counted
 
+# ---- client library for kiosks (switch/kiosk)
+KIOSK_OPEN_MAX: Final = 16  # payments of one kiosk without a final word; a kiosk with more takes no new ones
+KIOSK_FINISHED_MAX: Final = 16  # final words kept until the slip is printed; beyond it the oldest is forgotten
+KIOSK_STATE_BYTES: Final = 65_536  # of one copy of its file: 32 payments of 24 months each are below 40 KB
+KIOSK_SERIAL_BLOCK: Final = 100  # serials reserved by one write: a kiosk that is switched off and on loses the rest
+KIOSK_SERIALS_A_SECOND: Final = 11  # where a new file begins: 86,400 seconds into 999,999 serials
+KIOSK_SERIAL_SKIP: Final = 1_000  # serials left out after "key conflict": somebody used those of today
+KIOSK_REQUESTS_MAX: Final = 32  # unanswered requests of one kiosk: one customer, and what it asks by itself
+
+# ---- peripherals of kiosks
+DEVICE_ANSWER_S: Final = 1.0  # a byte of a peripheral; they answer in 0.3 s
+DEVICE_MOVE_S: Final = 20.0  # a card or paper that moves
+DEVICE_TRIES: Final = 4  # of one command: noise on a line of half a metre hits one frame, not four
+DEVICE_FRAME_MAX: Final = 1_024  # bytes of one answer; three tracks are below 250
+PIN_ENTRY_S: Final = 60.0  # a customer who takes longer has gone
+
 # ---- fault proxy
 FAULT_QUEUE_BYTES_MAX: Final = 4_194_304  # bytes delayed in one direction of one connection; then it reads no more
 
@@ -292,6 +308,51 @@ SHORT: Final = TimeProfile(
 )
 
 PROFILES: Final = {profile.name: profile for profile in (STANDARD, SHORT)}
+
+
+@dataclass(frozen=True, slots=True)
+class KioskTimes:
+    """Times of the client library, in seconds. Source: the kiosk interface; what it leaves open has its reason here."""
+
+    answer_s: float  # for the response to a payment (interface §4.4)
+    inquiry_s: float  # for any other: the switch gives up on the marketing system after 10 s (1 s on the short profile)
+    ready_s: float  # a customer waits so long for a line and keys before he is told to try later
+    clarify_s: float  # and so long for the result of a payment whose response did not come
+    ask_first_s: float  # between result inquiries: "every few seconds" …
+    ask_max_s: float  # … and once a minute when it takes hours
+    echo_s: float  # silence before an echo test: "every few minutes"
+    sign_on_pause_s: tuple[float, float]  # at random, between sign-ons that fail (interface §4.1)
+    keys_wrong_s: float  # after K1 (interface §6: "in a minute")
+
+    def __post_init__(self) -> None:
+        assert self.echo_s < KIOSK_IDLE_S
+        assert 0 < self.ask_first_s <= self.ask_max_s
+
+
+# for real lines
+KIOSK_STANDARD: Final = KioskTimes(
+    answer_s=STANDARD.kiosk_s,
+    inquiry_s=20.0,
+    ready_s=15.0,
+    clarify_s=30.0,
+    ask_first_s=2.0,
+    ask_max_s=60.0,
+    echo_s=180.0,
+    sign_on_pause_s=(5.0, 60.0),
+    keys_wrong_s=60.0,
+)
+# for demo, tests and drills, with TimeProfile SHORT
+KIOSK_SHORT: Final = KioskTimes(
+    answer_s=SHORT.kiosk_s,
+    inquiry_s=4.0,
+    ready_s=5.0,
+    clarify_s=6.0,
+    ask_first_s=0.2,
+    ask_max_s=2.0,
+    echo_s=20.0,
+    sign_on_pause_s=(0.2, 1.0),
+    keys_wrong_s=2.0,
+)
 
 # A replayed request meets the key of its payment, or its MAC key has gone.
 assert WORKING_KEYS_LIFE_S + 2 * SIGN_ON_LIFE_S < CLAIM_KEPT_DAYS * 86_400

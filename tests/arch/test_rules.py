@@ -21,8 +21,15 @@ BANNED_IN_PURE = {"asyncio", "socket", "ssl", "time", "random", "secrets", "logg
 ADAPTERS_ONLY = {
     "asyncpg": ("switch/store",),
     "socket": ("switch/net", "switch/observe", "switch/ops", "switch/sim"),
-    "time": ("switch/runtime/clock.py", "switch/observe", "switch/ops", "switch/sim", "switch/security/vault.py"),
-    "random": ("switch/runtime/clock.py", "switch/sim", "switch/ops/faultproxy.py"),
+    "time": (
+        "switch/runtime/clock.py",
+        "switch/observe",
+        "switch/ops",
+        "switch/sim",
+        "switch/security/vault.py",
+        "switch/kiosk",
+    ),
+    "random": ("switch/runtime/clock.py", "switch/sim", "switch/ops/faultproxy.py", "switch/kiosk"),
 }
 SQL = re.compile(r"\b(SELECT .+ FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE)\b")
 
@@ -119,7 +126,9 @@ def test_every_number_a_bound_is_made_of_has_its_reason() -> None:
             assert "#" in line or above.startswith("#"), f"limits.py: {line.split(':')[0]} has no reason beside it"
 
 
-@pytest.mark.parametrize("module", ["iso8583", "switch", "switch.ports", "switch.config", "switch.machines.payment"])
+@pytest.mark.parametrize(
+    "module", ["iso8583", "switch", "switch.ports", "switch.config", "switch.machines.payment", "switch.kiosk"]
+)
 def test_a_module_can_be_imported_alone(module: str) -> None:
     """In a fresh interpreter, so that an import cycle cannot hide behind the order of the tests."""
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True, cwd=ROOT)
@@ -131,5 +140,16 @@ def test_the_library_needs_nothing() -> None:
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent}));"
         "import iso8583, iso8583.cli; assert not any(m.startswith('switch') for m in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_kiosk_library_needs_only_its_extra() -> None:
+    """A kiosk has no database and no metrics: what `gridswitch[kiosk]` does not bring is not imported."""
+    absent = ["asyncpg", "uvloop", "structlog", "prometheus_client", "rich"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent}));"
+        "import switch.kiosk.__main__, switch.kiosk.sankyo, switch.kiosk.zt59x;"
+        "assert not any(m.startswith(('switch.runtime', 'switch.store', 'switch.net')) for m in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,59 @@
+"""The client library for kiosks. Start here: ``KioskClient`` (async), ``BlockingKioskClient``; README, "Kiosk vendors".
+
+It relies on ``switch/KIOSK_INTERFACE.md`` and nothing else of the switch.
+"""
+
+from switch.kiosk.blocking import BlockingKioskClient
+from switch.kiosk.client import KioskClient, tls_context
+from switch.kiosk.devices import CardReader, DeviceError, PinPad, PrinterStatus, ReceiptPrinter, Slip, yuan
+from switch.kiosk.journal import KioskJournal
+from switch.kiosk.keys import KeyHolder, SoftwareKeys
+from switch.kiosk.messages import chip, keyed, swiped
+from switch.kiosk.results import (
+    Balance,
+    Bills,
+    JournalError,
+    Month,
+    OpenPaymentError,
+    Outcome,
+    PaymentKey,
+    PaymentResult,
+    Refusal,
+    SignOn,
+    SlipAgain,
+)
+from switch.model.secret import ChipData, Pan, PinBlock, Track
+
+__all__ = [
+    "Balance",
+    "Bills",
+    "BlockingKioskClient",
+    "CardReader",
+    "ChipData",
+    "DeviceError",
+    "JournalError",
+    "KeyHolder",
+    "KioskClient",
+    "KioskJournal",
+    "Month",
+    "OpenPaymentError",
+    "Outcome",
+    "Pan",
+    "PaymentKey",
+    "PaymentResult",
+    "PinBlock",
+    "PinPad",
+    "PrinterStatus",
+    "ReceiptPrinter",
+    "Refusal",
+    "SignOn",
+    "Slip",
+    "SlipAgain",
+    "SoftwareKeys",
+    "Track",
+    "chip",
+    "keyed",
+    "swiped",
+    "tls_context",
+    "yuan",
+]

@@ -1,0 +1,779 @@
+"""The kiosk's client: one kept connection, keys, bills, payments; and whatever happens, each payment's final word.
+
+    async with KioskClient("switch.example", 8583, terminal_id=…, merchant_id=…, journal=journal, keys=keys) as kiosk:
+        for result in await kiosk.recover():        # of the life before: after power loss too
+            show(result); kiosk.acknowledge(result)
+        bills = await kiosk.inquire("0300000009")
+        if isinstance(bills, Refusal):
+            show(bills.text)
+        else:
+            result = await kiosk.pay(bills, bills.oldest(1), swiped(track, pin_block))
+            show(result.text)                       # result.final: is that the last word?
+            kiosk.acknowledge(result)
+
+What it does by itself, so that no vendor has to:
+
+    it connects, signs on, and does both again when the line is lost, after 77, A0, A1, K1, or when nobody answers
+    before a payment leaves, it and its serial are on disk (journal.py); a serial is used once
+    an answer counts if its MAC is right; without one, or none in time, it asks with result inquiries
+    a payment without a final word is asked for until there is one: for hours if need be, and after a restart
+    a bill that is being paid cannot be taken again
+
+A request is sent once. Nothing here knows a card number when the payment has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import random
+import ssl
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
+
+from msgspec import structs
+
+import iso8583
+from switch.errors import SecurityError
+from switch.kiosk.devices import DeviceError, PinPad
+from switch.kiosk.journal import KioskJournal, OpenPayment
+from switch.kiosk.keys import KeyHolder
+from switch.kiosk.messages import HEADER_SIZE, Answer, Messages, check_account, clock_offset, local
+from switch.kiosk.results import (
+    KEYS_DIFFER,
+    NO_ANSWER,
+    NO_ANSWER_TO_INQUIRY,
+    NOT_CONNECTED,
+    Balance,
+    Bills,
+    JournalError,
+    Month,
+    Outcome,
+    PaymentKey,
+    PaymentResult,
+    Refusal,
+    SignOn,
+    SlipAgain,
+    outcome_of,
+    text_of,
+)
+from switch.limits import (
+    BACKOFF_FIRST_S,
+    BACKOFF_MAX_S,
+    CONNECT_TIMEOUT_S,
+    FRAME_SIZE_MAX,
+    KIOSK_REQUESTS_MAX,
+    KIOSK_SERIAL_SKIP,
+    KIOSK_STANDARD,
+    KIOSK_WRITE_BUFFER_MAX,
+    POSTINGS_PER_PAYMENT_MAX,
+    TLS_HANDSHAKE_S,
+    KioskTimes,
+)
+from switch.model.payment import Card
+from switch.security import workingkeys
+
+_SIGN_ON_AGAIN: Final = frozenset({"77", "A0", "A1", "K1"})
+_SAYS_NOTHING: Final = _SIGN_ON_AGAIN | {"30", "58", "97"}  # of money: the switch sends these without a MAC
+_MAY_LACK_MAC: Final = _SAYS_NOTHING | {"N2", "96"}
+_WORD: Final = frozenset({"result_unknown", "being_booked", "being_returned"})  # not final, but said
+_CHARGES: Final = frozenset({Outcome.PAID, Outcome.BEING_BOOKED, Outcome.BEING_RETURNED})
+_AMOUNT_MAX: Final = 999_999_999_999  # twelve digits of field 4; the operator's own limit is far below
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # interface §1.1
+
+T = TypeVar("T")
+
+
+def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
+    """As the interface asks (§1.1): TLS 1.2 or newer, the switch's name checked, the terminal's certificate shown.
+
+    Args:
+        ca: File of the CA that signed the switch's certificate. The others: the terminal's own, with its key.
+
+    Raises:
+        OSError: A file cannot be read. ssl.SSLError: it is no certificate, or the key is not its own.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.load_verify_locations(ca)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+class KioskClient:
+    """One kiosk. All of it runs in one event loop; for a program without one see ``BlockingKioskClient``.
+
+    Args:
+        terminal_id: Field 41, 8 characters.
+        merchant_id: Field 42, 15 characters.
+        journal: The kiosk's file; closed by whoever opened it.
+        keys: Holds the terminal's master key.
+        pin_pad: Takes the PIN key of each sign-on, where ``keys`` is not the pad itself.
+        tls: Of ``tls_context``; None: in the clear, for a switch on the same machine only.
+        on_result: Called with each word about a payment that comes when no ``pay`` waits for it any more: show it, or
+            print it. It must not raise.
+        dice: For tests: random pauses.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        terminal_id: str,
+        merchant_id: str,
+        journal: KioskJournal,
+        keys: KeyHolder,
+        pin_pad: PinPad | None = None,
+        tls: ssl.SSLContext | None = None,
+        operator: str = "001",
+        times: KioskTimes = KIOSK_STANDARD,
+        on_result: Callable[[PaymentResult], None] | None = None,
+        dice: random.Random | None = None,
+    ) -> None:
+        if journal.terminal_id != terminal_id:
+            raise ValueError(f"{journal.path} is the file of terminal {journal.terminal_id}, not of {terminal_id}")
+        self.terminal_id = terminal_id
+        self.last_sign_on = SignOn(False, NOT_CONNECTED, text_of(NOT_CONNECTED))
+        self._host = host
+        self._port = port
+        self._journal = journal
+        self._keys = keys
+        self._pin_pad = pin_pad
+        self._tls = tls
+        self._times = times
+        self._on_result = on_result
+        self._dice = dice or random.SystemRandom()
+        self._messages = Messages(terminal_id, merchant_id, operator)
+        self._line: _Line | None = None
+        self._waiting: dict[tuple[str, str], asyncio.Future[Answer | None]] = {}  # response MTI, serial
+        self._offset = datetime.timedelta()  # of the switch's clock
+        self._signed_on = False
+        self._ready = asyncio.Event()
+        self._wake_keeper = asyncio.Event()
+        self._wake_clarifier = asyncio.Event()
+        self._driven: set[PaymentKey] = set()  # by a pay or reverse that is still running
+        self._reversed: set[PaymentKey] = set()  # open ones whose reversal was answered
+        self._news = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # ------------------------------------------------------------------------------------------------ life
+    async def __aenter__(self) -> KioskClient:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> SignOn:
+        """Connect and sign on. When that does not succeed now, it goes on trying in the background.
+
+        From here on, payments of an earlier life are asked for as well.
+
+        Raises:
+            JournalError: The kiosk's file cannot be written.
+        """
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._clarify())]
+        await self._until_ready()
+        return self.last_sign_on
+
+    async def close(self) -> None:
+        """Hang up. What has no final word stays in the journal, and is asked for when it is opened again."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._line is not None:
+            self._line.close()
+        self._lost(self._line)
+
+    @property
+    def is_ready(self) -> bool:
+        """Connected and signed on: a payment can begin."""
+        return self._ready.is_set()
+
+    # ------------------------------------------------------------------------------------------------ management
+    async def sign_on(self) -> SignOn:
+        """Fetch new working keys now; the client does it by itself whenever it is due."""
+        self._sign_on_again()
+        await self._until_ready()
+        return self.last_sign_on
+
+    async def echo(self, *, with_mac: bool = False) -> bool:
+        """Whether the switch answers. With a MAC, three times, a new terminal proves its keys (interface §4.2)."""
+        if not await self._until_ready():
+            return False
+        answer = await self._echo(with_mac=with_mac)
+        return answer is not None and answer.code == "00" and (answer.proven or not with_mac)
+
+    async def sign_off(self) -> None:
+        """Say good-bye and hang up, for the night or before maintenance. ``connect`` begins again."""
+        if self.is_ready:
+            serial = await self._serial()
+            await self._ask(self._messages.sign_off(serial), "0830", serial, with_mac=False)
+        await self.close()
+
+    # ------------------------------------------------------------------------------------------------ business
+    async def inquire(self, account: str) -> Bills | Refusal:
+        """What an account owes.
+
+        Raises:
+            ValueError: No account number. JournalError: The kiosk's file cannot be written.
+        """
+        check_account(account)
+        date = self._today()
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        answer = await self._ask(self._messages.inquiry(serial, date, account), "0210", serial)
+        if answer is None:
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        if answer.bills is not None and answer.proven and answer.bills.account == account:
+            return answer.bills
+        if answer.code == "00":
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)  # bills without a right MAC are no bills
+        return answer.refusal()
+
+    async def balance(self, card: Card) -> Balance | Refusal:
+        """What is on a card. Raises JournalError."""
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        answer = await self._ask(self._messages.balance(serial, self._today(), card), "0210", serial)
+        if answer is None or (answer.code == "00" and (answer.balance is None or not answer.proven)):
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        return answer.balance or answer.refusal()
+
+    async def slip_again(self, key: PaymentKey) -> SlipAgain | Refusal:
+        """What stands on the slip of an earlier payment, of any day: to print it again, marked so.
+
+        Raises:
+            JournalError: The kiosk's file cannot be written.
+        """
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        answer = await self._ask(self._messages.slip_again(serial, self._today(), key), "0210", serial)
+        if answer is None or not answer.proven:
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        outcome = outcome_of(answer.stable)
+        if outcome is None or (answer.asked_serial, answer.asked_date) != (key.serial, key.date):
+            return answer.refusal()
+        receivables = tuple(month.receivable for month in answer.months)
+        payment = OpenPayment(key, answer.account, answer.amount, receivables, "")
+        result = _result(payment, outcome, answer.stable, answer)
+        return SlipAgain(result, answer.card_masked, answer.began_at, answer.months)
+
+    async def pay(self, bills: Bills, months: Iterable[Month], card: Card) -> PaymentResult:
+        """Pay months of these bills.
+
+        Returns after the switch's answer, or when it could not be had for ``KioskTimes.answer_s`` and ``clarify_s``
+        after it. A result that is not final is followed up in the background (``on_result``, ``wait_final``).
+
+        Cancelling it does not undo anything: what has left is followed up; see ``reverse``.
+
+        Raises:
+            ValueError: The months are not of these bills, or must all be paid at once.
+            OpenPaymentError: One of the months is in a payment without a final word. Nothing was sent.
+            JournalError: The kiosk's file cannot be written. Raised before anything is sent; after it, only from a
+                later call.
+        """
+        chosen = _chosen(bills, tuple(months))
+        receivables = tuple(month.receivable for month in chosen)
+        amount = sum(month.amount for month in chosen)
+        return await self._charge(
+            bills.account,
+            receivables,
+            amount,
+            lambda key: self._messages.payment(key, bills, receivables, amount, card),
+        )
+
+    async def prepay(self, account: str, amount: int, card: Card, *, confirmed: bool = False) -> PaymentResult:
+        """Pay in advance 预存, any amount of fen up to the operator's limit. Everything else is as with ``pay``.
+
+        Args:
+            confirmed: The customer was asked after a result ``confirm_again`` (the same amount for the same account a
+                moment ago), and means it.
+
+        Raises:
+            ValueError: No account number, or no amount. OpenPaymentError: A prepayment for this account has no final
+                word yet. JournalError: As ``pay``.
+        """
+        check_account(account)
+        if not 0 < amount <= _AMOUNT_MAX:
+            raise ValueError(f"amount: expected 1 to {_AMOUNT_MAX} fen")
+        return await self._charge(
+            account,
+            (),
+            amount,
+            lambda key: self._messages.prepayment(key, account, amount, card, confirmed=confirmed),
+        )
+
+    async def reverse(self, key: PaymentKey) -> PaymentResult:
+        """Take a payment back: the customer left, or the slip could not be printed.
+
+        Gives how it stands: what is paid and booked already stays paid. What is not final is followed up.
+
+        Raises:
+            KeyError: There is no open payment with this key; ``result`` knows finished ones.
+        """
+        await _in_thread(self._journal.note, key, reversing=True)
+        payment = self._journal.find(key)
+        if payment is None:
+            known = self._journal.result(key)
+            if known is None:
+                raise KeyError(f"{key}: no open payment of this kiosk")
+            return known
+        mine = key not in self._driven
+        self._driven.add(key)
+        try:
+            return await self._follow(payment, None)
+        finally:
+            if mine:
+                self._driven.discard(key)
+                self._wake_clarifier.set()
+
+    async def wait_final(self, key: PaymentKey, timeout_s: float) -> PaymentResult:
+        """How a payment stands when it is final, or after ``timeout_s``.
+
+        Raises:
+            KeyError: Neither open nor among the finished ones that wait to be acknowledged.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._news:
+                await self._news.wait_for(lambda: self._journal.find(key) is None)
+        return self.result(key)
+
+    async def recover(
+        self, *, customer_left: bool = False, timeout_s: float | None = None
+    ) -> tuple[PaymentResult, ...]:
+        """After a start: every payment of the life before whose end this kiosk's customer may not have seen.
+
+        Waits until all have a final word, at most ``timeout_s`` (default ``KioskTimes.clarify_s``); those without one
+        are followed up in the background. Final ones come again at the next start, until ``acknowledge``.
+
+        Args:
+            customer_left: Nobody stands there any more: take back what is not paid yet.
+        """
+        keys = [payment.key for payment in self._journal.open_payments if payment.key not in self._driven]
+        if customer_left:
+            for key in keys:
+                await _in_thread(self._journal.note, key, reversing=True)
+        self._wake_clarifier.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._times.clarify_s if timeout_s is None else timeout_s), self._news:
+                await self._news.wait_for(lambda: not any(self._journal.find(key) for key in keys))
+        still = [_standing(payment) for key in keys if (payment := self._journal.find(key))]
+        return (*self._journal.finished, *still)
+
+    # ------------------------------------------------------------------------------------------------ what stands
+    @property
+    def open_payments(self) -> tuple[PaymentResult, ...]:
+        """Payments without a final word, as they stand, oldest first."""
+        return tuple(_standing(payment) for payment in self._journal.open_payments)
+
+    def result(self, key: PaymentKey) -> PaymentResult:
+        """How a payment stands. Raises KeyError as ``wait_final``."""
+        payment = self._journal.find(key)
+        if payment is not None:
+            return _standing(payment)
+        known = self._journal.result(key)
+        if known is None:
+            raise KeyError(f"{key}: no payment that this kiosk remembers")
+        return known
+
+    def acknowledge(self, result: PaymentResult) -> None:
+        """The customer has seen it and the slip is printed. Nothing for a result that is not final."""
+        self._journal.acknowledge(result.key)
+
+    # ------------------------------------------------------------------------------------------------ one payment
+    async def _charge(
+        self, account: str, receivables: tuple[str, ...], amount: int, build: Callable[[PaymentKey], bytes]
+    ) -> PaymentResult:
+        self._journal.check(account, receivables)
+        connected = await self._until_ready()
+        key = PaymentKey(self.terminal_id, self._today(), await self._serial())
+        payment = OpenPayment(key, account, amount, receivables, f"{self._now():%Y-%m-%d %H:%M:%S}")
+        if not connected:
+            return _result(payment, Outcome.REFUSED, NOT_CONNECTED)
+        try:
+            frame = await self._sealed(build(key))
+        except (SecurityError, DeviceError):
+            self._sign_on_again()  # the key holder lost its keys
+            return _result(payment, Outcome.REFUSED, NOT_CONNECTED)
+        self._driven.add(key)
+        try:
+            await _in_thread(self._journal.begin, payment)
+            answer = await self._exchange(frame, "0210", key.serial, self._times.answer_s)
+            del frame  # card data
+            return await self._follow(payment, answer)
+        finally:
+            self._driven.discard(key)
+            self._wake_clarifier.set()
+
+    async def _follow(self, payment: OpenPayment, answer: Answer | None) -> PaymentResult:
+        """From the first answer, or none, to a word: the final one, or one to send the customer home with."""
+        loop = asyncio.get_running_loop()
+        result = self._judge(payment, answer, asked=False)
+        refusal = answer if answer is not None and answer.code in _MAY_LACK_MAC else None
+        until = loop.time() + self._times.clarify_s
+        pause_s = self._times.ask_first_s
+        while not _is_word(result):
+            result = self._judge(payment, await self._ask_result(payment.key), asked=True)
+            if _is_word(result) or self._journal.find(payment.key) is None or loop.time() + pause_s >= until:
+                break
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, self._times.ask_max_s)
+        if result is None:
+            result = _result(payment, Outcome.UNKNOWN, NO_ANSWER)
+        return await self._record(payment, result, refusal)
+
+    def _judge(self, payment: OpenPayment, answer: Answer | None, *, asked: bool) -> PaymentResult | None:
+        """What an answer says of a payment; ``asked``: it is one to a result inquiry or a reversal. None: nothing."""
+        if answer is None or not answer.proven or answer.code in _SAYS_NOTHING:
+            return None
+        outcome = outcome_of(answer.stable)
+        about = (answer.asked_serial, answer.asked_date) == (payment.key.serial, payment.key.date)
+        if outcome is None or (asked and not about and answer.stable != "not_found"):
+            return None
+        if outcome in _CHARGES and answer.amount != payment.amount:
+            return None  # it tells of another payment than ours: ask on, a person will look
+        return _result(payment, outcome, answer.stable, answer)
+
+    async def _record(self, payment: OpenPayment, result: PaymentResult, refusal: Answer | None) -> PaymentResult:
+        """Make a word durable and tell of it. Gives the word that counts."""
+        key = payment.key
+        if self._journal.find(key) is None:
+            return self._journal.result(key) or result  # somebody else has heard its final word
+        if refusal is not None and result.code == "not_found":
+            # It is proved that nothing was charged; why, the refusal said.
+            result = structs.replace(
+                result,
+                outcome=Outcome.REFUSED,
+                code=refusal.stable or result.code,
+                response_code=refusal.code,
+                text=refusal.text,
+            )
+        # A disk that fails now must not keep the word from the customer: the next call tells, and a restart asks again.
+        with contextlib.suppress(JournalError):
+            if result.final:
+                await _in_thread(self._journal.finish, result)
+                self._reversed.discard(key)
+            elif result.code in _WORD:
+                await _in_thread(self._journal.note, key, last=result)
+            if result.code == "key_conflict":
+                await _in_thread(self._journal.skip_serials, KIOSK_SERIAL_SKIP)
+        async with self._news:
+            self._news.notify_all()
+        return result
+
+    async def _ask_result(self, key: PaymentKey) -> Answer | None:
+        """Ask once: with a reversal as long as one is wanted and none was answered, else with a result inquiry."""
+        payment = self._journal.find(key)
+        if payment is None or not await self._until_ready():
+            return None
+        serial = await self._serial()
+        if not payment.reversing or key in self._reversed:
+            return await self._ask(self._messages.result(serial, self._today(), key), "0210", serial)
+        answer = await self._ask(self._messages.reversal(serial, self._today(), key), "0410", serial)
+        if answer is not None and answer.proven and (answer.stable == "not_found" or answer.asked_serial):
+            self._reversed.add(key)
+        return answer
+
+    async def _clarify(self) -> None:
+        """Ask for each payment that has no final word and that nobody else is asking for, until none is left."""
+        loop = asyncio.get_running_loop()
+        first_s = 0.0  # those of an earlier life at once, later ones when the switch had time to go on
+        due: dict[PaymentKey, tuple[float, float]] = {}  # when, and the pause after it
+        while True:
+            self._wake_clarifier.clear()
+            now = loop.time()
+            waiting = {each.key: each for each in self._journal.open_payments if each.key not in self._driven}
+            due = {key: due.get(key, (now + first_s, self._times.ask_first_s)) for key in waiting}
+            first_s = self._times.ask_first_s
+            if not due or not self.is_ready:
+                await self._wake_clarifier.wait()
+                continue
+            key = min(due, key=lambda each: due[each][0])
+            at, pause_s = due[key]
+            if at > now:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(at - now):
+                        await self._wake_clarifier.wait()
+                continue
+            payment = waiting[key]
+            result = self._judge(payment, await self._ask_result(key), asked=True)
+            if _is_word(result):
+                assert result is not None
+                result = await self._record(payment, result, None)
+                if self._on_result is not None and (payment.last is None or payment.last.code != result.code):
+                    self._on_result(result)
+            due[key] = (loop.time() + pause_s, min(2 * pause_s, self._times.ask_max_s))
+
+    # ------------------------------------------------------------------------------------------------ line and keys
+    async def _until_ready(self) -> bool:
+        """Raises JournalError and other faults that ended the work in the background."""
+        if self._ready.is_set() and not any(task.done() for task in self._tasks):
+            return True
+        if not self._tasks:
+            return False  # not connected yet, or closed
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            done, _ = await asyncio.wait(
+                [ready, *self._tasks], timeout=self._times.ready_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            ready.cancel()
+        for task in self._tasks:
+            if task in done and not task.cancelled():
+                task.result()
+        return self._ready.is_set()
+
+    async def _keep(self) -> None:
+        """Keep a line with valid keys."""
+        pause_s = BACKOFF_FIRST_S
+        while True:
+            self._wake_keeper.clear()
+            try:
+                if self._line is None:
+                    await self._dial()
+                if not self._signed_on:
+                    self.last_sign_on = await self._sign_on()
+            except OSError as error:  # and TimeoutError, ssl.SSLError
+                self.last_sign_on = SignOn(False, NOT_CONNECTED, f"{text_of(NOT_CONNECTED)}（{error}）")
+            if self._line is None:
+                await asyncio.sleep(pause_s * self._dice.uniform(0.5, 1.0))
+                pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+                continue
+            if not self._signed_on:
+                is_key = self.last_sign_on.code in ("keys_wrong", KEYS_DIFFER)
+                await asyncio.sleep(
+                    self._times.keys_wrong_s if is_key else self._dice.uniform(*self._times.sign_on_pause_s)
+                )
+                continue
+            pause_s = BACKOFF_FIRST_S
+            self._ready.set()
+            self._wake_clarifier.set()
+            try:
+                async with asyncio.timeout(self._times.echo_s):
+                    await self._wake_keeper.wait()
+            except TimeoutError:
+                await self._echo(with_mac=False)
+
+    async def _dial(self) -> None:
+        """Raises OSError."""
+        limit_s = CONNECT_TIMEOUT_S if self._tls is None else CONNECT_TIMEOUT_S + TLS_HANDSHAKE_S
+        async with asyncio.timeout(limit_s):
+            _, line = await asyncio.get_running_loop().create_connection(
+                lambda: _Line(self._received, self._lost), self._host, self._port, ssl=self._tls
+            )
+        self._line = line if line.is_open else None
+
+    async def _sign_on(self) -> SignOn:
+        serial = await self._serial()
+        answer = await self._exchange(
+            self._messages.sign_on(serial, self._today()), "0810", serial, self._times.inquiry_s
+        )
+        if answer is None:
+            self._drop()
+            return SignOn(False, NO_ANSWER, NO_ANSWER_TO_INQUIRY)
+        if answer.code != "00":
+            return SignOn(False, answer.stable or answer.code, answer.text)
+        try:
+            keys = workingkeys.parse(answer.keys)
+            await self._with_keys(self._keys.load, keys)
+            if self._pin_pad is not None:
+                await _in_thread(self._pin_pad.load_pin_key, keys.pin)
+        except SecurityError as error:
+            return SignOn(False, KEYS_DIFFER, f"{text_of(KEYS_DIFFER)}（{error.code}）")
+        except DeviceError as error:
+            return SignOn(False, error.code, error.text)
+        self._messages.batch = answer.batch
+        self._offset = clock_offset(answer.date, answer.local_time, _utc_now()) or self._offset
+        self._signed_on = True
+        return SignOn(True, "signed_on")
+
+    async def _echo(self, *, with_mac: bool) -> Answer | None:
+        serial = await self._serial()
+        frame = self._messages.echo(serial, mac=with_mac)
+        return await self._ask(frame, "0830", serial, with_mac=with_mac)
+
+    async def _ask(self, frame: bytes, mti: str, serial: str, *, with_mac: bool = True) -> Answer | None:
+        """Everything but payments and sign-ons: the switch answers at once, so silence says that the line is dead."""
+        line = self._line
+        try:
+            answer = await self._exchange(
+                await self._sealed(frame) if with_mac else frame, mti, serial, self._times.inquiry_s
+            )
+        except (SecurityError, DeviceError):
+            self._sign_on_again()  # the key holder lost its keys
+            return None
+        if answer is None and line is self._line:
+            self._drop()
+        return answer
+
+    async def _sealed(self, frame: bytes) -> bytes:
+        """With field 64. Raises SecurityError, DeviceError: there is no key."""
+        return frame + cast(bytes, await self._with_keys(self._keys.make_mac, frame[HEADER_SIZE:]))
+
+    async def _exchange(self, frame: bytes, mti: str, serial: str, wait_s: float) -> Answer | None:
+        """Send once and wait for the answer. None: none in time, or the line was lost."""
+        line = self._line
+        if line is None or len(self._waiting) >= KIOSK_REQUESTS_MAX:
+            return None
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self._waiting[mti, serial] = future
+        try:
+            line.send(frame)
+            async with asyncio.timeout(wait_s):
+                answer = await future
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting.pop((mti, serial), None)
+        if answer is not None:
+            if answer.mac:
+                with contextlib.suppress(SecurityError, DeviceError):
+                    answer.proven = bool(await self._with_keys(self._keys.verify_mac, answer.covered, answer.mac))
+            if answer.code in _SIGN_ON_AGAIN or answer.stable == "pin_wrong":
+                self._sign_on_again()
+        return answer
+
+    async def _with_keys(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await _in_thread(call, *arguments) if self._keys.is_slow else call(*arguments)
+
+    def _received(self, frame: bytes) -> None:
+        try:
+            answer = self._messages.read(frame)
+        except (iso8583.DecodeError, ValueError):
+            return  # as if it had never come: whoever waits asks again
+        future = self._waiting.get((answer.mti, answer.serial))
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def _sign_on_again(self) -> None:
+        self._signed_on = False
+        self._ready.clear()
+        self._wake_keeper.set()
+
+    def _drop(self) -> None:
+        line = self._line
+        if line is not None:
+            line.abort()
+            self._lost(line)
+
+    def _lost(self, line: _Line | None) -> None:
+        if line is not self._line:
+            return
+        self._line = None
+        self._sign_on_again()
+        waiting = list(self._waiting.values())
+        self._waiting.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def _serial(self) -> str:
+        return await _in_thread(self._journal.take_serial)
+
+    def _now(self) -> datetime.datetime:
+        """Local time by the switch's clock, as of the last sign-on."""
+        return local(_utc_now() + self._offset)
+
+    def _today(self) -> str:
+        return f"{self._now():%m%d}"
+
+
+class _Line(asyncio.Protocol):
+    """One connection: frames in, frames out."""
+
+    def __init__(self, received: Callable[[bytes], None], lost: Callable[[_Line], None]) -> None:
+        self._framer = iso8583.Framer("len2", FRAME_SIZE_MAX, heartbeats=True)
+        self._on_frame = received
+        self._on_lost = lost
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, frame: bytes) -> None:
+        if self._transport is None:
+            return
+        self._transport.write(iso8583.frame(frame))
+        if self._transport.get_write_buffer_size() > KIOSK_WRITE_BUFFER_MAX:
+            self.abort()  # a switch that does not read
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._framer.feed(data):
+            self._on_frame(frame)
+        if self._framer.fault is not None:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._on_lost(self)
+
+
+def _chosen(bills: Bills, months: tuple[Month, ...]) -> tuple[Month, ...]:
+    if not months:
+        raise ValueError("months: choose at least one month of the bills")
+    if len(months) > POSTINGS_PER_PAYMENT_MAX or len(set(months)) != len(months):
+        raise ValueError(f"months: at most {POSTINGS_PER_PAYMENT_MAX} of them, none of them twice")
+    if not set(months) <= set(bills.months):
+        raise ValueError("months: some are not of these bills; choose from bills.months of the latest inquiry")
+    if not bills.partial_allowed and len(months) != len(bills.months):
+        raise ValueError("months: this account must be paid whole; choose bills.oldest()")
+    return tuple(month for month in bills.months if month in months)  # oldest first, as they are posted
+
+
+def _is_word(result: PaymentResult | None) -> bool:
+    return result is not None and (result.final or result.code in _WORD)
+
+
+def _result(payment: OpenPayment, outcome: Outcome, code: str, answer: Answer | None = None) -> PaymentResult:
+    return PaymentResult(
+        key=payment.key,
+        account=payment.account,
+        amount=payment.amount,
+        receivables=payment.receivables,
+        outcome=outcome,
+        code=code,
+        text=text_of(code) if answer is None else answer.text,
+        response_code="" if answer is None else answer.code,
+        reference="" if answer is None else answer.reference,
+        case_number="" if answer is None else answer.case_number,
+        rrn="" if answer is None else answer.rrn,
+        authorization_code="" if answer is None else answer.authorization_code,
+    )
+
+
+def _standing(payment: OpenPayment) -> PaymentResult:
+    return payment.last or _result(payment, Outcome.UNKNOWN, NO_ANSWER)
+
+
+async def _in_thread(call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """What blocks: two fsyncs, or a peripheral. Cancelled, it still runs to its end."""
+    return await asyncio.to_thread(call, *arguments, **named)
+
+
+def _utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,278 @@
+"""Peripherals of a kiosk, simulated on ptys: what our drivers talk to in tests and demos.
+
+Written from the protocols that stand at the head of each driver. Each has the faults that a test wants of it: noise,
+wrong checks, silence, no paper, a card that cannot be read.
+
+    with PrinterSimulator() as printer:
+        EscPosPrinter(printer.port).print_slip(slip)
+        print(printer.lines, printer.qr_codes)
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import tty
+from types import TracebackType
+from typing import Final, Self
+
+from switch.kiosk.serialline import ACK, ETX, NAK, STX, crc16_xmodem, xor
+from switch.security import pinblock
+from switch.security.primitives import BlockCipher, des
+
+_READ_SIZE: Final = 4096
+
+
+class DeviceSimulator:
+    """One end of a pty; ``port`` is the other. ``receive`` is the device: bytes in, bytes out."""
+
+    def __init__(self) -> None:
+        self._device, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+        self.noise = b""  # sent once in front of the next answer
+        self.silent = 0  # so many answers are not sent
+        self._stop, self._stopped = os.pipe()
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+        self._thread.start()
+
+    def receive(self, data: bytes) -> bytes:
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._device, self._stop], [], [])
+            if self._stop in ready:
+                return
+            answer = self.receive(os.read(self._device, _READ_SIZE))
+            if answer and self.silent:
+                self.silent -= 1
+            elif answer:
+                noise, self.noise = self.noise, b""
+                os.write(self._device, noise + answer)
+
+    def close(self) -> None:
+        os.write(self._stopped, b"x")
+        self._thread.join()
+        for descriptor in (self._device, self._slave, self._stop, self._stopped):
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class PrinterSimulator(DeviceSimulator):
+    """ESC/POS on paper: ``lines`` as printed, ``qr_codes``, ``cuts``. ``paper_lines``: how many more; None: many."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.qr_codes: list[str] = []
+        self.cuts = 0
+        self.paper_lines: int | None = None
+        self.cover_open = False
+        self.unknown = b""  # commands that it does not know
+        self._rest = b""
+        self._chinese = False
+        self._qr = b""
+        super().__init__()
+
+    def receive(self, data: bytes) -> bytes:
+        self._rest += data
+        answers = b""
+        while (size := self._size()) is not None:
+            command, self._rest = self._rest[:size], self._rest[size:]
+            answers += self._obey(command)
+        return answers
+
+    def _size(self) -> int | None:
+        """Bytes of the command or the line in front; None: it is not whole yet."""
+        rest = self._rest
+        if not rest:
+            return None
+        if rest[:2] == b"\x1d(":
+            size = 5 + int.from_bytes(rest[3:5], "little")
+        elif rest[:1] == b"\x10" or rest[:2] in (b"\x1b!", b"\x1ba", b"\x1bd"):
+            size = 3
+        elif rest[:2] == b"\x1dV":
+            size = 4 if rest[2:3] in (b"\x41", b"\x42") else 3
+        elif rest[0] in b"\x1b\x1c\x1d":
+            size = 2
+        else:
+            size = rest.find(b"\n") + 1 or len(rest) + 1
+        return size if len(rest) >= size else None
+
+    def _obey(self, command: bytes) -> bytes:
+        head = command[:2]
+        if head == b"\x10\x04":
+            return bytes((self._status(command[2]),))
+        if head == b"\x1c&":
+            self._chinese = True
+        elif head == b"\x1b@":
+            self._chinese = False
+        elif head == b"\x1dV":
+            self.cuts += 1
+        elif head == b"\x1d(":
+            if command[5:8] == b"1P0":
+                self._qr = command[8:]
+            elif command[5:8] == b"1Q0":
+                self.qr_codes.append(self._qr.decode("utf-8"))
+        elif command[0] in b"\x1b\x1c\x1d\x10":
+            if head not in (b"\x1b!", b"\x1ba", b"\x1bd"):
+                self.unknown += command
+        elif self.paper_lines != 0 and not self.cover_open:
+            self.lines.append(command[:-1].decode("gb18030" if self._chinese else "latin-1"))
+            if self.paper_lines is not None:
+                self.paper_lines -= 1
+        return b""
+
+    def _status(self, number: int) -> int:
+        if number == 4:
+            low = self.paper_lines is not None and self.paper_lines < 10
+            return 0x12 | (0x60 if self.paper_lines == 0 else 0) | (0x0C if low else 0)
+        return 0x12 | (0x08 if self.cover_open or self.paper_lines == 0 else 0)
+
+
+class CardReaderSimulator(DeviceSimulator):
+    """A Sankyo reader. ``insert`` puts a card in as soon as the reader lets it; ``error`` refuses the next read."""
+
+    def __init__(self) -> None:
+        self.track2: str | None = None  # of the card inside
+        self.waiting: str | None = None  # of the card in the customer's hand
+        self.accepts = False
+        self.error = ""
+        self.spoil = 0  # in so many answers a bit of the data is wrong
+        self.refuse = 0  # so many commands are answered NAK
+        self.captured = 0
+        self.commands: list[bytes] = []
+        self._rest = b""
+        self._last = b""
+        super().__init__()
+
+    def insert(self, track2: str) -> None:
+        self.waiting = track2
+
+    def receive(self, data: bytes) -> bytes:
+        self._rest += data
+        answers = b""
+        while self._rest:
+            if self._rest[:1] == NAK:
+                self._rest = self._rest[1:]
+                answers += self._sealed(self._last)
+            elif self._rest[0] != 0xF2:
+                self._rest = self._rest[1:]
+            else:
+                size = 5 + int.from_bytes(self._rest[1:3], "big")
+                if len(self._rest) < size:
+                    break
+                frame, self._rest = self._rest[:size], self._rest[size:]
+                if self.refuse or crc16_xmodem(frame[:-2]) != int.from_bytes(frame[-2:], "big") or frame[3:4] != b"C":
+                    self.refuse = max(0, self.refuse - 1)
+                    answers += NAK
+                else:
+                    self._last = self._obey(frame[4:-2])
+                    answers += ACK + self._sealed(self._last)
+        return answers
+
+    def _sealed(self, body: bytes) -> bytes:
+        frame = b"\xf2" + len(body).to_bytes(2, "big") + body
+        crc = crc16_xmodem(frame).to_bytes(2, "big")
+        if self.spoil:
+            self.spoil -= 1
+            return frame[:-1] + bytes((frame[-1] ^ 1,)) + crc
+        return frame + crc
+
+    def _obey(self, command: bytes) -> bytes:
+        head = command[:2]
+        self.commands.append(head)
+        data = b""
+        if head in (b":0", b":1"):
+            self.accepts = head == b":0"
+        elif head in (b"00", b"30", b"31"):
+            self.captured += head == b"31" and self.track2 is not None
+            self.track2 = None
+        elif head == b"62":
+            if self.error:
+                error, self.error = self.error, ""
+                return b"N" + head + error.encode()
+            data = (self.track2 or "").encode()
+        if self.accepts and self.waiting is not None:
+            self.track2, self.waiting = self.waiting, None
+        return b"P" + head + (b"00" if self.track2 is None else b"02") + data
+
+
+class PinPadSimulator(DeviceSimulator):
+    """A ZT59x pad with a terminal master key. ``typing`` is what the customer presses when he is asked."""
+
+    def __init__(self, master_key: bytes) -> None:
+        self.typing = b"123456\r"
+        self.error = 0  # E0 to EF: answer of the next command
+        self.spoil = 0  # in so many answers a bit of the data is wrong
+        self._master = des(master_key)
+        self._pin: BlockCipher | None = None
+        self._asked_pan = ""
+        self._entered = ""
+        self._rest = b""
+        super().__init__()
+
+    def receive(self, data: bytes) -> bytes:
+        self._rest += data
+        answers = b""
+        while (start := self._rest.find(STX)) >= 0 and len(self._rest) >= start + 4:
+            size = int(self._rest[start + 1 : start + 4])
+            end = start + size + 7
+            if len(self._rest) < end:
+                break
+            frame, self._rest = self._rest[start:end], self._rest[end:]
+            assert frame[-3] == ETX
+            if frame[-2:] == b"%02X" % xor(frame[1:-2]):
+                answers += self._obey(frame[4:-3].decode("ascii"))
+        return answers
+
+    def _obey(self, text: str) -> bytes:
+        if self.error:
+            error, self.error = self.error, 0
+            return self._sealed(bytes((error,)))
+        if text[0] == "2":
+            key = bytes.fromhex(text[7:])
+            if len(key) != 8 * int(text[6]):
+                return self._sealed(b"\xe3")
+            self._pin = BlockCipher(self._master.family, self._master.decrypt(key))
+            return self._sealed(b"2" + self._pin.check_value(8).hex().upper().encode())
+        if text[0] == "6":
+            if self._pin is None:
+                return self._sealed(b"\xe4")
+            self._asked_pan, self._entered = text[7:], ""
+            return self._sealed(b"6") + self._press()
+        if text[0] == "7":
+            assert self._pin is not None
+            # Twelve digits of the card number: what is around them does not enter the block.
+            block = self._pin.encrypt(pinblock.encode_format0(self._entered, f"0{self._asked_pan}0"))
+            return self._sealed(b"700%02d" % len(self._entered) + block.hex().upper().encode())
+        return self._sealed(text[:1].encode())
+
+    def _press(self) -> bytes:
+        shown = b""
+        for key in self.typing:
+            if chr(key).isdigit():
+                self._entered += chr(key)
+                shown += b"*"
+            elif key == 0x08:
+                self._entered = ""
+                shown += b"\x08"
+            else:
+                shown += bytes((key,))
+        return shown
+
+    def _sealed(self, text: bytes) -> bytes:
+        body = b"%03d" % len(text) + text + bytes((ETX,))
+        check = b"%02X" % xor(body)
+        if self.spoil:
+            self.spoil -= 1
+            body = body[:-2] + bytes((body[-2] ^ 1, ETX))
+        return bytes((STX,)) + body + check
