@@ -23,6 +23,7 @@ _BILL_REJECTED: Final = Input.BILL_REJECTED
 _BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
 _FEN_END = 10**12  # fen: twelve digits are what an amount has on every line
 
+_NOTHING: Final[dict[str, Any]] = {}
 # What the switch has a value for in a request, and what it must find in an answer; the rest is the spec's.
 _GIVEN: Final[dict[str, frozenset[str]]] = {
     "post": frozenset({"serial", "account", "receivable", "period", "amount", "day", "reference"}),
@@ -138,6 +139,7 @@ class MarketingDialect:
                 "amount": posting.amount,
                 "day": day,
                 "reference": reference,
+                **self._always.get("post", _NOTHING),
             }
         )
 
