@@ -274,5 +274,6 @@ class PinPadSimulator(DeviceSimulator):
         check = b"%02X" % xor(body)
         if self.spoil:
             self.spoil -= 1
-            body = body[:-2] + bytes((body[-2] ^ 1, ETX))
+            at = min(4, len(body) - 2)  # the first byte behind the command's own
+            body = body[:at] + bytes((body[at] ^ 1,)) + body[at + 1 :]
         return bytes((STX,)) + body + check
