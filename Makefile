@@ -105,6 +105,7 @@ beside: build
 
 docs: build ## write the saga's diagram and table into ARCHITECTURE.md, from the rows that run
 	@$(BIN)/python -m switch verify-model --document ARCHITECTURE.md
+	@$(BIN)/python -m switch interface --write
 
 verify-model: build ## explore every state of a payment for every host profile; every rule must be missed when it is removed
 	@$(BIN)/python -m switch verify-model

@@ -36,6 +36,7 @@ from switch.config import (
 )
 from switch.model.payment import StoredPayment
 from switch.net.framed import FramedProtocol
+from switch.net.upstream import Dialer
 from switch.observe.metrics import Metrics
 from switch.ports import Append, Appended, Claim, Found, JournalEntry, KeyUsage, Stray, Terminal
 from switch.runtime.assembly import Switch
@@ -258,7 +259,8 @@ class Whole:
             host.turn._scheduled = True  # nobody waits for its ledger, and there need not be a loop
         self.links: list[tuple[FramedProtocol, Line]] = []
         for dialer in self.switch._dialers:
-            protocol, line = dialer._new_wire(), Line()
+            assert isinstance(dialer, Dialer)
+            protocol, line = dialer._new_wire(dialer._handler, dialer._closed), Line()
             protocol.connection_made(line)
             protocol._loop = cast(asyncio.AbstractEventLoop, self.soon)
             self.links.append((protocol, line))

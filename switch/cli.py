@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.certs import add_certs_parser
     from switch.ops.drill import add_drill_parser
     from switch.ops.faultproxy import add_faultproxy_parser
+    from switch.ops.interface import add_interface_parser
     from switch.ops.keys import add_key_parser
+    from switch.ops.linetest import add_line_test_parser
     from switch.ops.rig import add_rig_parser
     from switch.ops.scan import add_scan_parser
     from switch.ops.status import add_status_parsers
@@ -192,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     add_generate_parser(commands)
     add_verify_parser(commands)
     add_sim_parser(commands)
+    add_interface_parser(commands)
     add_status_parsers(commands)
     add_drill_parser(commands)
     add_bench_parser(commands)
@@ -202,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     add_faultproxy_parser(commands)
     add_scan_parser(commands, _on_database)
     add_certs_parser(commands)
+    add_line_test_parser(commands)
     return parser
 
 

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_type_hints
 from urllib.parse import parse_qs, urlsplit
@@ -71,9 +72,9 @@ def _port(help_text: str, example: int | None = None, *, lowest: int = 1) -> Met
     return option(help_text, unit="TCP port", example=example, ge=lowest, le=65_535)
 
 
-def _name(help_text: str) -> Meta:
+def _name(help_text: str, example: str | None = None) -> Meta:
     shape = "a lower-case letter, then up to 31 lower-case letters, digits, - or _"
-    return option(help_text, pattern=r"^[a-z][a-z0-9_-]{0,31}\Z", shape=shape)
+    return option(help_text, example=example, pattern=r"^[a-z][a-z0-9_-]{0,31}\Z", shape=shape)
 
 
 def _hex(help_text: str, count: int) -> Meta:
@@ -189,6 +190,74 @@ class ListenConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     limits: LimitsConfig = LimitsConfig()
 
     tls: ListenTls = ListenTls()
+
+
+class SerialConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Serial lines to kiosks, one [[serial]] table each. Always 8 data bits: frames are binary."""
+
+    name: Annotated[str, _name("Name of this line in logs and metrics.", "line-1")]
+    device: Annotated[
+        str,
+        option(
+            "Its port; names below /dev/serial/by-id stay the same when an adaptor is plugged in again.",
+            pattern=r"^/[^\0]+\Z",
+            max_length=limits.SERIAL_DEVICE_SIZE_MAX,
+            shape="a path that begins with /",
+            example="/dev/ttyS0",
+        ),
+    ]
+    kiosks: Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{4}\Z")],
+            Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{8}\Z")],
+        ],
+        option(
+            "Kiosks on this line: the address that each writes into its TPDU (origin), and the one terminal it is.",
+            min_length=1,
+            max_length=limits.SERIAL_KIOSKS_MAX,
+            shape="a table of addresses, 4 hexadecimal digits each, with a terminal, 8 letters or digits: "
+            f'{{ "0001" = "10000001" }}, at most {limits.SERIAL_KIOSKS_MAX}',
+            example={"0000": "10000001"},
+        ),
+    ]
+    baud: Annotated[int, option("Speed of the line.", unit="bits a second", ge=300, le=4_000_000)] = 9600
+    parity: Annotated[Literal["none", "even", "odd"], option("Parity bit of each byte.")] = "none"
+    stop_bits: Annotated[Literal[1, 2], option("Stop bits of each byte.")] = 1
+    flow_control: Annotated[
+        Literal["none", "rtscts"], option('"rtscts" where modem or DTU use these two wires to say "wait".')
+    ] = "none"
+    duplex: Annotated[
+        Literal["full", "half"],
+        option('"half" for two-wire RS-485: nothing is written while somebody speaks, one answer at a time.'),
+    ] = "full"
+    turn_round_ms: Annotated[
+        int,
+        option(
+            "Silence before an answer on a half-duplex line: so long a kiosk needs to switch from talking to hearing.",
+            ge=0,
+            le=5_000,
+        ),
+    ] = 20
+    gap_ms: Annotated[
+        int,
+        option(
+            "Silence inside a frame after which the rest of it will not come; DTUs cut frames into packets.",
+            ge=20,
+            le=30_000,
+        ),
+    ] = 1_000
+    length: Annotated[
+        Literal["bcd2", "len2", "ascii4"],
+        option('Length behind STX: "bcd2" 4 packed digits, "len2" 2 binary bytes, "ascii4" 4 ASCII digits.'),
+    ] = "bcd2"
+    heartbeat: Annotated[
+        str,
+        option(
+            'What a DTU sends between frames as a sign of life, swallowed and counted; "" for nothing.',
+            pattern=rf"^([0-9A-Fa-f]{{2}}){{0,{limits.SERIAL_HEARTBEAT_BYTES_MAX}}}\Z",
+            shape=f"up to {limits.SERIAL_HEARTBEAT_BYTES_MAX} bytes in hexadecimal",
+        ),
+    ] = ""
 
 
 class ObserveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -335,6 +404,13 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: Annotated[str, _name("Name of this link in logs and metrics.")] = "unionpay"
     host: Annotated[str, _host("Address of the acquirer's host.", "127.0.0.1")]
     port: Annotated[int, _port("Port of the acquirer's host.", 8001)]
+    connection: Annotated[
+        Literal["kept", "per_transaction"],
+        option(
+            'How this host is called: over one connection that is "kept", or "per_transaction": dial, one request, its '
+            "answer, close."
+        ),
+    ] = "kept"
     tpdu: Annotated[str, _hex("TPDU in front of every message, as the acquirer assigned it.", 10)] = "6000030000"
     header: Annotated[str, _hex("Message header after the TPDU, as the acquirer assigned it.", 12)] = "602200000000"
     service_terminal: Annotated[
@@ -436,6 +512,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "standard"
     database: DatabaseConfig = DatabaseConfig()
     listen: ListenConfig = ListenConfig()
+    serial: tuple[SerialConfig, ...] = ()
     observe: ObserveConfig = ObserveConfig()
     security: SecurityConfig = SecurityConfig()
     worker: WorkerConfig = WorkerConfig()
@@ -526,7 +603,10 @@ def _walk(section: type[Struct], table: dict[str, Any], prefix: str, base: Path,
     hints = get_type_hints(section, include_extras=True)
     for key, field in fields.items():
         where = prefix + key
-        if key not in table and field.required:
+        row = _row_of(field)
+        if row is not None:
+            _walk_rows(row, table.get(key, []), where, base, problems)
+        elif key not in table and field.required:
             if key not in meant:
                 problems.append((where, f"missing; {_expected(field)}"))
         elif isinstance(field.type, shapes.StructType):
@@ -539,6 +619,22 @@ def _walk(section: type[Struct], table: dict[str, Any], prefix: str, base: Path,
             problems.append((where, problem))
         elif _extra(field)["path"] and (named := table.get(key, field.default)):
             table[key] = str(base / named)
+
+
+def _walk_rows(row: type[Struct], rows: object, where: str, base: Path, problems: list[Problem]) -> None:
+    """A list of tables: each is checked under its own number, counted from 0."""
+    if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
+        problems.append((where, f"not a list of tables; write [[{where}]] on a line of its own, its keys below it"))
+        return
+    for number, each in enumerate(rows):
+        _walk(row, each, f"{where}[{number}].", base, problems)
+
+
+def _row_of(field: shapes.Field) -> type[Struct] | None:
+    """The table that an option lists; None: it is no list of tables."""
+    if isinstance(field.type, shapes.VarTupleType) and isinstance(field.type.item_type, shapes.StructType):
+        return field.type.item_type.cls
+    return None
 
 
 def _refusal(field: shapes.Field, hint: Any, value: object) -> str:
@@ -581,6 +677,7 @@ def _cross_check(config: Config) -> Iterator[Problem]:
     if config.unionpay.name == config.marketing.name:
         yield "marketing.name", f'"{config.marketing.name}" is also unionpay.name; give each link its own name'
 
+    yield from _serial_lines(config)
     yield from _tls_files("listen.tls", config.listen.tls, needed=("certificate", "key", "client_ca"))
     for link, tls in (("unionpay", config.unionpay.tls), ("marketing", config.marketing.tls)):
         yield from _tls_files(f"{link}.tls", tls, needed=("ca",))
@@ -600,6 +697,25 @@ def _cross_check(config: Config) -> Iterator[Problem]:
                 yield outer, f"the same path as {inner}; give each its own"
             elif inner_path != outer_path and outer_path in inner_path.parents:
                 yield inner, f"lies inside {outer}; give each its own place"
+
+
+def _serial_lines(config: Config) -> Iterator[Problem]:
+    if len(config.serial) > limits.SERIAL_LINES_MAX:
+        yield "serial", f"{len(config.serial)} lines; one switch serves {limits.SERIAL_LINES_MAX} at most"
+    seen: dict[tuple[str, str], str] = {}
+    for number, line in enumerate(config.serial):
+        where = f"serial[{number}]"
+        if b"\x02" in bytes.fromhex(line.heartbeat):
+            yield f"{where}.heartbeat", "has a byte 02, with which frames begin; set another heartbeat in the DTU"
+        if len({address.lower() for address in line.kiosks}) < len(line.kiosks):
+            yield f"{where}.kiosks", "names an address twice, in small and capital letters"
+        told = [("name", line.name), ("device", line.device)]
+        told += [("kiosks", terminal) for terminal in line.kiosks.values()]
+        for key, value in told:
+            earlier = seen.setdefault((key, value), f"{where}.{key}")
+            if earlier != f"{where}.{key}" or (key == "kiosks" and list(line.kiosks.values()).count(value) > 1):
+                yield f"{where}.{key}", f'"{value}" is also in {earlier}; it can be at one place only'
+                break
 
 
 def _tls_files(key: str, tls: ListenTls | UpstreamTls, *, needed: tuple[str, ...]) -> Iterator[Problem]:
@@ -694,10 +810,13 @@ UNIT_SUFFIXES: Final = {"s": "seconds", "ms": "milliseconds", "bytes": "bytes", 
 
 
 def options(section: type[Struct] = Config, prefix: str = "") -> Iterator[Option]:
-    """Every option, in the order of the file; a table's own options come before the tables inside it."""
+    """Every option, in the order of the file; a table's own options come before the tables inside it.
+
+    Those of a list of tables are not among them: ``options(SerialConfig, "serial.")``.
+    """
     fields = _fields(section)
     for field in fields:
-        if isinstance(field.type, shapes.StructType):
+        if isinstance(field.type, shapes.StructType) or _row_of(field) is not None:
             continue
         extra = _extra(field)
         default = None if field.required else field.default
@@ -729,10 +848,19 @@ def document() -> str:
         if parent != table:
             table = parent
             lines += ["", f"[{table}]", f"# {_heading(table)}"]
-        facts = [_first_upper(one.expected)]
-        facts.append("required" if one.required else f"default {_toml(one.default)}")
-        lines += ["", f"# {one.help_text}", f"# {'; '.join(facts)}.", f"{name} = {_toml(one.example)}"]
+        lines += [*_facts(one), f"{name} = {_toml(one.example)}"]
+    for field in _fields(Config):
+        row = _row_of(field)
+        if row is not None:  # an example of a line is not a line
+            lines += ["", f"#[[{field.encode_name}]]", f"# {(row.__doc__ or '').strip()}"]
+            for one in options(row):
+                lines += [*_facts(one), f"#{one.key} = {_toml(one.example)}"]
     return "\n".join(lines) + "\n"
+
+
+def _facts(one: Option) -> list[str]:
+    told = "required" if one.required else f"default {_toml(one.default)}"
+    return ["", f"# {one.help_text}", f"# {_first_upper(one.expected)}; {told}."]
 
 
 def _heading(table: str) -> str:
@@ -744,6 +872,7 @@ def _heading(table: str) -> str:
     return (section.__doc__ or "").strip()
 
 
+@cache  # of our own few sections
 def _fields(section: type[Struct]) -> tuple[shapes.Field, ...]:
     shape = shapes.type_info(section)
     assert isinstance(shape, shapes.StructType)
@@ -783,10 +912,10 @@ def _expected(field: shapes.Field) -> str:
         kind = "a whole number" if isinstance(shape, shapes.IntType) else "a number"
         what = "a TCP port" if unit == "TCP port" else f"{kind} of {unit}"
         return f"{what}, {shape.ge} to {shape.le}"
-    assert isinstance(shape, shapes.StrType)
     extra = _extra(field)
     if extra["shape"]:
         return str(extra["shape"])
+    assert isinstance(shape, shapes.StrType)
     if extra["path"]:
         return "a path, not empty"
     return "a text in double quotes" if not shape.max_length else f"a text, 1 to {shape.max_length} characters"
@@ -797,6 +926,8 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + " }"
     assert isinstance(value, int | float), value
     return str(value)
 

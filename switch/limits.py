@@ -22,8 +22,22 @@ SOURCE_CONNECTIONS_MAX: Final = 1_000
 KIOSK_WRITE_BUFFER_MAX: Final = 65_536  # bytes waiting for one kiosk: thirty answers, and it waits for each
 WRITE_BUFFER_MAX: Final = 1_048_576  # bytes waiting in our process for one peer; a reader this slow is dropped
 CONNECT_TIMEOUT_S: Final = 5.0  # a peer in the same province answers a SYN in milliseconds
+TRANSACTION_CONNECTIONS_MAX: Final = 256  # at once to a host that wants one for each; beyond it we decline at once
+DIAL_FAILURES_MAX: Final = 3  # in a row: one lost SYN is a lost SYN, three are a host that is away
 BACKOFF_FIRST_S: Final = 0.2  # first reconnect; doubles up to the next value, each with full jitter
 BACKOFF_MAX_S: Final = 15.0  # a peer that comes back is noticed within this time
+
+# ---- serial lines
+SERIAL_LINES_MAX: Final = 256  # of one switch: eight concentrators of 32 ports
+SERIAL_KIOSKS_MAX: Final = 32  # on one line: what an RS-485 driver can feed
+SERIAL_DEVICE_SIZE_MAX: Final = 255  # characters of a port's path
+SERIAL_HEARTBEAT_BYTES_MAX: Final = 64  # DTUs send their number, at most
+SERIAL_READ_BYTES: Final = 4096  # at once: the kernel keeps no more of a port
+SERIAL_QUEUE_MAX: Final = 64  # answers waiting for one line: two for each kiosk on it
+SERIAL_ANSWER_S: Final = 30.0  # an answer that waited longer for a free line is of no use: its kiosk asks again
+SERIAL_WRITE_S: Final = 30.0  # a port that takes nothing for so long (flow control) is opened anew
+SERIAL_HANG_UP_S: Final = 5.0  # an address that was hung up on is not heard for so long: dialling again takes it too
+SERIAL_SAY_EVERY_S: Final = 60.0  # between lines in the log about the noise of one line
 
 # ---- TLS
 TLS_HANDSHAKE_S: Final = 10.0  # two round trips and a millisecond of arithmetic; a bad mobile line takes seconds
@@ -284,6 +298,9 @@ assert WORKING_KEYS_LIFE_S + 2 * SIGN_ON_LIFE_S < CLAIM_KEPT_DAYS * 86_400
 assert SIGN_ON_LIFE_S < WORKING_KEYS_LIFE_S
 assert SOURCE_CONNECTIONS_MAX < KIOSK_CONNECTIONS_MAX < DOOR_KEYS_MAX
 assert STAN_REFILL_AT < STAN_BLOCK
+# An answer is given up before its kiosk has stopped waiting.
+assert STANDARD.kiosk_s > SERIAL_ANSWER_S
+assert 2 * SERIAL_KIOSKS_MAX <= SERIAL_QUEUE_MAX
 assert 0 < REFUND_DAYS <= REFUND_DAYS_MAX
 assert JOURNAL_ANSWER_S + STANDARD.lease_ttl_s + STANDARD.lease_margin_s < VAULT_LOOK_S
 # The next hour's key is made at some look of this one.

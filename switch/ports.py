@@ -50,6 +50,10 @@ class ClaimKind(StrEnum):
     OPEN = "open"  # payment id: the payment is not final; carries the sealed card data
 
 
+# A kiosk's key and a trace number stay with their payment; old ones go by age.
+GIVEN_BACK: Final = (ClaimKind.OPEN, ClaimKind.BILL)
+
+
 class Claim(Struct, frozen=True):
     kind: ClaimKind
     key: str
@@ -61,7 +65,8 @@ class JournalEntry(Struct):
     """One transition of one payment, to be committed before the effect after it starts.
 
     ``(opened_on, payment_id, ver)`` is the primary key and so the compare-and-set: whoever writes ``ver`` first has
-    decided. ``claims`` are inserted and ``releases`` deleted in the same transaction.
+    decided. ``claims`` are taken and ``releases`` given back in the same transaction. OPEN is claimed by the first
+    entry of a payment alone; an entry that gives it back gives back whatever bills its payment still holds.
     """
 
     opened_on: int  # YYYYMMDD
@@ -76,8 +81,9 @@ class JournalEntry(Struct):
     attempt: bytes | None = None  # the frame about to leave, secrets removed
     ledger: bytes | None = None  # JSON array of [account, debit fen, credit fen]; balanced
     claims: tuple[Claim, ...] = ()
-    releases: tuple[Claim, ...] = ()
-    # YYYYMMDD. With the release of OPEN: its ``sealed_pan`` becomes a kept card until the end of that day. 0: it goes.
+    releases: tuple[Claim, ...] = ()  # of GIVEN_BACK
+    # YYYYMMDD. With the release of OPEN: its ``sealed_pan`` becomes a kept card until the end of that day; 0: it goes.
+    # With its claim: what that day will be if the payment completes today, so that nothing need be written then.
     keep_until: int = 0
 
 
@@ -482,7 +488,8 @@ class Wire(Protocol):
 
     @property
     def terminal_id(self) -> str:
-        """The one terminal that may speak here, as the peer's certificate names it; "" where nothing is checked."""
+        """The one terminal that may speak here, as the peer's certificate names it, or our
+        configuration of a serial line; "" where nothing is checked."""
         ...
 
     @property

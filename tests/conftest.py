@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import pytest
 
 from switch.config import SecurityConfig
@@ -26,6 +27,9 @@ _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HT
 _KEPT = {"GRIDSWITCH_PG_BIN", "GRIDSWITCH_TEST_DSN"}
 TOKENS = ("test", "empty", "guarded", "fresh", "ceremony", "world")
 TEST_DAYS = [20261123, 20261124]
+# A loaded machine is no reason for a test to fail.
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
 
 

@@ -106,6 +106,15 @@ METRICS: Final = (
     _counter("switch_tls_refused_total", "TLS handshakes with kiosks that failed, by reason.", "reason"),
     _counter("switch_wrong_terminal_total", "Requests for a terminal that the kiosk's certificate does not name."),
     _gauge("switch_certificate_expiry_seconds", "How long a certificate in use still lasts, by option.", "certificate"),
+    _gauge("switch_serial_up", "1 while the port of a serial line is open.", "line"),
+    _counter(
+        "switch_serial_noise_bytes_total", "Bytes on a serial line that were of no frame and no heartbeat.", "line"
+    ),
+    _counter(
+        "switch_serial_discards_total", "Frames on a serial line that were given up, by reason.", "line", "reason"
+    ),
+    _counter("switch_serial_heartbeats_total", "Signs of life of a serial line's DTU.", "line"),
+    _counter("switch_serial_unsent_total", "Answers that a serial line did not take, by reason.", "line", "reason"),
     _counter("switch_admission_rejects_total", "Kiosks or payments turned away, by reason.", "reason"),
     _counter("switch_rate_limited_total", "Frames of kiosks refused because there were too many, by what.", "what"),
     _gauge("switch_terminals_stopped", "Terminals that must sign on again after three wrong MACs in a row."),

@@ -103,6 +103,14 @@ def _print_status(told: Any) -> None:
     table.add_row("kiosks", f"{told['kiosks']['connections']} connected on port {told['kiosks']['port']}")
     if told["kiosks"]["stopped"]:
         table.add_row("stopped", f"[red]{', '.join(told['kiosks']['stopped'][:STOPPED_SHOWN_MAX])}[/red]: wrong MACs")
+    for name, line in told["serial"].items():
+        heard = (
+            f"up, {len(line['kiosks'])} kiosks, silent for {_span(line['silent_s'])}"
+            if line["up"]
+            else "[red]down[/red]"
+        )
+        faults = f", {line['noise_bytes']} bytes of noise, {sum(line['discards'].values())} frames given up"
+        table.add_row(name, f"{heard}{faults if line['noise_bytes'] or line['discards'] else ''}")
     table.add_row("payments", f"{payments['open']} open{f': {states}' if states else ''}")
     waiting = (
         f"{reversals['waiting']} wait, the oldest for {_span(reversals['oldest_s'])}"

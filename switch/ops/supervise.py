@@ -36,7 +36,7 @@ _SAMPLE: Final = re.compile(rb"^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(.*)\})?( .+)$")
 
 
 def of_worker(config: Config, number: int) -> Config:
-    """The configuration of worker 1, 2 …: names, sockets and health ports of its own."""
+    """The configuration of worker 1, 2 …: names, sockets, health ports and serial lines of its own."""
     replace = msgspec.structs.replace
     port = config.observe.port
     return replace(
@@ -44,6 +44,7 @@ def of_worker(config: Config, number: int) -> Config:
         worker=replace(config.worker, instance=f"{config.worker.instance}-{number}"),
         control=replace(config.control, path=f"{config.control.path}.{number}"),
         observe=replace(config.observe, port=port + number if port else 0),
+        serial=config.serial[number - 1 :: config.worker.count],  # a port can be open once only
     )
 
 

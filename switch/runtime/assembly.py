@@ -28,7 +28,8 @@ from switch.net import tcp
 from switch.net.certificates import Certificates
 from switch.net.framed import LEN2, LEN4, Framing
 from switch.net.listener import LABEL, KioskListener
-from switch.net.upstream import Dialer
+from switch.net.serial import SerialLine
+from switch.net.upstream import Dialer, TransactionDialer
 from switch.observe.trace import Shown, Trace
 from switch.ports import Cases, Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
 from switch.runtime.balance import Balances
@@ -95,13 +96,15 @@ class Switch:
             marketing.name: Records(),
         }
         self.trace = Trace(shown, clock.wall_ns)
-        self._dialers: list[Dialer] = []
+        self._dialers: list[Dialer | TransactionDialer] = []
         peers: tuple[tuple[CardLink | MarketingLink, UnionpayConfig | MarketingConfig, Framing], ...] = (
             (self.card_link, unionpay, LEN2),
             (self.marketing_link, marketing, LEN4),
         )
         for link, peer, framing in peers:
-            dialer = Dialer(
+            per_transaction = isinstance(peer, UnionpayConfig) and peer.connection == "per_transaction"
+            dials = partial(TransactionDialer, answer_s=times.card_s) if per_transaction else Dialer
+            dialer = dials(
                 peer.host,
                 peer.port,
                 framing,
@@ -199,6 +202,10 @@ class Switch:
             loud=self.dispatcher.loud,
             tls=certificates.listen if certificates is not None else None,
         )
+        self.lines = [
+            SerialLine(line, self.dispatcher, observer, clock, dice, tap=self.trace.tap(LABEL))
+            for line in config.serial
+        ]
 
     async def start(self) -> int:
         """Recover, dial, listen. Returns how many payments were taken over."""
@@ -206,6 +213,8 @@ class Switch:
         for dialer in self._dialers:
             dialer.start()
         await self.listener.start()
+        for line in self.lines:
+            line.start()
         self.pressure.start()
         self._heir = asyncio.create_task(self._take_over_forever(), name="take over")
         return adopted
@@ -216,7 +225,7 @@ class Switch:
             self._heir.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._heir
-        await self.listener.stop("stopping")
+        await asyncio.gather(self.listener.stop("stopping"), *(line.stop("stopping") for line in self.lines))
         self.pressure.stop()
         for dialer in reversed(self._dialers):
             await dialer.stop()
@@ -314,6 +323,10 @@ class Switch:
         reasons += [f"link {link.name} is down" for link in links if not link.is_up]
         return reasons + [f"{link.name} does not answer its work" for link in links if link.breaker.is_open]
 
+    def notes(self) -> list[str]:
+        """What somebody should look at, though kiosks elsewhere are served: a line without its port is one of many."""
+        return [note for line in self.lines if (note := line.note())]
+
     def status(self) -> dict[str, Any]:
         """What is true now, for people and for the admin service; nothing in it is secret."""
         journal, payments, now = self._journal, self.payments, self._clock.now()
@@ -341,6 +354,7 @@ class Switch:
                 "port": self.listener.port,
                 "stopped": self.dispatcher.stopped_terminals,
             },
+            "serial": {line.name: line.status() for line in self.lines},
             "payments": {"open": payments.open_count, "states": dict(payments.states())},
             "reversals": {
                 "waiting": payments.lanes.depth,

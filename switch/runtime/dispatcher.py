@@ -198,16 +198,15 @@ class Dispatcher:
         self._sessions.get(request.terminal_id, partial(self._with_session, wire, caller, request))
 
     def _may_speak_for(self, wire: Wire, caller: Caller, terminal_id: object, reply: ReplyTo) -> bool:
-        """False, with an answer and the end of the line, for a terminal that the kiosk's certificate does not name."""
+        """False, with an answer and the end of the line, for a terminal that certificate or line do not name."""
         if not wire.terminal_id or wire.terminal_id == terminal_id:
             return True
         # A stolen certificate, or a kiosk with another one's: nothing of its request is looked at.
         self._observer.count("switch_wrong_terminal_total")
         if self._tolerated(wire, caller):
-            named = wire.terminal_id
-            self._observer.event("kiosk.wrong_terminal", peer=wire.peer, certificate=named, asked=terminal_id)
+            self._observer.event("kiosk.wrong_terminal", peer=wire.peer, named=wire.terminal_id, asked=terminal_id)
             self._send(wire, self._dialect.refusal(reply, "wrong_certificate", self._now(), mac=False))
-            wire.close("another terminal than its certificate names")
+            wire.close("another terminal than its certificate or line names")
         return False
 
     def wire_lost(self, wire: Wire, reason: str) -> None:

@@ -35,6 +35,7 @@ class UpstreamLink:
         self.breaker = Breaker()
         self.echo_rtt_s = 0.0  # of the latest echo
         self.on_lost: Callable[[Wire], None] = lambda wire: None
+        self.on_frame_lost: Callable[[object, bool], None] = lambda token, unsent: None
         self._machine = Link(times)
         self._times = times
         self._timers = timers
@@ -90,6 +91,9 @@ class UpstreamLink:
         self._carry_out(self._machine.lost(self._clock.now()))
         self._forget_all()
         self.on_lost(wire)
+
+    def frame_lost(self, token: object, *, unsent: bool) -> None:
+        self.on_frame_lost(token, unsent)
 
     def frame_received(self, wire: Wire, frame: bytes) -> None:
         self._machine.heard(self._clock.now())
@@ -200,11 +204,18 @@ class CardLink(UpstreamLink):
     ) -> None:
         """A message that moves no money: ``sign_on``, ``echo`` or ``balance``. ``done`` as with ``sign_on``."""
         key = (kind, terminal_id, stan)
-        if not self.send(frame):
+        if not self.send(frame, key):
             done(None)
             return
         timer = self._timers.after(self._times.card_s, lambda: self._end_managed(key, None))
         self._managed[key] = (done, timer)
+
+    def frame_lost(self, token: object, *, unsent: bool) -> None:
+        if isinstance(token, tuple):
+            if token in self._managed:
+                self._end_managed(token, None)
+        else:
+            super().frame_lost(token, unsent=unsent)
 
     def echo_frame(self, terminal_id: str, merchant_id: str, stan: str, *, mac: bool) -> bytes:
         return self._dialect.echo(terminal_id, merchant_id, stan, mac=mac)

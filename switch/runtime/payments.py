@@ -178,6 +178,7 @@ class Payments:
         self.lanes: Lanes[Slot] = Lanes()
         card_link.on_answer = self.card_answered
         card_link.on_lost = self._card_link_lost
+        card_link.on_frame_lost = self._card_frame_lost
         marketing_link.on_lost = lambda wire: None  # its pending calls are told one by one
 
     # -------------------------------------------------------------------------------------------- what is here
@@ -424,7 +425,7 @@ class Payments:
             releases = (Claim(_OPEN, str(payment.payment_id)), *bills) if record.release_open else tuple(bills)
         wall_us = self._clock.wall_us()
         keep_until = 0
-        if record.release_open and record.state is _COMPLETED and self._refund_days:
+        if self._refund_days and (record.claim or (record.release_open and record.state is _COMPLETED)):
             keep_until = days.day_after(wall_us, self._refund_days)
         payment.link = link = event_link(
             payment.link, payment.payment_id, payment.ver, record.state, record.row, body, ledger
@@ -773,6 +774,11 @@ class Payments:
     def _card_link_lost(self, wire: Wire) -> None:
         unsent = {id(token) for token in wire.unflushed}
         call_each(self._observer, [partial(self._leg_lost, slot, id(slot) in unsent) for slot in self._open.values()])
+
+    def _card_frame_lost(self, token: object, unsent: bool) -> None:
+        """Of a link with a connection per transaction: that of this slot is gone."""
+        if isinstance(token, Slot) and self._open.get(token.payment.payment_id) is token:
+            self._leg_lost(token, unsent)
 
     def _leg_lost(self, slot: Slot, unsent: bool) -> None:
         state = slot.payment.state

@@ -141,7 +141,7 @@ class Worker:
             self.metrics.text,
             version=told | versions,
             unknown=lambda: self.vitals.unknown,
-            notes=certificates.notes,
+            notes=self._notes,
         )
         health.start()
         self._closing.append(_as_async(health.stop))
@@ -185,6 +185,9 @@ class Worker:
             self._security.random(1, _ignore)  # without kiosks nobody else would find out that it is back
         return reasons
 
+    def _notes(self) -> list[str]:
+        return [*self._certificates.notes(), *self.switch.notes()]
+
     def _orders(self) -> dict[str, Handler]:
         """What the control socket understands."""
 
@@ -201,7 +204,7 @@ class Worker:
                 "ready": not (reasons := self._not_ready()),
                 "not_ready": reasons,
                 "unknown": list(self.vitals.unknown),
-                "notes": self._certificates.notes(),
+                "notes": self._notes(),
                 "certificates": self._certificates.status(),
                 "versions": {**self.switch.versions, "config": fingerprint(config)},
             }

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from switch.config import (
     UNLIMITED,
@@ -77,6 +77,7 @@ class Parts:
     journal: type[MemoryJournal] = MemoryJournal
     database: type[MemoryDatabase] = MemoryDatabase
     recovers: bool = True
+    connection: Literal["kept", "per_transaction"] = "kept"  # to the card network
 
 
 AS_SHIPPED: Final = Parts()
@@ -326,6 +327,7 @@ class World:
             unionpay=UnionpayConfig(
                 host=HOST,
                 port=PORTS[CARD],
+                connection=self.parts.connection,
                 service_terminal=terminal,
                 service_merchant=merchant,
                 profile=UnionpayProfile(

@@ -1,6 +1,6 @@
 """The journal on PostgreSQL: one connection writes, everything that waits goes into the next commit.
 
-    append ──► queue ──► batch ──► COPY [DELETE, COPY] COMMIT ──► done, done, done …
+    append ──► queue ──► batch ──► COPY [claims] COMMIT ──► done, done, done …
                  ▲                        │
                  └── next batch is sent ──┘ before the last one's completions run
 
@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -38,7 +38,19 @@ from switch.errors import StartError, UnavailableError
 from switch.limits import STANDARD, TimeProfile
 from switch.machines.days import day_after
 from switch.model.payment import StoredPayment
-from switch.ports import Append, Appended, Claim, ClaimKind, Clock, Closed, Found, JournalEntry, Observer, Stray
+from switch.ports import (
+    GIVEN_BACK,
+    Append,
+    Appended,
+    Claim,
+    ClaimKind,
+    Clock,
+    Closed,
+    Found,
+    JournalEntry,
+    Observer,
+    Stray,
+)
 from switch.store.fold import fold
 from switch.store.pool import BROKEN, BY_KEY, Connection, close, connect, is_outage
 from switch.store.queries import QUERY
@@ -48,7 +60,13 @@ _EVENT_COLUMNS = [
     *("opened_on", "payment_id", "ver", "state", "row", "wall_us", "amount", "body", "link", "attempt", "ledger"),
     *("writer_epoch", "writer_seq"),
 ]
-_CLAIM_COLUMNS = ["kind", "key", "payment_id", "opened_on", "sealed", "sealed_pan", "owner"]
+# Looked up once: an attribute of an enum costs more than what is done with it.
+_KIOSK: Final = ClaimKind.KIOSK
+_STAN: Final = ClaimKind.STAN
+_OPEN: Final = ClaimKind.OPEN
+_BILL: Final = ClaimKind.BILL
+_NO_CLAIMS: Final[list[Sequence[Any]]] = [()] * 17
+_PARTS: Final = 1_000  # rows of one entry in one table, at most: more than bills on one screen
 _STRAY_COLUMNS = ["peer", "kind", "key", "detail", "wall_us"]
 _ROW_OVERHEAD = 256  # bytes of an event that its body, attempt and ledger do not count
 _WATCH_S = 0.5
@@ -151,6 +169,7 @@ class PostgresJournal:
         self._seq += 1
         waiting = _Waiting(entry, done, self._seq, self._clock.now())
         assert waiting.size <= limits.JOURNAL_BATCH_BYTES_MAX
+        assert not entry.releases or all(claim.kind in GIVEN_BACK for claim in entry.releases)
         self._queue.append(waiting)
         self._wake.set()
 
@@ -416,54 +435,34 @@ class PostgresJournal:
     async def _write(self, writer: Connection, group: Sequence[_Waiting]) -> None:
         """One commit. The events come first: their key decides, and makes a rival wait for our outcome."""
         if len(group) < self.copy_from:
-            await writer.fetch(QUERY["journal_write"], self.epoch, *_columns(group))
+            await writer.fetch(QUERY["journal_write"], self.epoch, *_columns(group, self.epoch))
             return
-        events: list[tuple[Any, ...]] = []
-        claims: list[tuple[Any, ...]] = []
-        releases: list[tuple[str, str, int, int]] = []
-        keeps = False
-        epoch = self.epoch
-        for waiting in group:
-            entry = waiting.entry
-            events.append(
-                (
-                    entry.opened_on,
-                    entry.payment_id,
-                    entry.ver,
-                    entry.state,
-                    entry.row,
-                    entry.wall_us,
-                    entry.amount,
-                    entry.body.decode(),
-                    entry.link,
-                    entry.attempt,
-                    None if entry.ledger is None else entry.ledger.decode(),
-                    epoch,
-                    waiting.seq,
-                )
+        events = [
+            (
+                entry.opened_on,
+                entry.payment_id,
+                entry.ver,
+                entry.state,
+                entry.row,
+                entry.wall_us,
+                entry.amount,
+                entry.body.decode(),
+                entry.link,
+                entry.attempt,
+                None if entry.ledger is None else entry.ledger.decode(),
+                self.epoch,
+                waiting.seq,
             )
-            for claim in entry.claims:
-                owner = epoch if claim.kind is ClaimKind.OPEN else None
-                claims.append(
-                    (claim.kind, claim.key, entry.payment_id, entry.opened_on, claim.sealed, claim.sealed_pan, owner)
-                )
-            for claim in entry.releases:
-                releases.append((claim.kind, claim.key, entry.payment_id, entry.keep_until))
-            keeps = keeps or entry.keep_until > 0
-        if not claims and not releases:
+            for waiting in group
+            for entry in (waiting.entry,)
+        ]
+        claims = _claim_columns(group, self.epoch)
+        if not claims:
             await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
             return
         await writer.execute("BEGIN")
         await _copy(writer, "payment_event", events, _EVENT_COLUMNS)
-        if releases:
-            # Before the claims: what one payment gives back, its neighbour in the batch may take.
-            kinds, keys, payment_ids, last_days = zip(*releases, strict=True)
-            if keeps:
-                await writer.fetch(QUERY["claim_release_keep"], kinds, keys, payment_ids, last_days)
-            else:
-                await writer.fetch(QUERY["claim_release"], kinds, keys, payment_ids)
-        if claims:
-            await _copy(writer, "claim", claims, _CLAIM_COLUMNS)
+        await writer.fetch(QUERY["journal_claims"], *claims)
         await writer.execute("COMMIT")
 
     async def _after_error(
@@ -804,11 +803,9 @@ class PostgresJournal:
         return [int(day.strftime("%Y%m%d")) for day in days]
 
 
-def _columns(group: Sequence[_Waiting]) -> list[list[Any]]:
+def _columns(group: Sequence[_Waiting], epoch: int) -> list[Sequence[Any]]:
     """A commit as arrays, in the order of ``journal_write``."""
     entries = [waiting.entry for waiting in group]
-    gone = [(claim, entry) for entry in entries for claim in entry.releases]
-    come = [(claim, entry) for entry in entries for claim in entry.claims]
     return [
         [entry.opened_on for entry in entries],
         [entry.payment_id for entry in entries],
@@ -822,16 +819,68 @@ def _columns(group: Sequence[_Waiting]) -> list[list[Any]]:
         [entry.attempt for entry in entries],
         [None if entry.ledger is None else entry.ledger.decode() for entry in entries],
         [waiting.seq for waiting in group],
-        [claim.kind for claim, _ in gone],
-        [claim.key for claim, _ in gone],
-        [entry.payment_id for _, entry in gone],
-        [entry.keep_until for _, entry in gone],
-        [claim.kind for claim, _ in come],
-        [claim.key for claim, _ in come],
-        [entry.payment_id for _, entry in come],
-        [entry.opened_on for _, entry in come],
-        [claim.sealed for claim, _ in come],
-        [claim.sealed_pan for claim, _ in come],
+        *(_claim_columns(group, epoch) or _NO_CLAIMS),
+    ]
+
+
+def _claim_columns(group: Sequence[_Waiting], epoch: int) -> list[Sequence[Any]] | None:
+    """What a commit holds beside its events, in the order of ``journal_claims``; None: nothing.
+
+    A payment's first entry is a row of ``claim`` (its keys, its card number) and one of ``open_payment`` (that it is
+    open, its bill); whatever an entry claims beyond that is a row more.
+    """
+    bills: list[tuple[int, str]] = []  # given back by payments that stay open
+    ended: list[tuple[int, int]] = []  # with the last day on which the card number is kept
+    claims: list[tuple[Any, ...]] = []
+    opened: list[tuple[Any, ...]] = []
+    for waiting in group:
+        entry = waiting.entry
+        payment_id, opened_on = entry.payment_id, entry.opened_on
+        for given in entry.releases:
+            if given.kind is _OPEN:
+                ended.append((payment_id, entry.keep_until))
+                break
+        else:
+            bills += [(payment_id, given.key) for given in entry.releases]
+        if not entry.claims:
+            continue
+        kiosk = stan = bill = own = None
+        more: list[Claim] = []
+        for claim in entry.claims:
+            kind = claim.kind
+            if kind is _KIOSK and kiosk is None:
+                kiosk = claim.key
+            elif kind is _STAN and stan is None:
+                stan = claim.key
+            elif kind is _OPEN and own is None:
+                own = claim
+            elif kind is _BILL and bill is None:
+                bill = claim.key
+            else:
+                more.append(claim)
+        part = (entry.ver - 1) * _PARTS
+        if own is not None:
+            opened.append((payment_id, part, opened_on, epoch, bill, own.sealed))
+        elif bill is not None:
+            opened.append((payment_id, part, opened_on, None, bill, None))
+        pan = None if own is None else own.sealed_pan
+        if kiosk is not None or stan is not None or pan is not None:
+            claims.append((payment_id, part, opened_on, entry.keep_until, kiosk, stan, pan))
+        for claim in more:
+            part += 1
+            kind, key = claim.kind, claim.key
+            if kind is _BILL:
+                opened.append((payment_id, part, opened_on, None, key, None))
+            else:
+                keys = (key, None) if kind is _KIOSK else (None, key)
+                claims.append((payment_id, part, opened_on, entry.keep_until, *keys, None))
+    if not (bills or ended or claims or opened):
+        return None
+    return [
+        *(zip(*bills, strict=True) if bills else _NO_CLAIMS[:2]),
+        *(zip(*ended, strict=True) if ended else _NO_CLAIMS[:2]),
+        *(zip(*claims, strict=True) if claims else _NO_CLAIMS[:7]),
+        *(zip(*opened, strict=True) if opened else _NO_CLAIMS[:6]),
     ]
 
 

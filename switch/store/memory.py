@@ -17,6 +17,7 @@ from switch.errors import BadRequestError, SwitchError, UnavailableError
 from switch.limits import STANDARD, TimeProfile
 from switch.model.payment import StoredPayment
 from switch.ports import (
+    GIVEN_BACK,
     Append,
     Appended,
     Claim,
@@ -244,6 +245,7 @@ class MemoryJournal:
     def append(self, entry: JournalEntry, done: Callable[[Appended], None]) -> None:
         if self.pending >= limits.JOURNAL_PENDING_MAX:
             raise UnavailableError("journal_full", "too many entries wait for a commit; the caller ignored accepting")
+        assert not entry.releases or all(claim.kind in GIVEN_BACK for claim in entry.releases)
         self._seq += 1
         self._queue.append(_Waiting(entry, done, (self.epoch, self._seq), self._clock.now()))
         if not self._manual:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import asyncpg
+
 from switch.errors import StartError
 from switch.store.pool import Connection, connected
 from switch.store.queries import QUERY
@@ -26,9 +28,12 @@ async def migrate(dsn: str, folder: Path = FOLDER) -> list[str]:
             missing = await _missing(connection, folder)
             for name in missing:
                 text = (folder / name).read_text(encoding="utf-8")
-                async with connection.transaction():
-                    await connection.execute(text)
-                    await connection.execute(QUERY["migration_add"], name, _digest(folder / name))
+                try:
+                    async with connection.transaction():
+                        await connection.execute(text)
+                        await connection.execute(QUERY["migration_add"], name, _digest(folder / name))
+                except asyncpg.RaiseError as error:  # the file itself says why not now
+                    raise StartError("migration_refused", f"{name}: {error}") from error
             return missing
         finally:
             if not connection.is_closed():

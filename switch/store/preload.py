@@ -20,7 +20,7 @@ from switch.store.queries import QUERY
 DAYS: Final = range(3, 23)
 _TEMPLATES_MAX: Final = 200
 _CHUNK: Final = 10_000  # payments of one COPY
-_TABLES: Final = ("payment_event", "claim", "kept_card", "payment", "ledger_entry")
+_TABLES: Final = ("payment_event", "claim", "payment")
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ def _copies(table: _Table, ids: list[int], chunk: range, below: int, days: list[
     payment_id, opened_on = table.at("payment_id"), table.at("opened_on")
     # Payment ids follow the clock, so earlier ones are free; projected they are not again: they are in the books.
     committed_by = table.at("committed_by") if "committed_by" in table.columns else None
-    unique = table.at("key") if "key" in table.columns else None
+    unique = [table.at(column) for column in ("kiosk_key", "stan_key") if column in table.columns]
     sample = next(iter(table.rows.values()), [()])[0]
     times = [column for column, value in enumerate(sample) if isinstance(value, datetime.datetime)]
     for number in chunk:
@@ -117,6 +117,6 @@ def _copies(table: _Table, ids: list[int], chunk: range, below: int, days: list[
                 copy[column] -= day.before
             if committed_by is not None:
                 copy[committed_by] = 0
-            if unique is not None:
-                copy[unique] = f"P{number:09d}|{place}"
+            for column in unique:
+                copy[column] = f"P{number:09d}|{place}"
             yield tuple(copy)

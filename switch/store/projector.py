@@ -17,9 +17,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from switch import limits
+from switch.errors import SwitchError
 from switch.machines import days
 from switch.model.chain import event_link
 from switch.ports import Clock, Observer
@@ -79,13 +78,14 @@ async def project(connection: Connection, most: int = limits.PROJECTION_BATCH_MA
     async with connection.transaction(isolation="repeatable_read"):
         if not await connection.fetchval(QUERY["projector_lock"], *_LOCK):
             return 0
+        await connection.execute(QUERY["projection_plan"])
         at = await connection.fetchrow(QUERY["projection_get"])
-        events = await connection.fetch(QUERY["projection_next"], *_position(at), most)
-        if not events:
-            return 0
-        await _write(connection, events)
-        await connection.execute(QUERY["projection_set"], *_position(events[-1]), len(events))
-    return len(events)
+        folded = await connection.fetchrow(QUERY["projection_fold"], *_position(at), most)
+        if folded["fault"]:
+            # Nothing of the batch is committed, and none goes past it: the books never say what is not so.
+            raise SwitchError("ledger_unbalanced", folded["fault"])
+    count: int = folded["events"]
+    return count
 
 
 async def rebuild(dsn: str) -> int:
@@ -99,38 +99,6 @@ async def rebuild(dsn: str) -> int:
             pass
         count: int = (await connection.fetchrow(QUERY["projection_get"]))["events"]
     return count
-
-
-async def _write(connection: Connection, events: list[Any]) -> None:
-    keys = {(event["opened_on"], event["payment_id"]) for event in events}
-    known = {
-        row["payment_id"]: orjson.loads(row["body"])
-        for row in await connection.fetch(QUERY["projection_known"], *zip(*keys, strict=True))
-    }
-    latest: dict[int, Any] = {}
-    opened: dict[int, int] = {}
-    lines: list[tuple[Any, ...]] = []
-    for event in events:
-        number = event["payment_id"]
-        known.setdefault(number, {}).update(orjson.loads(event["body"]))
-        latest[number] = event
-        opened.setdefault(number, event["wall_us"])
-        for index, line in enumerate(orjson.loads(event["ledger"]) if event["ledger"] else ()):
-            lines.append((event["opened_on"], number, event["ver"], index, *line))
-    rows = []
-    for number, event in latest.items():
-        body = known[number]
-        kiosk_key = f"{body['terminal']}|{body['kiosk_date']}|{body['kiosk_serial']}"
-        rows.append(
-            (
-                *(event["opened_on"], number, event["ver"], event["state"], event["amount"]),
-                *(opened[number], event["wall_us"], body["terminal"], body["account"], kiosk_key),
-                *(body.get("rrn", ""), orjson.dumps(body).decode()),
-            )
-        )
-    await connection.execute(QUERY["projection_payment"], *zip(*rows, strict=True))
-    if lines:
-        await connection.execute(QUERY["projection_ledger"], *zip(*lines, strict=True))
 
 
 # ---------------------------------------------------------------------------------------------------- seals

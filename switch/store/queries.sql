@@ -64,7 +64,7 @@ UPDATE switch.worker SET ended_by = epoch, ended_at = now() WHERE epoch = $1 AND
 -- Ended workers of whose payments none is left.
 UPDATE switch.worker SET has_heirs = true
  WHERE ended_at IS NOT NULL AND NOT has_heirs
-   AND NOT EXISTS (SELECT FROM switch.claim WHERE kind = 'open' AND owner = epoch);
+   AND NOT EXISTS (SELECT FROM switch.open_payment WHERE owner = epoch);
 
 -- ======================================================================== migrations
 
@@ -101,67 +101,76 @@ INSERT INTO switch.migration (name, sha256) VALUES ($1, $2);
 SELECT day FROM unnest($1::integer[]) AS day WHERE switch.ensure_partition(day);
 
 -- journal_write --
--- One commit of few entries. $1 epoch, $2..$13 events, $14..$17 claims that go, $18..$23 claims that come.
+-- One commit of few entries. $1 epoch, $2..$13 events, $14 $15 bills given back, $16 $17 payments that end, $18..$24 claims and
+-- $25..$30 open payments that come.
 SELECT switch.journal_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                            $22, $23);
+                            $22, $23, $24, $25, $26, $27, $28, $29, $30);
 
--- claim_release --
--- Only the owner's claims go. $1 kinds, $2 keys, $3 payment ids.
-DELETE FROM switch.claim
- USING unnest($1::text[], $2::text[], $3::bigint[]) AS gone (kind, key, payment_id)
- WHERE claim.kind = gone.kind::switch.claim_kind AND claim.key = gone.key AND claim.payment_id = gone.payment_id;
-
--- claim_release_keep --
--- The same, where some payments complete: the card number alone stays until its refund window ends.
--- $1 kinds, $2 keys, $3 payment ids, $4 last days (YYYYMMDD; 0: nothing of it is kept).
-WITH gone AS (
-    DELETE FROM switch.claim
-     USING unnest($1::text[], $2::text[], $3::bigint[], $4::integer[]) AS gone (kind, key, payment_id, keep_until)
-     WHERE claim.kind = gone.kind::switch.claim_kind AND claim.key = gone.key AND claim.payment_id = gone.payment_id
-    RETURNING claim.opened_on, claim.payment_id, claim.sealed_pan, gone.keep_until
-)
-INSERT INTO switch.kept_card (opened_on, payment_id, sealed, keep_until)
-SELECT opened_on, payment_id, sealed_pan, keep_until FROM gone WHERE keep_until > 0 AND sealed_pan IS NOT NULL
-ON CONFLICT DO NOTHING;
+-- journal_claims --
+-- What a commit by COPY holds beside its events. $1 $2 bills given back by payments that stay open, $3 $4 payments that are
+-- final, $5..$11 claims and $12..$17 open payments that come.
+SELECT switch.journal_claims($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
 -- kept_purge --
--- Card numbers whose refund window has ended. $1 today (YYYYMMDD), $2 most rows at once.
-WITH old AS (SELECT opened_on, payment_id FROM switch.kept_card WHERE keep_until < $1 LIMIT $2)
-DELETE FROM switch.kept_card USING old
- WHERE kept_card.opened_on = old.opened_on AND kept_card.payment_id = old.payment_id
-RETURNING kept_card.payment_id;
+-- Card numbers whose refund window has ended. $1 today (YYYYMMDD), $2 most rows at once. What is open is not decided yet.
+WITH old AS (
+    SELECT payment_id, part, coalesce(kiosk_key, stan_key) IS NULL AS bare
+      FROM switch.claim
+     WHERE sealed_pan IS NOT NULL AND keep_until > 0 AND keep_until < $1
+       AND NOT EXISTS (SELECT FROM switch.open_payment WHERE open_payment.payment_id = claim.payment_id)
+     LIMIT $2
+), gone AS (
+    DELETE FROM switch.claim USING old
+     WHERE old.bare AND claim.payment_id = old.payment_id AND claim.part = old.part
+), emptied AS (
+    UPDATE switch.claim SET sealed_pan = NULL, keep_until = 0 FROM old
+     WHERE NOT old.bare AND claim.payment_id = old.payment_id AND claim.part = old.part
+)
+SELECT payment_id FROM old;
 
 -- kept_get --
--- $1 opened_on, $2 payment id.
-SELECT sealed FROM switch.kept_card WHERE opened_on = $1 AND payment_id = $2;
+-- $1 opened_on, $2 payment id. Of an open payment it is not for a refund.
+SELECT sealed_pan AS sealed FROM switch.claim
+ WHERE opened_on = $1 AND payment_id = $2 AND sealed_pan IS NOT NULL
+   AND NOT EXISTS (SELECT FROM switch.open_payment WHERE open_payment.payment_id = claim.payment_id);
 
 -- sealed_hours --
--- Hours whose key some row needs, and the database's clock in seconds since 1970. One statement, so that a row that moves
--- from the one table to the other is seen in one of them. The hours of kept cards are found by leaps over their index.
-WITH RECURSIVE kept (hour) AS (
-    (SELECT hour FROM switch.kept_card ORDER BY hour LIMIT 1)
+-- Hours whose key some row needs, and the database's clock in seconds since 1970. The hours of card numbers are found by leaps
+-- over their index.
+WITH RECURSIVE kept (keep_until, start) AS (
+    (SELECT keep_until, substring(sealed_pan FOR 5) FROM switch.claim WHERE sealed_pan IS NOT NULL ORDER BY 1, 2 LIMIT 1)
     UNION ALL
-    SELECT (SELECT next.hour FROM switch.kept_card AS next WHERE next.hour > kept.hour ORDER BY next.hour LIMIT 1)
-      FROM kept WHERE kept.hour IS NOT NULL
+    SELECT next.keep_until, next.start
+      FROM kept
+     CROSS JOIN LATERAL (
+           SELECT claim.keep_until, substring(claim.sealed_pan FOR 5) AS start FROM switch.claim
+            WHERE claim.sealed_pan IS NOT NULL
+              AND (claim.keep_until, substring(claim.sealed_pan FOR 5)) > (kept.keep_until, kept.start)
+            ORDER BY 1, 2 LIMIT 1) AS next
 )
-SELECT ARRAY(SELECT hour FROM kept WHERE hour IS NOT NULL
+SELECT ARRAY(SELECT switch.sealed_hour(start) FROM kept
              UNION
-             SELECT switch.sealed_hour(sealed) FROM switch.claim WHERE kind = 'open' AND sealed IS NOT NULL
-             UNION
-             SELECT switch.sealed_hour(sealed_pan) FROM switch.claim WHERE kind = 'open' AND sealed_pan IS NOT NULL
+             SELECT switch.sealed_hour(sealed) FROM switch.open_payment WHERE sealed IS NOT NULL
             ) AS hours,
        extract(epoch FROM clock_timestamp())::float8 AS now_s;
 
 -- claim_purge --
 -- Keys of finished payments that nobody can ask for any more. $1 days kept, $2 most rows at once, so that no lock is held long.
+-- A card number that may still be refunded stays without them.
 WITH old AS (
-    SELECT kind, key
-      FROM switch.claim AS mine
-     WHERE kind IN ('kiosk', 'stan') AND made_at < now() - make_interval(days => $1)
-       AND NOT EXISTS (SELECT FROM switch.claim AS other WHERE other.kind = 'open' AND other.payment_id = mine.payment_id)
+    SELECT payment_id, part, sealed_pan IS NULL AS bare
+      FROM switch.claim
+     WHERE coalesce(kiosk_key, stan_key) IS NOT NULL AND made_at < now() - make_interval(days => $1)
+       AND NOT EXISTS (SELECT FROM switch.open_payment WHERE open_payment.payment_id = claim.payment_id)
      LIMIT $2
+), gone AS (
+    DELETE FROM switch.claim USING old
+     WHERE old.bare AND claim.payment_id = old.payment_id AND claim.part = old.part
+), emptied AS (
+    UPDATE switch.claim SET kiosk_key = NULL, stan_key = NULL FROM old
+     WHERE NOT old.bare AND claim.payment_id = old.payment_id AND claim.part = old.part
 )
-DELETE FROM switch.claim USING old WHERE claim.kind = old.kind AND claim.key = old.key RETURNING claim.key;
+SELECT payment_id FROM old;
 
 -- event_writers --
 -- Which of these events exist, and who wrote them. $1 opened_on, $2 payment ids, $3 vers.
@@ -172,28 +181,23 @@ SELECT opened_on, payment_id, ver, writer_epoch, writer_seq
 
 -- claim_holders --
 -- Which of these claims exist. $1 kinds, $2 keys.
-SELECT claim.kind::text AS kind, claim.key, claim.payment_id
-  FROM switch.claim
-  JOIN unnest($1::text[], $2::text[]) AS asked (kind, key)
-    ON claim.kind = asked.kind::switch.claim_kind AND claim.key = asked.key;
+SELECT kind, key, payment_id FROM switch.held($1, $2);
 
 -- claim_close --
 -- Keys that nobody holds are nobody's from now on. $1 keys, $2 what their kiosks are told.
-INSERT INTO switch.claim (kind, key, payment_id, opened_on, closed)
-SELECT 'kiosk', key, 0, 0, code FROM unnest($1::text[], $2::text[]) AS asked (key, code)
-ON CONFLICT DO NOTHING;
+INSERT INTO switch.claim (payment_id, part, opened_on, kiosk_key, closed)
+SELECT 0, nextval('switch.claim_closed'), 0, key, code FROM unnest($1::text[], $2::text[]) AS asked (key, code)
+ON CONFLICT (kiosk_key) DO NOTHING;
 
 -- payment_by_claim --
 -- The payments that hold these claims, every event in order. $1 kinds, $2 keys.
 -- One statement, so the events and the sealed data are of one moment.
-SELECT claim.kind::text AS claim_kind, claim.key AS claim_key, claim.closed, event.payment_id, event.opened_on,
-       event.ver, event.state::text AS state, event.body, event.link, event.amount, opened.sealed
-  FROM switch.claim
-  JOIN unnest($1::text[], $2::text[]) AS asked (kind, key)
-    ON claim.kind = asked.kind::switch.claim_kind AND claim.key = asked.key
-  LEFT JOIN switch.payment_event AS event ON event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id
-  LEFT JOIN switch.claim AS opened ON opened.kind = 'open' AND opened.payment_id = claim.payment_id
- ORDER BY claim.kind, claim.key, event.ver;
+SELECT held.kind AS claim_kind, held.key AS claim_key, held.closed, event.payment_id, event.opened_on,
+       event.ver, event.state::text AS state, event.body, event.link, event.amount, open.sealed
+  FROM switch.held($1, $2) AS held
+  LEFT JOIN switch.payment_event AS event ON event.opened_on = held.opened_on AND event.payment_id = held.payment_id
+  LEFT JOIN switch.open_payment AS open ON open.payment_id = held.payment_id AND open.part = 0
+ ORDER BY held.kind, held.key, event.ver;
 
 -- payment_take_over --
 -- Payments of workers that have ended become ours, every event in order. $1 our epoch, $2 most payments.
@@ -202,16 +206,17 @@ SELECT claim.kind::text AS claim_kind, claim.key AS claim_key, claim.closed, eve
 WITH heir AS (
     SELECT FROM switch.worker WHERE epoch = $1 AND ended_at IS NULL FOR SHARE
 ), page AS (
-    SELECT claim.kind, claim.key
+    SELECT open.payment_id, open.part
       FROM switch.worker
-      JOIN switch.claim ON claim.kind = 'open' AND claim.owner = worker.epoch
+      JOIN switch.open_payment AS open ON open.owner = worker.epoch
      WHERE worker.ended_at IS NOT NULL AND NOT worker.has_heirs AND EXISTS (SELECT FROM heir)
-     ORDER BY claim.payment_id
+     ORDER BY open.payment_id
      LIMIT $2
-       FOR UPDATE OF claim SKIP LOCKED
+       FOR UPDATE OF open SKIP LOCKED
 ), taken AS (
-    UPDATE switch.claim SET owner = $1 FROM page WHERE claim.kind = page.kind AND claim.key = page.key
-    RETURNING claim.payment_id, claim.opened_on, claim.sealed
+    UPDATE switch.open_payment AS open SET owner = $1 FROM page
+     WHERE open.payment_id = page.payment_id AND open.part = page.part
+    RETURNING open.payment_id, open.opened_on, open.sealed
 )
 SELECT event.payment_id, event.opened_on, event.ver, event.state::text AS state, event.body, event.link,
        event.amount, taken.sealed
@@ -332,15 +337,15 @@ SELECT line ->> 0 AS account, sum((line ->> 1)::bigint - (line ->> 2)::bigint)::
 -- case_open --
 -- Payments that wait for a person or a file, every event in order. $1 only this payment id, or NULL; $2 most payments.
 WITH page AS (
-    SELECT claim.payment_id, claim.opened_on
-      FROM switch.claim
+    SELECT open.payment_id, open.opened_on
+      FROM switch.open_payment AS open
      CROSS JOIN LATERAL (
            SELECT state FROM switch.payment_event AS event
-            WHERE event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id
+            WHERE event.opened_on = open.opened_on AND event.payment_id = open.payment_id
             ORDER BY ver DESC LIMIT 1) AS latest
-     WHERE claim.kind = 'open' AND latest.state IN ('SUSPENSE', 'UNPROVEN')
-       AND ($1::bigint IS NULL OR claim.payment_id = $1)
-     ORDER BY claim.payment_id
+     WHERE open.part = 0 AND latest.state IN ('SUSPENSE', 'UNPROVEN')
+       AND ($1::bigint IS NULL OR open.payment_id = $1)
+     ORDER BY open.payment_id
      LIMIT $2
 )
 SELECT event.payment_id, event.opened_on, event.ver, event.state::text AS state, event."row", event.wall_us, event.body,
@@ -380,8 +385,8 @@ SELECT outcome FROM switch.case_decision WHERE id = $1;
 -- Confirmed and not carried out, about payments of ours. $1 our epoch, $2 most.
 SELECT decision.id, decision.payment_id, decision.decision, decision.evidence, decision.proposed_by, decision.confirmed_by
   FROM switch.case_decision AS decision
-  JOIN switch.claim ON claim.kind = 'open' AND claim.key = decision.payment_id::text
- WHERE claim.owner = $1 AND decision.confirmed_at IS NOT NULL AND decision.settled_at IS NULL
+  JOIN switch.open_payment AS open ON open.payment_id = decision.payment_id
+ WHERE open.owner = $1 AND decision.confirmed_at IS NOT NULL AND decision.settled_at IS NULL
  ORDER BY decision.id
  LIMIT $2;
 
@@ -393,7 +398,7 @@ UPDATE switch.case_decision SET settled_at = now(), outcome = $2 WHERE id = $1 A
 -- Carried out by a worker that died before it could say so: the payment is final by now.
 UPDATE switch.case_decision AS decision SET settled_at = now(), outcome = 'done'
  WHERE confirmed_at IS NOT NULL AND settled_at IS NULL
-   AND NOT EXISTS (SELECT FROM switch.claim WHERE kind = 'open' AND key = decision.payment_id::text);
+   AND NOT EXISTS (SELECT FROM switch.open_payment AS open WHERE open.payment_id = decision.payment_id);
 
 -- ======================================================================== books
 
@@ -404,47 +409,75 @@ SELECT pg_try_advisory_xact_lock($1, $2);
 -- projection_get --
 SELECT committed_by, opened_on, payment_id, ver, events FROM switch.projection;
 
--- projection_set --
--- $1 committed_by, $2 opened_on, $3 payment id, $4 ver, $5 so many more events.
-UPDATE switch.projection SET committed_by = $1, opened_on = $2, payment_id = $3, ver = $4, events = events + $5;
+-- projection_plan --
+-- Statistics of an hour ago say that reading a whole day is the shortest way to its last second. What it then takes for
+-- expensive must not be compiled.
+SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true);
 
--- projection_next --
--- Events after a position that no open transaction can still write before. $1..$4 the position, $5 most events.
-SELECT committed_by, opened_on, payment_id, ver, state::text AS state, "row", wall_us, amount, body, link, ledger
-  FROM switch.payment_event
- WHERE committed_by >= $1 AND committed_by < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-   AND (committed_by, opened_on, payment_id, ver) > ($1, $2, $3, $4)
- ORDER BY committed_by, opened_on, payment_id, ver
- LIMIT $5;
-
--- projection_known --
--- $1 opened_on, $2 payment ids.
-SELECT payment.payment_id, payment.ver, payment.body::text AS body, payment.opened_at
-  FROM switch.payment
-  JOIN unnest($1::integer[], $2::bigint[]) AS asked (opened_on, payment_id) USING (opened_on, payment_id);
-
--- projection_payment --
--- $1 opened_on, $2 ids, $3 vers, $4 states, $5 amounts, $6 opened, $7 changed (microseconds), $8 terminals, $9 accounts,
--- $10 kiosk keys, $11 rrns, $12 bodies.
-INSERT INTO switch.payment (opened_on, payment_id, ver, state, amount, opened_at, changed_at, terminal_id, account,
-                            kiosk_key, rrn, body)
-SELECT opened_on, id, ver, state::switch.payment_state, amount, to_timestamp(opened / 1e6), to_timestamp(changed / 1e6),
-       terminal, account, kiosk_key, rrn, body::jsonb
-  FROM unnest($1::integer[], $2::bigint[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
-              $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
-    AS new (opened_on, id, ver, state, amount, opened, changed, terminal, account, kiosk_key, rrn, body)
-ON CONFLICT (opened_on, payment_id) DO UPDATE
-   SET ver = EXCLUDED.ver, state = EXCLUDED.state, amount = EXCLUDED.amount, changed_at = EXCLUDED.changed_at,
-       rrn = EXCLUDED.rrn, body = EXCLUDED.body;
-
--- projection_ledger --
--- $1 opened_on, $2 payment ids, $3 vers, $4 lines, $5 accounts, $6 debits, $7 credits.
-INSERT INTO switch.ledger_entry (opened_on, payment_id, ver, line, account, debit, credit)
-SELECT * FROM unnest($1::integer[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[]);
+-- projection_fold --
+-- One batch of events into the books, and the position after it. $1..$4 the position, $5 most events. Events that an open
+-- transaction can still write before are left for later. Returns how many there were, and the fault of an event whose ledger
+-- lines do not balance: then nothing of this may be committed.
+WITH batch AS MATERIALIZED (
+    SELECT committed_by, opened_on, payment_id, ver, state, wall_us, amount, body, ledger
+      FROM switch.payment_event
+     WHERE committed_by >= $1 AND committed_by < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+       AND (committed_by, opened_on, payment_id, ver) > ($1, $2, $3, $4)
+     ORDER BY committed_by, opened_on, payment_id, ver
+     LIMIT $5
+), story AS (
+    -- Without a join: whatever the planner believes of a batch, it is sorted once. No JSON holds a control character as it is.
+    SELECT opened_on, payment_id, ver, state, amount, wall_us, first_value(ver) OVER events AS first,
+           first_value(wall_us) OVER events AS opened_us, string_agg(nullif(body, '{}'), chr(1)) OVER events AS bodies,
+           lead(ver) OVER events IS NULL AS is_last
+      FROM batch
+    WINDOW events AS (PARTITION BY opened_on, payment_id ORDER BY ver)
+), folded AS MATERIALIZED (
+    -- The bodies as one object, read once: jsonb takes the last of equal names.
+    SELECT opened_on, payment_id, ver, state, amount, wall_us, first, opened_us,
+           replace(coalesce(bodies, '{}'), '}' || chr(1) || '{', ',')::jsonb AS body
+      FROM story
+     WHERE is_last
+), payments AS (
+    -- What only a first event says is known already where this batch holds none; NULL is refused where it should be here.
+    INSERT INTO switch.payment AS known (opened_on, payment_id, ver, state, amount, opened_at, changed_at, terminal_id, account,
+                                         kiosk_key, rrn, body)
+    SELECT opened_on, payment_id, ver, state, amount, to_timestamp(opened_us / 1e6), to_timestamp(wall_us / 1e6),
+           CASE first WHEN 1 THEN body ->> 'terminal' ELSE '' END,
+           CASE first WHEN 1 THEN body ->> 'account' ELSE '' END,
+           CASE first WHEN 1 THEN (body ->> 'terminal') || '|' || (body ->> 'kiosk_date') || '|' || (body ->> 'kiosk_serial')
+                      ELSE '' END,
+           coalesce(body ->> 'rrn', ''), body
+      FROM folded
+    ON CONFLICT (opened_on, payment_id) DO UPDATE
+       SET ver = EXCLUDED.ver, state = EXCLUDED.state, amount = EXCLUDED.amount, changed_at = EXCLUDED.changed_at,
+           rrn = coalesce(EXCLUDED.body ->> 'rrn', known.rrn), body = known.body || EXCLUDED.body
+), line AS MATERIALIZED (
+    SELECT opened_on, payment_id, ver, one ->> 0 AS account, (one ->> 1)::bigint AS debit, (one ->> 2)::bigint AS credit
+      FROM batch
+     CROSS JOIN LATERAL jsonb_array_elements(ledger::jsonb) AS one
+), unbalanced AS MATERIALIZED (
+    SELECT format('payment %s, event %s: ledger lines are off by %s fen', payment_id, ver, sum(debit) - sum(credit)) AS fault
+      FROM line GROUP BY opened_on, payment_id, ver HAVING sum(debit) <> sum(credit) LIMIT 1
+), balances AS (
+    INSERT INTO switch.ledger_balance AS known (opened_on, account, debit, credit)
+    SELECT opened_on, account, sum(debit), sum(credit) FROM line
+     WHERE NOT EXISTS (SELECT FROM unbalanced)
+     GROUP BY opened_on, account
+    ON CONFLICT (opened_on, account) DO UPDATE
+       SET debit = known.debit + EXCLUDED.debit, credit = known.credit + EXCLUDED.credit
+), position AS (
+    UPDATE switch.projection
+       SET committed_by = last.committed_by, opened_on = last.opened_on, payment_id = last.payment_id, ver = last.ver,
+           events = events + (SELECT count(*) FROM batch)
+      FROM (SELECT committed_by, opened_on, payment_id, ver FROM batch
+             ORDER BY committed_by DESC, opened_on DESC, payment_id DESC, ver DESC LIMIT 1) AS last
+)
+SELECT (SELECT count(*) FROM batch) AS events, (SELECT fault FROM unbalanced) AS fault;
 
 -- projection_forget --
 -- The books only; the next projection makes them again.
-WITH payments AS (DELETE FROM switch.payment), entries AS (DELETE FROM switch.ledger_entry)
+WITH payments AS (DELETE FROM switch.payment), balances AS (DELETE FROM switch.ledger_balance)
 UPDATE switch.projection SET committed_by = 0, opened_on = 0, payment_id = 0, ver = 0, events = 0;
 
 -- seal_last --
@@ -526,8 +559,8 @@ SELECT open.stan_open, open.sealed_rows, open.sealed_oldest_s, keys.signed_on, k
                count(sealed) AS sealed_rows,
                coalesce(extract(epoch FROM now() - min(made_at) FILTER (WHERE sealed IS NOT NULL)), 0)::float8
                    AS sealed_oldest_s
-          FROM switch.claim
-         WHERE kind = 'open') AS open,
+          FROM switch.open_payment
+         WHERE part = 0) AS open,
        (SELECT count(*) FILTER (WHERE age_s < $1) AS signed_on, coalesce(max(age_s), 0)::float8 AS key_age_s
           FROM (SELECT extract(epoch FROM now()) - signed_on_us / 1e6 AS age_s
                   FROM switch.terminal
@@ -620,11 +653,11 @@ UPDATE switch.terminal
 -- key_open_payments --
 -- Payments of a terminal that are not final: their reversals need its keys. $1 terminal id.
 SELECT count(*)
-  FROM switch.claim
+  FROM switch.open_payment AS open
  CROSS JOIN LATERAL (
        SELECT body::jsonb ->> 'terminal' AS terminal_id FROM switch.payment_event AS event
-        WHERE event.opened_on = claim.opened_on AND event.payment_id = claim.payment_id AND event.ver = 1) AS first
- WHERE claim.kind = 'open' AND first.terminal_id = $1;
+        WHERE event.opened_on = open.opened_on AND event.payment_id = open.payment_id AND event.ver = 1) AS first
+ WHERE open.part = 0 AND first.terminal_id = $1;
 
 -- key_note --
 -- $1 who, $2 act, $3 name, $4 usage, $5 generation, $6 check value, $7 detail.

@@ -450,7 +450,7 @@ VALUES = st.recursive(
 def test_any_tree_is_a_configuration_or_a_list_of_problems(data: st.DataObject) -> None:
     tree = tomllib.loads(MINIMAL + PROFILES)
     key = data.draw(
-        st.sampled_from([one.key for one in options()] + ["unionpay", "listen", "marketing.profile", "new"])
+        st.sampled_from([one.key for one in options()] + ["unionpay", "listen", "marketing.profile", "serial", "new"])
     )
     *tables, last = key.split(".")
     table = tree
@@ -472,3 +472,73 @@ def test_a_number_of_workers_on_the_command_line_counts_instead_and_is_checked_l
     assert load(file).worker.count == 1
     with pytest.raises(ConfigError, match=r"worker\.count"):
         load(file, workers=0)
+
+
+# ---------------------------------------------------------------------------------------------------- serial lines
+LINE = """
+[[serial]]
+name = "line-1"
+device = "/dev/ttyS0"
+kiosks = { "0001" = "10000001" }
+"""
+
+
+def test_serial_lines_are_read_with_their_defaults_and_the_example_is_one(at: Any) -> None:
+    (line,) = load(at(MINIMAL + LINE)).serial
+    assert (line.baud, line.parity, line.stop_bits, line.duplex, line.length) == (9600, "none", 1, "full", "bcd2")
+    assert load(at(MINIMAL)).serial == ()
+    shown = document().partition("#[[serial]]")[2]
+    taken_in = "".join(line[1:] + "\n" for line in shown.splitlines() if re.match(r"#[a-z_]+ = ", line))
+    (example,) = load(at(MINIMAL + "[[serial]]\n" + taken_in)).serial
+    assert example == config.SerialConfig(name="line-1", device="/dev/ttyS0", kiosks={"0000": "10000001"})
+    for one in options(config.SerialConfig, "serial."):
+        assert re.fullmatch(r"[A-Z\"].*\.", one.help_text) and one.help_text in shown
+        assert bool(one.unit) >= one.numeric and one.example is not None and "None" not in one.expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("/dev/ttyS0", "ttyS0"), 'serial[0].device: "ttyS0" is not accepted; a path that begins with /'),
+        (("0001", "1"), "serial[0].kiosks: a table is not accepted; a table of addresses, 4 hexadecimal digits each"),
+        (('"10000001"', '"1"'), "serial[0].kiosks: a table is not accepted"),
+        (('{ "0001" = "10000001" }', "{}"), "serial[0].kiosks: a table is not accepted"),
+        (
+            ('{ "0001"', '{ "00ab" = "10000009", "00AB"'),
+            "serial[0].kiosks: names an address twice, in small and capital",
+        ),
+        (('{ "0001"', '{ "0002" = "10000001", "0001"'), 'serial[0].kiosks: "10000001" is also in serial[0].kiosks'),
+        (("[[serial]]", "[serial]"), "serial: not a list of tables; write [[serial]] on a line of its own"),
+        (("name =", "boud = 1\nname ="), 'serial[0].boud: unknown key; did you mean "baud"?'),
+        (('name = "line-1"\n', ""), "serial[0].name: missing; a lower-case letter"),
+        (("name =", "baud = 1\nname ="), "serial[0].baud: 1 is not accepted; a whole number of bits a second, 300 to"),
+        (("name =", 'heartbeat = "FE02"\nname ='), "serial[0].heartbeat: has a byte 02, with which frames begin"),
+    ],
+)
+def test_a_wrong_serial_line_is_told_with_its_number(at: Any, change: tuple[str, str], expected: str) -> None:
+    problems = check(at(MINIMAL + LINE.replace(*change)))
+    assert any(problem.startswith(f"switch.toml: {expected}") for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("same", "told"),
+    [
+        ("", 'serial[1].name: "line-1" is also in serial[0].name'),
+        ("name", 'serial[1].device: "/dev/ttyS0" is also in serial[0].device'),
+        ("name device", 'serial[1].kiosks: "10000001" is also in serial[0].kiosks'),
+    ],
+)
+def test_two_lines_share_neither_name_nor_port_nor_terminal(at: Any, same: str, told: str) -> None:
+    second = LINE
+    second = second.replace("line-1", "line-2") if "name" in same else second
+    second = second.replace("ttyS0", "ttyS1") if "device" in same else second
+    problems = check(at(MINIMAL + LINE + second))
+    assert len(problems) == 1 and told in problems[0], problems
+
+
+def test_so_many_lines_and_no_more(at: Any) -> None:
+    lines = "".join(
+        LINE.replace("line-1", f"line-{n}").replace("ttyS0", f"ttyS{n}").replace("10000001", f"{n:08d}")
+        for n in range(limits.SERIAL_LINES_MAX + 1)
+    )
+    assert "257 lines; one switch serves 256 at most" in check(at(MINIMAL + lines))[0]

@@ -81,6 +81,7 @@ class Owner:
         self.wires: list[Wire] = []
         self.lost: list[tuple[Wire, str]] = []
         self.proved: list[object] = []
+        self.frames_lost: list[tuple[object, bool]] = []
         self.on_frame: Callable[[Wire, bytes], None] = lambda _wire, _frame: None
         self.on_up: Callable[[Wire], None] = lambda _wire: None
         self.on_lost: Callable[[Wire], None] = lambda _wire: None
@@ -99,6 +100,9 @@ class Owner:
         self.lost.append((wire, reason))
         self.proved.extend(wire.unflushed)
         self.on_lost(wire)
+
+    def frame_lost(self, token: object, *, unsent: bool) -> None:
+        self.frames_lost.append((token, unsent))
 
 
 class HeldClock:

@@ -38,19 +38,19 @@ PLANTS: dict[str, tuple[str, tuple[Any, ...], str]] = {
         "stray.detail, key 1",
     ),
     "claim": (
-        "INSERT INTO switch.claim (kind, key, payment_id, opened_on, owner, sealed) VALUES ('open', '5', 5, 1, 1, $1)",
+        "INSERT INTO switch.open_payment (payment_id, opened_on, owner, sealed) VALUES (5, 1, 1, $1)",
         (b"\x01\x02" + f"{PAN}=30121010000".encode(),),
-        "claim.sealed, key open|5",
+        "open_payment.sealed, key 5|0",
     ),
     "key of a row": (
-        "INSERT INTO switch.claim (kind, key, payment_id, opened_on) VALUES ('kiosk', $1, 5, 1)",
+        "INSERT INTO switch.key (name, usage, generation, state, kcv) VALUES ($1, 'tmk', 1, 'pending', '\\x010203')",
         (PAN,),
-        f"claim.key, key kiosk|{MASKED}",
+        f"key.name, key {MASKED}|tmk|1",
     ),
     "kept card": (
-        "INSERT INTO switch.kept_card (opened_on, payment_id, sealed, keep_until) VALUES (20261123, 6, $1, 20270101)",
+        "INSERT INTO switch.claim (payment_id, opened_on, sealed_pan, keep_until) VALUES (6, 20261123, $1, 20270101)",
         (b"\x01\0\0\0\1" + PACKED,),
-        "kept_card.sealed, key 20261123|6",
+        "claim.sealed_pan, key 6|0",
     ),
     "case": (
         "INSERT INTO switch.case_decision (payment_id, decision, evidence, proposed_by) VALUES (1, 'paid', $1, 'x')",

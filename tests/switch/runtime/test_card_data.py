@@ -43,13 +43,13 @@ def test_a_completed_payment_leaves_the_card_number_alone_and_only_sealed(
         kiosk = await world.kiosk()
         assert (await chip(world, kiosk, helpers)).final == "00"
         await world.settle()
-        (row,) = await world.rows("SELECT * FROM switch.kept_card")
-        assert kept_pan(short_dir, row["payment_id"], row["sealed"]) == testkeys.test_pan(1)
+        (row,) = await world.rows("SELECT * FROM switch.claim WHERE sealed_pan IS NOT NULL")
+        assert kept_pan(short_dir, row["payment_id"], row["sealed_pan"]) == testkeys.test_pan(1)
         assert row["keep_until"] == day_after(world.worker.clock.wall_us(), limits.REFUND_DAYS)
         cards = PostgresKeptCards(world.dsn, "test")
-        assert await cards.sealed(row["opened_on"], row["payment_id"]) == row["sealed"]
+        assert await cards.sealed(row["opened_on"], row["payment_id"]) == row["sealed_pan"]
         await cards.stop()
-        assert not await world.rows("SELECT * FROM switch.claim WHERE sealed IS NOT NULL OR sealed_pan IS NOT NULL")
+        assert not await world.rows("SELECT * FROM switch.open_payment")
 
     play(story)
 
@@ -59,8 +59,8 @@ def test_a_payment_that_charges_nothing_leaves_nothing_of_its_card(play: Play, h
     async def story(world: Any) -> None:
         await chip(world, await world.kiosk(), helpers)
         await world.settle()
-        assert not await world.rows("SELECT * FROM switch.kept_card")
-        assert not await world.rows("SELECT * FROM switch.claim WHERE sealed IS NOT NULL OR sealed_pan IS NOT NULL")
+        assert not await world.rows("SELECT * FROM switch.claim WHERE sealed_pan IS NOT NULL")
+        assert not await world.rows("SELECT * FROM switch.open_payment")
 
     play(story, f'[[unionpay.script]]\ndo = "{script}"')
 

@@ -227,6 +227,20 @@ def test_nothing_is_violated(seed: int) -> None:
     assert not played(seed).violations, [str(violation) for violation in played(seed).violations]
 
 
+@pytest.mark.parametrize("seed", [4, 11, 14, 15, 33, 47, 51, 201])
+def test_nothing_is_violated_with_a_connection_for_each_transaction(seed: int) -> None:
+    outcome = play(draw(seed), Parts(connection="per_transaction"))
+    assert not outcome.violations, [str(violation) for violation in outcome.violations]
+    assert outcome.fingerprint != played(seed).fingerprint
+
+
+@pytest.mark.parametrize("seed", [14, 15])
+def test_a_cut_connection_that_is_told_as_never_used_is_missed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("switch.net.upstream._Call.unsent", property(lambda call: True))
+    outcome = play(draw(seed), Parts(connection="per_transaction"))
+    assert any(violation.invariant == "I6" for violation in outcome.violations)
+
+
 def test_every_row_that_can_be_taken_is_taken() -> None:
     """By few runs of the default range. After a change of what is drawn ``gridswitch sim`` names others; if it says
     that a row was not taken, a way of failing is not played any more."""

@@ -69,12 +69,21 @@ class PostgresStore:
         return [row async for row in load_payment_rows(self.dsn)]
 
     async def claims(self) -> Claims:
-        rows = await self.fetch("SELECT kind::text AS kind, key, payment_id, sealed FROM switch.claim")
-        return {(row["kind"], row["key"]): (row["payment_id"], row["sealed"]) for row in rows}
+        rows = await self.fetch(
+            "SELECT 'kiosk' AS kind, kiosk_key AS key, payment_id, NULL::bytea AS sealed FROM switch.claim "
+            "UNION ALL SELECT 'stan', stan_key, payment_id, NULL FROM switch.claim "
+            "UNION ALL SELECT 'bill', bill_key, payment_id, NULL FROM switch.open_payment "
+            "UNION ALL SELECT 'open', payment_id::text, payment_id, sealed FROM switch.open_payment "
+            "WHERE owner IS NOT NULL"
+        )
+        return {(row["kind"], row["key"]): (row["payment_id"], row["sealed"]) for row in rows if row["key"] is not None}
 
     async def kept(self) -> Kept:
-        rows = await self.fetch("SELECT opened_on, payment_id, sealed, keep_until FROM switch.kept_card")
-        return {(row["opened_on"], row["payment_id"]): (row["sealed"], row["keep_until"]) for row in rows}
+        rows = await self.fetch(
+            "SELECT opened_on, payment_id, sealed_pan, keep_until FROM switch.claim WHERE sealed_pan IS NOT NULL "
+            "AND payment_id NOT IN (SELECT payment_id FROM switch.open_payment WHERE owner IS NOT NULL)"
+        )
+        return {(row["opened_on"], row["payment_id"]): (row["sealed_pan"], row["keep_until"]) for row in rows}
 
     async def strays(self) -> list[str]:
         return [row["detail"] for row in await self.fetch("SELECT detail FROM switch.stray ORDER BY id")]

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from itertools import groupby
 from typing import Any
 
 import asyncpg
@@ -13,10 +14,12 @@ import orjson
 import pytest
 
 from switch import contract, limits
+from switch.errors import SwitchError
 from switch.model.chain import event_link
 from switch.model.payment import State
 from switch.ports import Claim, ClaimKind, JournalEntry
 from switch.store import projector, proof
+from switch.store.fold import fold
 from switch.store.pool import connected
 from switch.store.projector import project, read_books, rebuild, seal, verify_chain
 from switch.store.proof import load_ledger_totals
@@ -73,7 +76,7 @@ async def _tell(postgres: PostgresStore, count: int, seed: int = 1) -> Story:
 
 async def _books(postgres: PostgresStore) -> list[Any]:
     payments = await postgres.fetch("SELECT * FROM switch.payment ORDER BY payment_id")
-    entries = await postgres.fetch("SELECT * FROM switch.ledger_entry ORDER BY payment_id, ver, line")
+    entries = await postgres.fetch("SELECT * FROM switch.ledger_balance ORDER BY opened_on, account")
     at = await postgres.fetch("SELECT events FROM switch.projection")
     return [[tuple(row) for row in rows] for rows in (payments, entries, at)]
 
@@ -203,10 +206,130 @@ def test_whoever_tampers_is_found_and_the_place_is_named(postgres: PostgresStore
 
 def test_an_unbalanced_ledger_is_refused_by_the_table_itself(postgres: PostgresStore) -> None:
     async def main() -> None:
-        with pytest.raises(asyncpg.CheckViolationError, match="off by 5 fen"):
-            await postgres.execute(
-                "INSERT INTO switch.ledger_entry VALUES (1, 1, 1, 0, 'u_receivable', 105, 0), (1, 1, 1, 1, 'm', 0, 100)"
+        await postgres.execute(
+            "INSERT INTO switch.ledger_balance "
+            "VALUES (1, 'u', 100, 0), (1, 'm', 0, 100), (2, 'u', 7, 0), (2, 'm', 0, 7)"
+        )
+        for statement in (
+            "INSERT INTO switch.ledger_balance VALUES (3, 'u', 105, 0), (3, 'm', 0, 100)",
+            "UPDATE switch.ledger_balance SET debit = debit + 5 WHERE account = 'u' AND opened_on = 1",
+            # Two days that make up for each other.
+            "UPDATE switch.ledger_balance SET debit = debit + 10 - 5 * opened_on WHERE account = 'u'",
+            "DELETE FROM switch.ledger_balance WHERE account = 'm' AND opened_on = 1",
+        ):
+            with pytest.raises(asyncpg.CheckViolationError, match=r"off by (5|100) fen"):
+                await postgres.execute(statement)
+        await postgres.execute("UPDATE switch.ledger_balance SET debit = debit + 5, credit = credit + 5")
+
+    asyncio.run(main())
+
+
+def test_an_event_whose_ledger_does_not_balance_stops_the_books_and_is_named(postgres: PostgresStore) -> None:
+    """Also one that another event of the batch makes up for."""
+
+    async def main() -> None:
+        body = orjson.dumps(OPENING | {"kiosk_serial": "000001"})
+        async with postgres.journal() as journal:
+            await outcome(journal, entry(1, body=body))
+            await outcome(journal, entry(1, 2, ledger=b'[["a",105,0],["b",0,100]]'))
+            await outcome(journal, entry(1, 3, ledger=b'[["a",100,0],["b",0,105]]'))
+        connection = await asyncpg.connect(postgres.dsn)
+        assert await project(connection, 1) == 1
+        for _ in range(2):
+            with pytest.raises(SwitchError, match=r"payment 1, event [23]: ledger lines are off by -?5 fen") as caught:
+                await project(connection)
+            assert caught.value.code == "ledger_unbalanced"
+        assert (await _books(postgres))[1:] == [[], [(1,)]], "nothing of the batch"
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_first_event_that_lacks_what_only_it_says_is_refused(postgres: PostgresStore) -> None:
+    async def main() -> None:
+        async with postgres.journal() as journal:
+            await outcome(journal, entry(1, body=b'{"terminal":"GS000001"}'))
+        connection = await asyncpg.connect(postgres.dsn)
+        with pytest.raises(asyncpg.NotNullViolationError):
+            await project(connection)
+        await connection.close()
+
+    asyncio.run(main())
+
+
+WORDS = ("rrn", "reason", "postings", "note", "电", 'a"b', "}\u0001{", "},{")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_books_are_what_python_makes_of_the_events(postgres: PostgresStore, seed: int) -> None:
+    """Random histories, projected in any portions: each payment equals its fold, each balance the sum of the lines."""
+    dice = random.Random(seed)
+
+    def value(depth: int = 0) -> Any:
+        kinds: list[Any] = [dice.randint(-9, 10**15), dice.choice(WORDS), "", None, dice.random() < 0.5]
+        if depth < 2:
+            kinds += [[value(2)], {dice.choice(WORDS): value(2)}, []]
+        return dice.choice(kinds)
+
+    async def main() -> None:
+        vers: dict[int, int] = {}
+        connection = await asyncpg.connect(postgres.dsn)
+        async with postgres.journal() as journal:
+            for _ in range(120):
+                number = dice.randint(1, 25)
+                ver = vers[number] = vers.get(number, 0) + 1
+                body = {dice.choice(WORDS): value() for _ in range(dice.choice((0, 1, 2, 4)))}
+                if "rrn" in body:
+                    body["rrn"] = f"{dice.randint(0, 10**12):012d}"
+                if ver == 1:
+                    body = OPENING | {"kiosk_serial": f"{number:06d}"} | body
+                fen = dice.randint(1, 10**9)
+                lines = [["u_receivable", fen, 0], ["customer_suspense", 0, fen - 1], ["m_payable", 0, 1]]
+                ledger = orjson.dumps(lines) if dice.random() < 0.5 and fen > 1 else None
+                changes = {"opened_on": DAY + number % 2, "wall_us": 10**15 + dice.randint(0, 10**9)}
+                state = dice.choice([state for state in State if state is not State.NEW])
+                amount = dice.randint(1, 10**9)
+                item = entry(number, ver, state=state, body=orjson.dumps(body), ledger=ledger, amount=amount, **changes)
+                await outcome(journal, item)
+                if dice.random() < 0.2:
+                    await project(connection, dice.randint(1, 9))
+        while await project(connection, dice.randint(1, 30)):
+            pass
+        await connection.close()
+        events = await postgres.fetch(
+            "SELECT *, state::text AS state FROM switch.payment_event ORDER BY opened_on, payment_id, ver"
+        )
+        expected: list[Any] = []
+        balances: dict[tuple[int, str], tuple[int, int]] = {}
+        for _, group in groupby(events, key=lambda event: (event["opened_on"], event["payment_id"])):
+            own = list(group)
+            stored, first, last = fold([dict(event) for event in own]), own[0], own[-1]
+            kept = stored.body
+            key = f"{kept['terminal']}|{kept['kiosk_date']}|{kept['kiosk_serial']}"
+            expected.append(
+                (
+                    *(stored.opened_on, stored.payment_id, stored.ver, stored.state.value, last["amount"]),
+                    *(first["wall_us"], last["wall_us"], kept["terminal"], kept["account"], key, kept.get("rrn", "")),
+                    kept,
+                )
             )
+            for event in own:
+                for account, debit, credit in orjson.loads(event["ledger"] or b"[]"):
+                    before = balances.get((event["opened_on"], account), (0, 0))
+                    balances[event["opened_on"], account] = (before[0] + debit, before[1] + credit)
+        found = await postgres.fetch(
+            "SELECT opened_on, payment_id, ver, state::text, amount, "
+            "(extract(epoch FROM opened_at) * 1000000)::bigint, (extract(epoch FROM changed_at) * 1000000)::bigint, "
+            "terminal_id, account, kiosk_key, rrn, body::text FROM switch.payment ORDER BY opened_on, payment_id"
+        )
+        assert [(*row[:-1], orjson.loads(row[-1])) for row in map(tuple, found)] == expected
+        rows = await postgres.fetch("SELECT opened_on, account, debit, credit FROM switch.ledger_balance")
+        assert {(row["opened_on"], row["account"]): (row["debit"], row["credit"]) for row in rows} == balances
+        summed = await postgres.fetch(
+            "SELECT opened_on, account, sum(debit)::bigint AS debit, sum(credit)::bigint AS credit "
+            "FROM switch.ledger_entry GROUP BY 1, 2"
+        )
+        assert {tuple(row) for row in summed} == {tuple(row) for row in rows}, "the view shows the same lines"
 
     asyncio.run(main())
 
@@ -230,7 +353,16 @@ def test_the_contract_says_what_the_database_shows_and_opens_nothing_else(postgr
         for view in contract.VIEWS:
             await admin.fetch(f"SELECT * FROM switch.{view}")
         assert await admin.fetch("SELECT * FROM switch.contract_v1_feed('', 5)")
-        for table in ("payment", "payment_event", "claim", "terminal", "case_decision", "ledger_entry"):
+        for table in (
+            "payment",
+            "payment_event",
+            "claim",
+            "open_payment",
+            "terminal",
+            "case_decision",
+            "ledger_entry",
+            "ledger_balance",
+        ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await admin.fetch(f"SELECT * FROM switch.{table}")
         await admin.close()

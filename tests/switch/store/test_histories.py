@@ -27,24 +27,30 @@ def draw(dice: random.Random, base: int) -> list[list[JournalEntry]]:
     for _ in range(dice.randint(1, 6)):
         group: list[JournalEntry] = []
         for _ in range(dice.choice([1, 1, 2, 5])):
-            releases = _claims(dice, base)
-            payment_id = base + dice.randint(1, 3)
-            # One card number for a payment, as only its claim OPEN has one: else the database may keep any of them.
-            sealed = [None, b"", bytes(3), payment_id.to_bytes(40, "big")][payment_id % 4]
+            payment_id, ver = base + dice.randint(1, 3), dice.randint(1, 3)
+            claims = _claims(dice, base, (ClaimKind.KIOSK, ClaimKind.STAN, ClaimKind.BILL))
+            opened = Claim(ClaimKind.OPEN, str(payment_id), dice.choice([None, b"", bytes(3)]), _pan(payment_id))
+            if ver == 1 and dice.random() < 0.7:
+                claims = (*claims, opened) if dice.random() < 0.5 else (opened, *claims)
+            releases = _claims(dice, base, (ClaimKind.BILL,))
+            if dice.random() < 0.4:
+                # Whatever bills it holds, and those that it does not hold.
+                releases = (opened, *(Claim(ClaimKind.BILL, f"{base}|{number}") for number in (1, 2, 3)))
+            until = 0 if payment_id % 3 == 0 else 20270100 + payment_id % 3
             item = entry(
                 payment_id,
-                dice.randint(1, 3),
-                opened_on=DAY + dice.randint(0, 1),
+                ver,
+                opened_on=DAY + payment_id % 2,
                 state=dice.choice(STATES),
                 row=str(dice.randint(1, 25)),
                 amount=dice.randint(0, 10**9),
                 body=b'{"k%d":%d}' % (dice.randint(1, 3), dice.randint(1, 99)),
                 attempt=dice.choice([None, b"", dice.randbytes(20)]),
                 ledger=dice.choice([None, b'[["a",1,0],["b",0,1]]']),
-                claims=_claims(dice, base, sealed),
+                claims=claims,
                 releases=releases,
-                # The same for all entries of a payment: in one commit the database may take either's.
-                keep_until=0 if payment_id % 3 == 0 else 20270100 + payment_id % 3,
+                # The same for all that give OPEN back: in one commit the database may take either's.
+                keep_until=until if releases else dice.choice([0, 20270101, until]),
             )
             # Who takes before the neighbour after it gives back may win or lose when both are in one commit.
             given = {(claim.kind, claim.key) for claim in item.releases}
@@ -54,9 +60,13 @@ def draw(dice: random.Random, base: int) -> list[list[JournalEntry]]:
     return groups
 
 
-def _claims(dice: random.Random, base: int, sealed: bytes | None = None) -> tuple[Claim, ...]:
-    kinds = dice.sample([ClaimKind.KIOSK, ClaimKind.STAN, ClaimKind.BILL], dice.choice([0, 1, 1, 2]))
-    return tuple(Claim(kind, f"{base}|{dice.randint(1, 3)}", None, sealed) for kind in kinds)
+def _claims(dice: random.Random, base: int, kinds: tuple[ClaimKind, ...]) -> tuple[Claim, ...]:
+    chosen = [dice.choice(kinds) for _ in range(dice.choice([0, 1, 1, 2, 3]))]
+    return tuple(Claim(kind, f"{base}|{dice.randint(1, 3)}") for kind in chosen)
+
+
+def _pan(payment_id: int) -> bytes | None:
+    return [None, b"", bytes(3), payment_id.to_bytes(40, "big")][payment_id % 4]
 
 
 @pytest.mark.parametrize("line", ["sound", "flaky"])

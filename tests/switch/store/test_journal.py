@@ -62,7 +62,7 @@ def test_a_taken_claim_is_named_and_nothing_is_written(store: Store, run: Run) -
     async def main() -> None:
         async with store.journal() as journal:
             await outcome(journal, entry(1, claims=(BILL,)))
-            refused = await append(journal, entry(2, claims=(KIOSK, BILL, OPEN)))
+            refused = await append(journal, entry(2, claims=(KIOSK, BILL, Claim(ClaimKind.OPEN, "2"))))
             assert refused.result is Append.CLAIMED
             assert refused.claim == BILL
             assert await found(journal, KIOSK) is None

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from switch.errors import StartError, UnavailableError
+from switch.model.payment import State
+from switch.ports import Append, Claim, ClaimKind
 from switch.store.migrate import FOLDER, migrate, pending
 from switch.store.pool import BY_KEY, connect
+from switch.store.projector import read_books
 from switch.store.queries import QUERY, load
 
 from .conftest import PostgresStore
+from .support import append, entry, found, outcome
 
 
 @pytest.fixture
@@ -108,10 +113,6 @@ def test_every_query_is_valid_sql(database: str) -> None:
 
 
 def test_the_view_for_people_shows_the_latest_event(postgres: PostgresStore) -> None:
-    from switch.model.payment import State
-
-    from .support import append, entry
-
     async def main() -> None:
         async with postgres.journal() as journal:
             await append(journal, entry(1))
@@ -146,24 +147,50 @@ def test_a_query_file_must_be_well_formed() -> None:
         load("-- a --\nSELECT 1;\n-- a --\nSELECT 2;")
 
 
-@pytest.mark.parametrize(
-    "name", ["claim_release", "event_writers", "claim_holders", "payment_by_claim", "payment_take_over"]
-)
+async def _one_payment(connection: Any) -> None:
+    await connection.execute(
+        "SELECT switch.ensure_partition(20261123);"
+        "INSERT INTO switch.claim (payment_id, opened_on, kiosk_key, stan_key, sealed_pan) "
+        "VALUES (1, 20261123, 'k', 's', 'p');"
+        "INSERT INTO switch.open_payment (payment_id, opened_on, owner, bill_key) VALUES (1, 20261123, 1, 'b');"
+        "INSERT INTO switch.worker (name, ended_by, ended_at) VALUES ('switch', 1, now());"
+        "INSERT INTO switch.payment_event "
+        "VALUES (20261123, 1, 1, 'CARD_PENDING', '1', 0, 0, '{}', '', NULL, NULL, 1, 1);"
+        "ANALYZE switch.claim, switch.open_payment, switch.payment_event, switch.worker"
+    )
+
+
+@pytest.mark.parametrize("what", [0, 2])
+def test_what_is_given_back_is_found_by_key_whatever_the_statistics_say(database: str, what: int) -> None:
+    """In a function, whose plans cannot be shown: how it reads is counted."""
+
+    async def main() -> None:
+        connection = await connect(database, "plans", BY_KEY)
+        try:
+            await _one_payment(connection)
+            arguments: list[list[object]] = [[] for _ in range(17)]
+            arguments[what : what + 2] = ([1], ["b"]) if what == 0 else ([1], [20270101])
+            async with connection.transaction():
+                await connection.fetch(QUERY["journal_claims"], *arguments)
+                reads = await connection.fetchrow(
+                    "SELECT sum(seq_scan) AS whole, sum(idx_scan) AS by_key, sum(n_tup_upd + n_tup_del) AS written "
+                    "FROM pg_stat_xact_user_tables WHERE schemaname = 'switch'"
+                )
+            assert (reads["whole"], reads["by_key"] > 0, reads["written"]) == (0, True, 1 if what == 0 else 2)
+        finally:
+            await connection.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["event_writers", "claim_holders", "payment_by_claim", "payment_take_over"])
 def test_the_path_goes_by_key_whatever_the_statistics_say(database: str, name: str) -> None:
     """In the first minute the tables are nearly empty, and reading them whole looks cheap; that plan would stay."""
 
     async def main() -> None:
         connection = await connect(database, "plans", BY_KEY)
         try:
-            await connection.execute(
-                "SELECT switch.ensure_partition(20261123);"
-                "INSERT INTO switch.claim (kind, key, payment_id, opened_on, owner) "
-                "VALUES ('open', '1', 1, 20261123, 1);"
-                "INSERT INTO switch.worker (name, ended_by, ended_at) VALUES ('switch', 1, now());"
-                "INSERT INTO switch.payment_event "
-                "VALUES (20261123, 1, 1, 'CARD_PENDING', '1', 0, 0, '{}', '', NULL, NULL, 1, 1);"
-                "ANALYZE switch.claim, switch.payment_event, switch.worker"
-            )
+            await _one_payment(connection)
             prepared = await connection.prepare(QUERY[name])
             arguments: list[object] = [
                 [1] if kind.name.startswith("int") else ["1"] for kind in prepared.get_parameters()
@@ -175,5 +202,101 @@ def test_the_path_goes_by_key_whatever_the_statistics_say(database: str, name: s
             assert "Seq Scan" not in plan
         finally:
             await connection.close()
+
+    asyncio.run(main())
+
+
+OLD_FORM = "0012_pre_write.sql"  # the last migration with claims by kind and ledger lines by row
+
+
+def test_a_database_of_the_old_form_comes_over_with_all_it_holds(empty_database: str, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    older.mkdir()
+    for path in FOLDER.glob("*.sql"):
+        if path.name <= OLD_FORM:
+            shutil.copy(path, older)
+
+    def sealed(hour: int) -> bytes:
+        return b"\x01" + hour.to_bytes(4, "big") + bytes(60)
+
+    async def main() -> None:
+        await migrate(empty_database, older)
+        store = PostgresStore(empty_database)
+        await store.execute("SELECT switch.ensure_partition(20261123)")
+        await store.execute("INSERT INTO switch.worker (name, lease_s) VALUES ('switch', 60)")
+        claims = [
+            *(("kiosk", f"k{number}", number, None, None, None, None) for number in (1, 2, 3)),
+            *(("stan", f"s{number}", number, None, None, None, None) for number in (1, 2, 3)),
+            ("open", "2", 2, b"whole", sealed(7), 1, None),
+            ("open", "3", 3, b"more", None, 1, None),
+            ("bill", "b2", 2, None, None, None, None),
+            ("bill", "b1", 2, None, None, None, None),
+            ("kiosk", "nobody", 0, None, None, None, "not_found"),
+        ]
+        insert = (
+            "INSERT INTO switch.claim (kind, key, payment_id, opened_on, sealed, sealed_pan, owner, closed) "
+            "VALUES ($1, $2, $3, 20261123, $4, $5, $6, $7)"
+        )
+        for claim in claims:
+            await store.execute(insert, *claim)
+        # Of a payment whose keys are there, and of one whose keys have gone.
+        for number in (1, 9):
+            kept = "INSERT INTO switch.kept_card VALUES (20261123, $1, $2, 20270101)"
+            await store.execute(kept, number, sealed(number))
+        body = '{"terminal":"t","account":"a","kiosk_date":"1123","kiosk_serial":"1"}'
+        ledger = '[["u_receivable",100,0],["customer_suspense",0,100]]'
+        for number in (1, 2, 3):
+            await store.execute(
+                "INSERT INTO switch.payment_event "
+                "VALUES (20261123, $1, 1, 'BILL_PENDING', '2', 0, 100, $2, '', NULL, $3, 1, 1)",
+                *(number, body, ledger),
+            )
+        await store.execute(
+            "INSERT INTO switch.ledger_entry VALUES (20261123, 1, 1, 0, 'u_receivable', 100, 0), "
+            "(20261123, 1, 1, 1, 'customer_suspense', 0, 100)"
+        )
+        await store.execute(
+            "UPDATE switch.projection SET (committed_by, opened_on, payment_id, ver, events) = "
+            "(SELECT committed_by, opened_on, payment_id, ver, 1 FROM switch.payment_event WHERE payment_id = 1)"
+        )
+        with pytest.raises(StartError, match=r"0013_pre_claims\.sql: a worker is still running") as caught:
+            await migrate(empty_database)
+        assert caught.value.code == "migration_refused"
+        assert (await pending(empty_database))[0] > OLD_FORM
+        await store.execute("UPDATE switch.worker SET renewed_at = now() - interval '61 s'")  # killed a minute ago
+        await migrate(empty_database)
+
+        assert await store.claims() == {
+            **{(kind, f"{kind[0]}{number}"): (number, None) for kind in ("kiosk", "stan") for number in (1, 2, 3)},
+            ("kiosk", "nobody"): (0, None),
+            ("open", "2"): (2, b"whole"),
+            ("open", "3"): (3, b"more"),
+            ("bill", "b1"): (2, None),
+            ("bill", "b2"): (2, None),
+        }
+        day = 20261123
+        assert await store.kept() == {(day, 1): (sealed(1), 20270101), (day, 9): (sealed(9), 20270101)}
+        async with store.journal() as journal:
+            opened, bills = Claim(ClaimKind.OPEN, "2"), [Claim(ClaimKind.BILL, bill) for bill in ("b1", "b2")]
+            taken = await append(journal, entry(8, claims=(bills[1],), body=body.encode()))
+            assert (taken.result, taken.claim) == (Append.CLAIMED, bills[1])
+            assert (await found(journal, Claim(ClaimKind.KIOSK, "nobody"))).code == "not_found"
+            ends = entry(2, 2, opened_on=day, state=State.COMPLETED, releases=(opened, *bills), keep_until=20270105)
+            assert await outcome(journal, ends) is Append.COMMITTED
+            assert (await store.kept())[day, 2] == (sealed(7), 20270105)
+            assert await outcome(journal, entry(8, claims=(bills[1],), body=body.encode())) is Append.COMMITTED
+            (stored,) = await journal.take_over(9)
+            assert (stored.payment_id, stored.sealed) == (3, b"more"), "of the worker that was killed"
+        books = await read_books(empty_database)
+        assert (books.total, books.events) == (0, 5)
+        assert {name: balance for name, _, _, balance in books.accounts} == {
+            "u_receivable": 300,
+            "customer_suspense": -300,
+        }
+        lines = await store.fetch("SELECT * FROM switch.ledger_entry WHERE payment_id = 1 ORDER BY line")
+        assert [tuple(row) for row in lines] == [
+            (day, 1, 1, 0, "u_receivable", 100, 0),
+            (day, 1, 1, 1, "customer_suspense", 0, 100),
+        ]
 
     asyncio.run(main())

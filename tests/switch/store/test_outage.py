@@ -54,8 +54,10 @@ class Load:
         self._step(number, 1)
 
     def _step(self, number: int, ver: int) -> None:
-        claims = tuple(Claim(kind, f"{kind}|{number}", b"s") for kind in ClaimKind) if ver == 1 else ()
-        releases = (Claim(ClaimKind.BILL, f"bill|{number}"), Claim(ClaimKind.OPEN, f"open|{number}"))
+        opened, bill = Claim(ClaimKind.OPEN, str(number), b"s"), Claim(ClaimKind.BILL, f"bill|{number}")
+        keys = tuple(Claim(kind, f"{kind}|{number}") for kind in (ClaimKind.KIOSK, ClaimKind.STAN))
+        claims = (*keys, opened, bill) if ver == 1 else ()
+        releases = (bill, opened)
         self._journal.append(
             entry(number, ver, claims=claims, releases=releases if ver == 3 else ()),
             lambda appended: self._done(number, ver, appended),

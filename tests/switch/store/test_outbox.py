@@ -25,7 +25,9 @@ from .support import DAY, Recorder, entry, until
 
 NAMES = {text: name for name, text in QUERY.items()}
 LOST = asyncpg.ConnectionDoesNotExistError("the line is lost")
-BILL, KIOSK = Claim(ClaimKind.BILL, "b"), Claim(ClaimKind.KIOSK, "k")
+BILL, KIOSK, KIOSK2 = Claim(ClaimKind.BILL, "b"), Claim(ClaimKind.KIOSK, "k"), Claim(ClaimKind.KIOSK, "k2")
+BILL2 = Claim(ClaimKind.BILL, "b2")
+WITH_CLAIMS = ["BEGIN", "copy payment_event", "journal_claims", "COMMIT"]
 
 
 class Clock:
@@ -79,26 +81,20 @@ class Line:
     async def copy_records_to_table(
         self, table: str, *, schema_name: str, records: list[tuple[Any, ...]], columns: list[str]
     ) -> None:
-        assert schema_name == "switch"
+        assert (schema_name, table) == ("switch", "payment_event")
         rows = [dict(zip(columns, record, strict=True)) for record in records]
         fault = await self._step(f"copy {table}", rows)
         new: dict[Any, Any] = {}
         for row in rows:
-            if table == "payment_event":
-                key: Any = row["opened_on"], row["payment_id"], row["ver"]
-                value: Any = row["writer_epoch"], row["writer_seq"]
-                known: set[Any] = {*self._table.events, *self._events}
-            else:
-                key, value = (row["kind"], row["key"]), row["payment_id"]
-                known = {*self._table.claims, *self._claims} - self._given
-            if key in known or key in new:
+            key = row["opened_on"], row["payment_id"], row["ver"]
+            if key in self._table.events or key in self._events or key in new:
                 raise asyncpg.UniqueViolationError("duplicate key")
             if row["opened_on"] not in self._table.days:
                 raise asyncpg.CheckViolationError('no partition of relation "payment_event" found for row')
             if row["payment_id"] in self._table.bad:
                 raise asyncpg.DataError("refused")
-            new[key] = value
-        (self._events if table == "payment_event" else self._claims).update(new)
+            new[key] = row["writer_epoch"], row["writer_seq"]
+        self._events.update(new)
         if not self._open:
             self._apply()
         if fault is not None:
@@ -131,7 +127,7 @@ class Line:
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         name = NAMES[query]
-        await self._step(name, *arguments)
+        fault = await self._step(name, *arguments)
         if name == "journal_write":
             return []
         if name == "event_writers":
@@ -152,13 +148,34 @@ class Line:
             missing = [day for day in arguments[0] if day not in self._table.days and day > 0]
             self._table.days |= set(missing)
             return [{"day": day} for day in missing]
-        assert name in ("claim_release", "claim_release_keep")
-        self._given = {
-            (kind, key)
-            for kind, key, number in zip(*arguments[:3], strict=True)
-            if self._table.claims.get((kind, key)) == number
-        }
+        assert name == "journal_claims"
+        self._claim(*arguments)
+        if fault is not None:
+            raise fault
         return []
+
+    def _claim(self, *columns: Any) -> None:
+        """What ``switch.journal_claims`` does: giving back first."""
+        bills, ended, claims, opened = (
+            list(zip(*columns[start:end], strict=True)) for start, end in ((0, 2), (2, 4), (4, 11), (11, 17))
+        )
+        mine = {number for number, _ in ended}
+        for claim, number in self._table.claims.items():
+            if (claim[0] in ("open", "bill") and number in mine) or (
+                claim[0] == "bill" and (number, claim[1]) in bills
+            ):
+                self._given.add(claim)
+        held: list[Any] = [(("kiosk", row[4]), row[0]) for row in claims] + [
+            (("stan", row[5]), row[0]) for row in claims
+        ]
+        held += [(("bill", row[4]), row[0]) for row in opened]
+        held += [(("open", str(row[0])), row[0]) for row in opened if row[3] is not None]
+        for claim, number in held:
+            if claim[1] is None:
+                continue
+            if claim in self._claims or claim in self._table.claims.keys() - self._given:
+                raise asyncpg.UniqueViolationError("duplicate key")
+            self._claims[claim] = number
 
     def is_in_transaction(self) -> bool:
         return self._open
@@ -214,6 +231,11 @@ class Bench:
     def steps(self) -> list[str]:
         return [step if isinstance(step, str) else step[0] for step in self.table.asked]
 
+    def claim_rows(self) -> list[list[tuple[Any, ...]]]:
+        """Of the one commit that was written: bills given back, payments that end, claims, open payments."""
+        (columns,) = self.facts("journal_claims")
+        return [list(zip(*columns[start:end], strict=True)) for start, end in ((0, 2), (2, 4), (4, 11), (11, 17))]
+
     def facts(self, name: str) -> list[Any]:
         return [step[1:] for step in self.table.asked if step[0] == name]
 
@@ -254,60 +276,80 @@ def test_rows_alone_are_one_copy(bench: Bench) -> None:
 
 
 def test_few_entries_are_one_statement_with_all_that_copy_would_write(bench: Bench) -> None:
-    bench.journal.copy_from = 3
-    first = entry(1, claims=(Claim(ClaimKind.OPEN, "1", b"sealed", b"pan"), Claim(ClaimKind.BILL, "a|r")))
-    last = entry(2, 3, releases=(Claim(ClaimKind.OPEN, "2"),), keep_until=20270101, ledger=b"[]")
-    bench.write(first, last)
+    bench.journal.copy_from = 4
+    keys = (Claim(ClaimKind.KIOSK, "k"), Claim(ClaimKind.STAN, "s"))
+    bills = (Claim(ClaimKind.BILL, "a|r"), Claim(ClaimKind.BILL, "a|q"))
+    first = entry(1, claims=(*keys, Claim(ClaimKind.OPEN, "1", b"sealed", b"pan"), *bills), keep_until=20270102)
+    last = entry(2, 3, releases=(Claim(ClaimKind.OPEN, "2"), BILL), keep_until=20270101, ledger=b"[]")
+    bench.write(first, last, entry(3, 2, releases=(BILL,)))
     assert bench.steps() == ["journal_write"]
     epoch, *columns = bench.facts("journal_write")[0]
-    assert epoch == 7 and len(columns) == 22
-    events, gone, come = columns[:12], columns[12:16], columns[16:]
+    assert epoch == 7 and len(columns) == 29
+    events, bills_gone, ended, claims, opened = (
+        columns[start:end] for start, end in ((0, 12), (12, 14), (14, 16), (16, 23), (23, 29))
+    )
     assert [column[0] for column in events] == [
         *(first.opened_on, 1, 1, first.state, first.row, first.wall_us, first.amount, first.body.decode(), first.link),
         *(first.attempt, None, 1),
     ]
     assert [column[1] for column in events][1:3] == [2, 3] and events[10][1] == "[]"
-    assert gone == [["open"], ["2"], [2], [20270101]]
-    assert come == [["open", "bill"], ["1", "a|r"], [1, 1], [first.opened_on] * 2, [b"sealed", None], [b"pan", None]]
-    bench.write(entry(3), entry(4), entry(5))
-    assert bench.steps() == ["copy payment_event"], "three are enough for a COPY"
+    assert [list(zip(*rows, strict=True)) for rows in (bills_gone, ended, claims, opened)] == [
+        [(3, "b")],
+        [(2, 20270101)],
+        [(1, 0, DAY, 20270102, "k", "s", b"pan")],
+        [(1, 0, DAY, 7, "a|r", b"sealed"), (1, 1, DAY, None, "a|q", None)],
+    ]
+    bench.write(*(entry(number) for number in range(3, 7)))
+    assert bench.steps() == ["copy payment_event"], "four are enough for a COPY"
 
 
 def test_events_go_first_then_what_is_given_back_then_what_is_taken(bench: Bench) -> None:
     opened = Claim(ClaimKind.OPEN, "1", b"sealed", b"pan")
     assert bench.write(entry(1, claims=(opened, BILL)), entry(2, claims=(KIOSK,))) == committed(1, 2)
-    assert bench.steps() == ["BEGIN", "copy payment_event", "copy claim", "COMMIT"]
-    ((rows,),) = bench.facts("copy claim")
-    names = ("kind", "key", "payment_id", "opened_on", "sealed", "sealed_pan", "owner")
-    assert [tuple(row[name] for name in names) for row in rows] == [
-        (ClaimKind.OPEN, "1", 1, DAY, b"sealed", b"pan", 7),
-        (ClaimKind.BILL, "b", 1, DAY, None, None, None),
-        (ClaimKind.KIOSK, "k", 2, DAY, None, None, None),
+    assert bench.steps() == WITH_CLAIMS
+    assert bench.claim_rows()[2:] == [
+        [(1, 0, DAY, 0, None, None, b"pan"), (2, 0, DAY, 0, "k", None, None)],
+        [(1, 0, DAY, 7, "b", b"sealed")],
     ]
     assert bench.write(entry(1, 2, releases=(BILL,)), entry(3, claims=(BILL,))) == committed(1, 3)
-    assert bench.steps() == ["BEGIN", "copy payment_event", "claim_release", "copy claim", "COMMIT"]
-    assert bench.facts("claim_release") == [((ClaimKind.BILL,), ("b",), (1,))]
+    assert bench.steps() == WITH_CLAIMS
+    assert bench.claim_rows() == [[(1, "b")], [], [], [(3, 0, DAY, None, "b", None)]]
+    own = Claim(ClaimKind.OPEN, "1")
+    assert bench.write(entry(1, 3, releases=(BILL, own), claims=(KIOSK2,), keep_until=5)) == committed(1)
+    # With its third entry: no two entries of a payment meet.
+    assert bench.claim_rows() == [[], [(1, 5)], [(1, 2_000, DAY, 5, "k2", None, None)], []]
+
+
+def test_whatever_an_entry_claims_beyond_one_of_a_kind_is_a_row_more(bench: Bench) -> None:
+    stan, stan2 = Claim(ClaimKind.STAN, "s"), Claim(ClaimKind.STAN, "s2")
+    opened = Claim(ClaimKind.OPEN, "1")
+    bench.write(entry(1, claims=(BILL, BILL2, KIOSK, stan, opened, stan2, KIOSK2)))
+    assert bench.claim_rows()[2:] == [
+        [(1, 0, DAY, 0, "k", "s", None), (1, 2, DAY, 0, None, "s2", None), (1, 3, DAY, 0, "k2", None, None)],
+        [(1, 0, DAY, 7, "b", None), (1, 1, DAY, None, "b2", None)],
+    ]
+    assert set(bench.table.claims) == {
+        *(("bill", "b"), ("bill", "b2"), ("kiosk", "k"), ("kiosk", "k2"), ("stan", "s"), ("stan", "s2"), ("open", "1")),
+    }
 
 
 def test_giving_back_alone_takes_nothing(bench: Bench) -> None:
-    bench.write(entry(1, claims=(BILL, KIOSK)))
-    assert bench.write(entry(1, 2, releases=(BILL, KIOSK))) == committed(1)
-    assert bench.steps() == ["BEGIN", "copy payment_event", "claim_release", "COMMIT"]
-    assert bench.facts("claim_release") == [((ClaimKind.BILL, ClaimKind.KIOSK), ("b", "k"), (1, 1))]
+    bench.write(entry(1, claims=(BILL, BILL2)))
+    assert bench.write(entry(1, 2, releases=(BILL, BILL2))) == committed(1)
+    assert bench.steps() == WITH_CLAIMS
+    assert bench.claim_rows() == [[(1, "b"), (1, "b2")], [], [], []]
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_card_numbers_are_kept_if_one_of_the_batch_wants_it(bench: Bench, first: bool) -> None:
-    keeping = entry(1, releases=(BILL,), keep_until=20270101)
-    plain = entry(2, releases=(KIOSK,))
-    bench.write(*((keeping, plain) if first else (plain, keeping)))
-    ((kinds, keys, numbers, days),) = bench.facts("claim_release_keep")
-    assert set(zip(kinds, keys, numbers, days, strict=True)) == {
-        (ClaimKind.BILL, "b", 1, 20270101),
-        (ClaimKind.KIOSK, "k", 2, 0),
-    }
-    bench.write(entry(3, releases=(BILL,), keep_until=1))
-    assert "claim_release_keep" in bench.steps()
+def test_a_kiosks_key_and_a_trace_number_are_never_given_back(bench: Bench) -> None:
+    for kind in (ClaimKind.KIOSK, ClaimKind.STAN):
+        with pytest.raises(AssertionError):
+            bench.append(entry(1, releases=(BILL, Claim(kind, "k"))))
+
+
+def test_of_each_payment_that_ends_it_is_said_how_long_its_card_number_stays(bench: Bench) -> None:
+    for_good = [(Claim(ClaimKind.OPEN, str(number)),) for number in (1, 2)]
+    bench.write(entry(1, releases=for_good[0], keep_until=9), entry(2, releases=for_good[1]))
+    assert bench.claim_rows()[1] == [(1, 9), (2, 0)]
 
 
 def test_a_batch_is_bounded_in_rows_and_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +415,7 @@ def test_a_callback_that_raises_is_named_and_the_others_are_told(bench: Bench) -
 
 
 # ------------------------------------------------------------------------------------------------ a lost line
-@pytest.mark.parametrize("step", ["BEGIN", "copy payment_event", "copy claim", "COMMIT"])
+@pytest.mark.parametrize("step", ["BEGIN", "copy payment_event", "journal_claims", "COMMIT"])
 @pytest.mark.parametrize("applied", [True, False])
 def test_after_a_lost_line_every_row_is_looked_up(bench: Bench, step: str, applied: bool) -> None:
     bench.table.events[DAY, 3, 1] = (999, 1)
@@ -383,17 +425,13 @@ def test_after_a_lost_line_every_row_is_looked_up(bench: Bench, step: str, appli
     steps = bench.steps()
     after = steps[steps.index("event_writers") :]
     there = step == "COMMIT" and applied
-    assert after == (["event_writers"] if there else ["event_writers", "BEGIN", *_copies(), "COMMIT"])
+    assert after == (["event_writers"] if there else ["event_writers", *WITH_CLAIMS])
     assert len(bench.lines) == 2 and bench.table.claims == {("bill", "b"): 1}
     assert bench.seen.counts == {"switch_db_unknown_commits_total": 1}
     lost = ("journal.connection_lost", {"error": repr(LOST), "pending": 2})
     assert bench.seen.events[0] == lost
     assert [name for name, _ in bench.seen.events] == ["journal.connection_lost", "journal.database_back"]
     assert bench.journal._away is False
-
-
-def _copies() -> list[str]:
-    return ["copy payment_event", "copy claim"]
 
 
 def test_after_a_lost_line_a_foreign_row_is_a_loss_and_ours_are_told_apart_by_number(bench: Bench) -> None:
@@ -453,7 +491,7 @@ def test_a_conflict_is_rolled_back_looked_at_and_the_rest_is_sent_again(bench: B
     assert sorted(told) == [(1, Append.COMMITTED), (2, Append.LOST), (3, Append.CLAIMED)]
     assert [appended.claim for number, appended in bench.told if number == 3] == [BILL]
     steps = ["BEGIN", "copy payment_event", "ROLLBACK", "claim_holders", "event_writers"]
-    assert bench.steps() == [*steps, "BEGIN", *_copies(), "COMMIT"]
+    assert bench.steps() == [*steps, *WITH_CLAIMS]
     (holders,), (writers,) = bench.facts("claim_holders"), bench.facts("event_writers")
     assert set(zip(*holders, strict=True)) == {("kiosk", "k"), ("bill", "b")}
     assert set(zip(*writers, strict=True)) == {(DAY, number, 1) for number in (1, 2, 3)}
@@ -578,17 +616,17 @@ def test_who_waits_behind_one_waits_whoever_else_waits_too(bench: Bench) -> None
 
 
 def test_each_of_several_that_give_back_makes_room(bench: Bench) -> None:
-    bench.write(entry(1, claims=(BILL,)), entry(2, claims=(KIOSK,)))
+    bench.write(entry(1, claims=(BILL,)), entry(2, claims=(BILL2,)))
     bench.table.events[DAY, 9, 1] = (999, 1)
     told = bench.write(
         entry(1, 2, releases=(BILL,)),
-        entry(2, 2, releases=(KIOSK,)),
+        entry(2, 2, releases=(BILL2,)),
         entry(3, claims=(BILL,)),
-        entry(4, claims=(KIOSK,)),
+        entry(4, claims=(BILL2,)),
         entry(9),
     )
     assert sorted(told) == [*committed(1, 2, 3, 4), (9, Append.LOST)]
-    assert bench.table.claims == {("bill", "b"): 3, ("kiosk", "k"): 4}
+    assert bench.table.claims == {("bill", "b"): 3, ("bill", "b2"): 4}
 
 
 def test_what_its_holder_gives_back_in_the_batch_is_not_refused(bench: Bench) -> None:
