@@ -126,20 +126,21 @@ class MarketingDialect:
                     "reference": reference,
                 },
             )
-        return orjson.dumps(
-            {
-                "op": "post",
-                "id": request_id,
-                "channel": self._channel,
-                "serial": posting.serial,
-                "account": account,
-                "receivable": posting.receivable,
-                "period": posting.period,
-                "amount": posting.amount,
-                "day": day,
-                "reference": reference,
-            }
-        )
+        fields = {
+            "op": "post",
+            "id": request_id,
+            "channel": self._channel,
+            "serial": posting.serial,
+            "account": account,
+            "receivable": posting.receivable,
+            "period": posting.period,
+            "amount": posting.amount,
+            "day": day,
+            "reference": reference,
+        }
+        if "post" in self._always:
+            fields |= self._always["post"]
+        return orjson.dumps(fields)
 
     def status(self, request_id: int, posting: Posting, *, account: str = "") -> bytes:
         return self._request("status", request_id, {"serial": posting.serial})

@@ -522,7 +522,7 @@ class Payments:
             slot.ready = Ready(frame, request_id)
             then(frame)
 
-    def _bill_frame(self, payment: Payment, sending: SendPost | SendStatus | SendCancel, request_id: int) -> bytes:
+    def _bill_frame(self, payment: Payment, sending: Sending, request_id: int) -> bytes:
         """Raises: BadRequestError: the spec has no room for a value of this payment."""
         dialect, account = self._marketing_dialect, payment.account
         if type(sending) is SendPost:
@@ -536,6 +536,7 @@ class Payments:
         if type(sending) is SendStatus:
             return dialect.status(request_id, sending.posting, account=account)
         assert type(sending) is SendCancel
+        assert isinstance(sending, SendCancel)
         undo = sending.undo or self._profile.fence == "cancel_if_posted"  # it knows no other cancel
         return dialect.cancel(request_id, sending.posting, undo=undo, account=account)
 
