@@ -29,10 +29,6 @@ class Clock(Protocol):
         """Microseconds since 1970, UTC: only for fields and rows."""
         ...
 
-    def wall_ns(self) -> int:
-        """The same in nanoseconds, where it is only kept until somebody asks: cheaper than microseconds."""
-        ...
-
 
 class Dice(Protocol):
     def uniform(self) -> float:

@@ -53,22 +53,22 @@ class Traced:
 
 
 _UNREADABLE: Final = object()
-_Kept = tuple[int, int, str, str, int, Any]  # number, wall_ns, direction, peer, size, what was taken
+_Kept = tuple[int, int, str, str, int, Any]  # number, wall_us, direction, peer, size, what was taken
 
 
 class Trace:
     """Args:
     shown: By link.
-    wall_ns: Nanoseconds since 1970, UTC.
+    wall_us: Microseconds since 1970, UTC.
     whole: Links whose messages carry no card data and are kept as they are: ``take`` returns the frame.
     """
 
     def __init__(
-        self, shown: Mapping[str, Shown], wall_ns: Callable[[], int], *, whole: frozenset[str] = frozenset()
+        self, shown: Mapping[str, Shown], wall_us: Callable[[], int], *, whole: frozenset[str] = frozenset()
     ) -> None:
         self._whole = whole
         self._shown = dict(shown)
-        self._wall_ns = wall_ns
+        self._wall_us = wall_us
         self._rings: dict[str, deque[_Kept]] = {link: deque(maxlen=TRACE_RING_MAX) for link in shown}
         self._number = count(1).__next__
 
@@ -78,7 +78,7 @@ class Trace:
 
     def tap(self, link: str) -> Callable[[str, str, bytes], None]:
         """For the wires of a link: called with "in" or "out", the peer and each frame."""
-        take, keep, wall_ns = self._shown[link].take, self._rings[link].append, self._wall_ns
+        take, keep, wall_us = self._shown[link].take, self._rings[link].append, self._wall_us
         number = self._number
 
         def note(direction: str, peer: str, frame: bytes) -> None:
@@ -86,7 +86,7 @@ class Trace:
                 taken = take(frame)
             except Exception:  # whatever a peer sends must not hurt whoever only looks on
                 taken = _UNREADABLE
-            keep((number(), wall_ns(), direction, peer, len(frame), taken))
+            keep((number(), wall_us(), direction, peer, len(frame), taken))
 
         return note
 
@@ -117,10 +117,10 @@ class Trace:
         return found[-limit:]
 
     def _told(self, link: str, kept: _Kept, frames: bool) -> Traced:
-        number, wall_ns, direction, peer, size, taken = kept
+        number, wall_us, direction, peer, size, taken = kept
         facts = {"message": "unreadable"}
         if taken is not _UNREADABLE:
             with contextlib.suppress(Exception):  # as above
                 facts = self._shown[link].tell(taken)
         frame = taken if frames and link in self._whole and isinstance(taken, bytes) else b""
-        return Traced(number, wall_ns // 1_000, link, direction, peer, size, facts, frame)
+        return Traced(number, wall_us, link, direction, peer, size, facts, frame)

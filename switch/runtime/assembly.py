@@ -95,7 +95,7 @@ class Switch:
             unionpay.name: card_dialect.shown,
             marketing.name: marketing_dialect.shown,
         }
-        self.trace = Trace(shown, clock.wall_ns, whole=frozenset({marketing.name}))
+        self.trace = Trace(shown, clock.wall_us, whole=frozenset({marketing.name}))
         self._dialers: list[Dialer | TransactionDialer] = []
         peers: tuple[tuple[CardLink | MarketingLink, UnionpayConfig | MarketingConfig, Framing], ...] = (
             (self.card_link, unionpay, LEN2),

@@ -92,9 +92,6 @@ class Node:
     def wall_us(self) -> int:
         return self.loop.wall_start_us + round(self.loop.time() * 1_000_000) + self.wall_offset_us
 
-    def wall_ns(self) -> int:
-        return self.wall_us() * 1_000
-
     def step_wall(self, seconds: float) -> None:
         self.wall_offset_us += round(seconds * 1_000_000)
 
