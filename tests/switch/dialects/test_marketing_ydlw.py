@@ -27,9 +27,6 @@ class _Clock:
     def wall_us(self) -> int:
         return NOW_US
 
-    def wall_ns(self) -> int:
-        return NOW_US * 1_000
-
 
 PAYMENT_ID = PaymentIds(_Clock(), 5).next()
 SERIAL = f"{PAYMENT_ID}01"
