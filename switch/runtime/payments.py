@@ -537,7 +537,6 @@ class Payments:
         if type(sending) is SendStatus:
             return dialect.status(request_id, sending.posting, account=account)
         assert type(sending) is SendCancel
-        assert isinstance(sending, SendCancel)
         undo = sending.undo or self._profile.fence == "cancel_if_posted"  # it knows no other cancel
         return dialect.cancel(request_id, sending.posting, undo=undo, account=account)
 
