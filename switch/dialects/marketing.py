@@ -23,7 +23,6 @@ _BILL_REJECTED: Final = Input.BILL_REJECTED
 _BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
 _FEN_END = 10**12  # fen: twelve digits are what an amount has on every line
 
-_NOTHING: Final[dict[str, Any]] = {}
 # What the switch has a value for in a request, and what it must find in an answer; the rest is the spec's.
 _GIVEN: Final[dict[str, frozenset[str]]] = {
     "post": frozenset({"serial", "account", "receivable", "period", "amount", "day", "reference"}),
@@ -127,21 +126,21 @@ class MarketingDialect:
                     "reference": reference,
                 },
             )
-        return orjson.dumps(
-            {
-                "op": "post",
-                "id": request_id,
-                "channel": self._channel,
-                "serial": posting.serial,
-                "account": account,
-                "receivable": posting.receivable,
-                "period": posting.period,
-                "amount": posting.amount,
-                "day": day,
-                "reference": reference,
-                **self._always.get("post", _NOTHING),
-            }
-        )
+        fields = {
+            "op": "post",
+            "id": request_id,
+            "channel": self._channel,
+            "serial": posting.serial,
+            "account": account,
+            "receivable": posting.receivable,
+            "period": posting.period,
+            "amount": posting.amount,
+            "day": day,
+            "reference": reference,
+        }
+        if "post" in self._always:
+            fields |= self._always["post"]
+        return orjson.dumps(fields)
 
     def status(self, request_id: int, posting: Posting, *, account: str = "") -> bytes:
         return self._request("status", request_id, {"serial": posting.serial})

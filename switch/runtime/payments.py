@@ -523,7 +523,7 @@ class Payments:
             slot.ready = Ready(frame, request_id)
             then(frame)
 
-    def _bill_frame(self, payment: Payment, sending: SendPost | SendStatus | SendCancel, request_id: int) -> bytes:
+    def _bill_frame(self, payment: Payment, sending: Sending, request_id: int) -> bytes:
         """Raises: BadRequestError: the spec has no room for a value of this payment."""
         dialect, account = self._marketing_dialect, payment.account
         if type(sending) is SendPost:
