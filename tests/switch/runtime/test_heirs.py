@@ -174,6 +174,7 @@ class FakeWorker:
 
     def __init__(self, config: Any, dsn: str) -> None:
         self.did.append(f"new {config} {dsn}")
+        self.config = config
         self.lost = asyncio.Event()
         self.observer = SimpleNamespace(event=lambda name, **facts: self.did.append(f"{name} {facts}"))
         self.switch = SimpleNamespace(payments=SimpleNamespace(open_count=3))
