@@ -32,7 +32,7 @@ SESSION = {
     "search_path": "switch, pg_temp",
 }
 # For sessions that only ever go by key. Statistics of a table that was empty a minute ago say "read it all"; the plan
-# made then cost 28 µs a row instead of 2 until the next ANALYZE (measured: claims given back one by one, with 240,000 of them).
+# made then cost 28 µs a row instead of 2 until the next ANALYZE (measured with 240,000 claims).
 BY_KEY = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
