@@ -198,10 +198,12 @@ class _Copies:
 
     def __init__(self) -> None:
         self.rows = 0
+        self.calls = 0
 
     async def execute(self, statement: str) -> None: ...
 
-    async def fetch(self, statement: str, *arguments: Any) -> None: ...
+    async def fetch(self, statement: str, *arguments: Any) -> None:
+        self.calls += 1
 
     async def copy_records_to_table(self, table: str, *, records: list[Any], **more: Any) -> None:
         self.rows += len(records)
@@ -240,7 +242,7 @@ def _journal() -> Run:
             raise AssertionError("nothing here is waited for")
 
         enter(write)
-        assert connection.rows > BATCH
+        assert (connection.rows, connection.calls) == (BATCH, 1), "the events by COPY, all claims by one call"
 
     return run
 

@@ -71,8 +71,13 @@ def test_a_switch_killed_in_the_middle_loses_nothing(short_dir: Path) -> None:
     assert status == 0, output
     assert last["open"] == last["differences"] == 0
     assert "started again 2 times" in output
-    adopted = [json.loads(line) for line in (folder / "switch.log").read_text().splitlines()]
-    assert sum(event["event"] == "payment.adopted" for event in adopted) > 0
+    told, torn = [], 0
+    for line in (folder / "switch.log").read_text().splitlines():
+        try:
+            told.append(json.loads(line)["event"])
+        except json.JSONDecodeError:
+            torn += 1  # the killed one's last line, and its successor's first
+    assert torn <= 2 and "payment.adopted" in told
 
 
 def test_postgresql_restarted_under_load_loses_nothing(short_dir: Path) -> None:
