@@ -99,7 +99,7 @@ beside: build
 	@$(BIN)/python -m pytest tests -m hsm
 	@$(BIN)/python -m switch demo --seconds 5 --dir .gridswitch/test-all --security pkcs11
 	@nice -n 10 $(MAKE) --no-print-directory verify-model
-	@nice -n 10 $(BIN)/python -m switch sim --seeds 1..500 --aim
+	@nice -n 10 $(BIN)/python -m switch sim --seeds 1..500
 	@nice -n 10 $(BIN)/python -m switch sim --crash-everywhere --seeds 21..21
 	@$(MAKE) --no-print-directory bench-check
 
@@ -111,7 +111,8 @@ verify-model: build ## explore every state of a payment for every host profile; 
 	@$(BIN)/python -m switch verify-model
 
 MINUTES ?= 60
-sim-long: build ## the whole switch on a virtual clock with new seeds for MINUTES, then a crash at every step of golden runs
+sim-long: build ## the whole switch on a virtual clock: every row, answer and fault; new seeds for MINUTES, then a crash at every step of golden runs
+	@$(BIN)/python -m switch sim --aim
 	@$(BIN)/python -m switch sim --minutes $(MINUTES)
 	@$(BIN)/python -m switch sim --crash-everywhere
 
