@@ -85,14 +85,18 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
 
-# Two cores: while most tests run on one, whole systems and then the model check run on the other. All of it within half an hour.
+# Two cores: most tests wait more than they work, so those of the running switch go beside the others, and whole systems, the
+# model check and the simulation beside both. All of it within half an hour.
 test-all: build peers ## the core tier, a hardware module's stand-in, a demo on it, model check, simulation, instructions, fuzzing, the wheel
 	@$(MAKE) --no-print-directory beside >$(VENV)/beside.log 2>&1 & beside=$$!; \
-	  status=0; $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e" || status=$$?; \
+	  $(MAKE) --no-print-directory test PYTEST="$(RUNNING)" >$(VENV)/running.log 2>&1 & running=$$!; \
+	  status=0; $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e $(RUNNING:%=--ignore=%)" || status=$$?; \
+	  wait $$running || status=$$?; cat $(VENV)/running.log; \
 	  wait $$beside || status=$$?; cat $(VENV)/beside.log; exit $$status
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
 	@$(MAKE) --no-print-directory wheel
 
+RUNNING := tests/switch/runtime tests/switch/kiosk
 .PHONY: beside
 beside: build
 	@$(BIN)/python -m pytest tests/e2e
