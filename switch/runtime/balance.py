@@ -111,7 +111,8 @@ class Balances:
         self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
 
     def _answered(self, session: TerminalSession, done: Callable[..., None], answer: CardAnswer | None) -> None:
-        self._link.heard_of(silent=answer is None)
+        if answer is not None or self._link.is_up:  # a link that is down says nothing about how the peer answers
+            self._link.heard_of(silent=answer is None)
         if answer is None:
             done(_UNAVAILABLE)
         elif answer.mac is None or session.mac_key is None:

@@ -581,17 +581,13 @@ class Dispatcher:
 
     def _prepay(self, intake: Intake) -> None:
         """Money for an account: that there is such an account, and what it owes, is asked before the card."""
-        request = intake.request
-        key = request.account, request.amount
-        if request.amount > self._prepay_max_fen:
+        if intake.request.amount > self._prepay_max_fen:
             self._turn_away(intake, "amount_limit")
-        elif not request.confirmed and self._clock.now() - self._prepaid.get(key, -math.inf) < limits.PREPAY_AGAIN_S:
-            self._turn_away(intake, "confirm_again")
         else:
-            self._quote(request.account, partial(self._may_prepay, intake))
+            self._quote(intake.request.account, partial(self._may_prepay, intake))
 
     def _may_prepay(self, intake: Intake, fresh: Quote | str) -> None:
-        request, key = intake.request, (intake.request.account, intake.request.amount)
+        request, now = intake.request, self._clock.now()
         if isinstance(fresh, Quote):
             if not self._prepay_while_owing:
                 self._turn_away(intake, "arrears_first")
@@ -602,20 +598,29 @@ class Dispatcher:
         else:
             self._turn_away(intake, fresh)
             return
+        # Looked at and remembered in one step: of two taps one is asked about, however close they come.
+        key = request.account, request.amount
+        earlier = self._prepaid.get(key, -math.inf)
+        if not request.confirmed and now - earlier < limits.PREPAY_AGAIN_S:
+            self._turn_away(intake, "confirm_again")
+            return
         row = Receivable("", "", request.amount, 0, request.amount)
-        intake.quote = Quote("", request.account, "", "", (row,), day, self._clock.now())
+        intake.quote = Quote("", request.account, "", "", (row,), day, now)
         intake.rows = [row]
-        self._prepaid[key] = self._clock.now()
+        self._remember_prepaid(key, now)
+        intake.waiters.append(partial(self._prepay_ended, key, earlier))
+        self._sessions.take_stan(intake.session, partial(self._numbered, intake))
+
+    def _remember_prepaid(self, key: tuple[str, int], at: float) -> None:
+        self._prepaid[key] = at
         self._prepaid.move_to_end(key)
         if len(self._prepaid) > limits.PREPAYS_REMEMBERED_MAX:
             self._prepaid.popitem(last=False)
-        intake.waiters.append(partial(self._prepay_ended, key))
-        self._sessions.take_stan(intake.session, partial(self._numbered, intake))
 
-    def _prepay_ended(self, key: tuple[str, int], outcome: Payment | str) -> None:
-        """Who paid nothing may try again without being asked whether he means it."""
+    def _prepay_ended(self, key: tuple[str, int], earlier: float, outcome: Payment | str) -> None:
+        """Who paid nothing may try again without being asked whether he means it; what was paid before him counts."""
         if isinstance(outcome, str) or outcome.answer in _NOT_PAID:
-            self._prepaid.pop(key, None)
+            self._remember_prepaid(key, earlier)
 
     def _repeat(self, same: bool, waiters: list[Waiter], tell: Waiter, peer: str, payment: Payment | None) -> None:
         """A copy of a request that is a payment, or on its way to become one (None)."""

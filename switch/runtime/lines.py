@@ -30,10 +30,6 @@ class Lines:
         self._newest: dict[str, Wire] = {}
         self._lines: dict[Wire, _Line] = {}
 
-    def __len__(self) -> int:
-        """Terminals that have a connection of their own."""
-        return len(self._newest)
-
     def take(self, terminal_id: str, wire: Wire) -> None:
         """This connection signed on for the terminal, and the keys are right."""
         before = self._newest.get(terminal_id)

@@ -512,7 +512,6 @@ class Payments:
             self._card_data(slot, partial(self._prepare_reversal, slot, sending, then))
         else:
             request_id = self._marketing_link.next_id()
-            assert not isinstance(sending, _TO_CARD)
             try:
                 frame = self._bill_frame(payment, sending, request_id)
             except BadRequestError as error:

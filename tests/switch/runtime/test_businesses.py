@@ -55,16 +55,21 @@ def test_an_answer_that_proves_nothing_shows_no_number(play: Callable[..., None]
     play(story, f'[[unionpay.script]]\nwhen = {{ message = "balance" }}\ndo = "{do}"\ntimes = 1\n')
 
 
-def test_a_late_balance_is_a_stray_and_no_sign_of_life(play: Callable[..., None]) -> None:
+def test_a_late_balance_is_a_stray_and_no_sign_of_life(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story(world: Any) -> None:
         kiosk = await world.kiosk()
+        link, alive = world.worker.switch.card_link, list[bool]()
+        echoes, heard = world.unionpay.counts["echo"], link._answered
+        monkeypatch.setattr(link, "_answered", lambda: alive.append(heard() is None))
         assert (await kiosk.ask_balance(CardChoice(7))).stable == "card_unavailable"
-        link = world.worker.switch.card_link
-        echoed = link.echo_rtt_s
-        await asyncio.sleep(1.0)
-        rows = await world.rows("SELECT kind, detail FROM switch.stray")
+        rows: list[Any] = []
+        for _ in range(400):
+            rows = rows or await world.rows("SELECT kind, detail FROM switch.stray")
+            await asyncio.sleep(0.0 if rows else 0.05)
         assert [row["kind"] for row in rows] == ["late"] and "balance" in rows[0]["detail"]
-        assert link.echo_rtt_s == echoed
+        assert len(alive) <= world.unionpay.counts["echo"] - echoes, "taken for the answer to an echo test"
 
     play(story, '[[unionpay.script]]\nwhen = { message = "balance" }\ndo = "late:2.4"\ntimes = 1\n')
 
@@ -331,6 +336,31 @@ def test_who_paid_nothing_is_not_asked_whether_he_means_it(play: Callable[..., N
         assert (await kiosk.prepay(account, 5_000, CardChoice(1))).stable == "completed"
 
     play(story)
+
+
+def test_a_second_try_that_pays_nothing_does_not_make_the_first_forgotten(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        account = await _clear_account(world, kiosk)
+        assert (await kiosk.prepay(account, 5_000, CardChoice(1))).stable == "completed"
+        declined = await kiosk.prepay(account, 5_000, CardChoice(1, wrong_pin=True), confirmed=True)
+        assert declined.stable == "declined"
+        assert (await kiosk.prepay(account, 5_000, CardChoice(1))).stable == "confirm_again"
+
+    play(story)
+
+
+def test_of_two_taps_at_once_one_is_asked_about(play: Callable[..., None]) -> None:
+    """The account is asked about for both of them before either is charged."""
+
+    async def story(world: Any) -> None:
+        kiosk, other = await world.kiosk(1), await world.kiosk(2)
+        account = await _clear_account(world, kiosk)
+        taps = [asyncio.create_task(each.prepay(account, 5_000, CardChoice(1))) for each in (kiosk, other)]
+        assert sorted([(await tap).stable for tap in taps]) == ["completed", "confirm_again"]
+        assert (await world.settle()).holds
+
+    play(story, "[marketing]\ninquiry_ms = [300.0, 300.0]\n")
 
 
 def test_of_two_at_once_for_one_account_the_second_is_refused(play: Callable[..., None]) -> None:
