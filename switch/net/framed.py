@@ -41,6 +41,10 @@ class Framing:
         """
         return b"%0*d" % (self.prefix_bytes, size) if self.in_digits else size.to_bytes(self.prefix_bytes, "big")
 
+    def size(self, prefix: bytes) -> int:
+        """What a whole prefix says of the frame behind it. Raises ValueError: digits were expected."""
+        return int(prefix) if self.in_digits else int.from_bytes(prefix, "big")
+
 
 LEN2: Final = Framing("len2", 2, limits.FRAME_SIZE_MAX)  # kiosks and UnionPay
 LEN4: Final = Framing("len4", 4, limits.MARKETING_FRAME_SIZE_MAX)  # marketing_json

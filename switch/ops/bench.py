@@ -38,6 +38,7 @@ from switch.ops.rig import LOCALHOST, LOOK_S, SETTLE_S, Rig
 from switch.sim.commands import TERMINALS_MAX, above_zero, at_least_one
 from switch.sim.day import china_now
 from switch.sim.generator import check_files
+from switch.sim.hall import RHYTHMS
 from switch.sim.scenario import load_scenario
 from switch.sim.threeway import Proof
 from switch.sim.truth import read_facts
@@ -87,6 +88,7 @@ class Options:
     security: str
     tls: bool
     scenario: str
+    rhythm: str
     settings: dict[str, str]
 
 
@@ -125,10 +127,14 @@ class Load:
     """The generator, as a process that is told one phase after the other."""
 
     def __init__(self, rig: Rig, options: Options, book: Path) -> None:
+        if options.name == "fleet":
+            what: tuple[str, ...] = ("fleet", "--count", str(options.kiosks), "--seconds", f"{options.seconds:g}")
+            what += ("--arrivals", f"{options.rates[0]:g}", "--rhythm", options.rhythm)
+        else:
+            what = ("generate", "--kiosks", str(options.kiosks), "--idle", str(options.idle), "--phase", "-")
         command = [
-            *(sys.executable, "-m", "switch", "generate", "--connect", f"{LOCALHOST}:{rig.ports[rig.instances[0]]}"),
-            *("--kiosks", str(options.kiosks), "--idle", str(options.idle), "--scenario", options.scenario),
-            *("--book", str(book), "--settle", str(SETTLE_S), "--phase", "-", "--json"),
+            *(sys.executable, "-m", "switch", *what, "--connect", f"{LOCALHOST}:{rig.ports[rig.instances[0]]}"),
+            *("--scenario", options.scenario, "--book", str(book), "--settle", str(SETTLE_S), "--json"),
             *(("--tls", str(rig.tls_dir)) if rig.tls_dir is not None else ()),
         ]
         self._log = rig.folder / "generator.log"
@@ -587,6 +593,28 @@ def _tell_soak(bench: Bench) -> None:
         report.fail(f"open files grow: {files[0]} at the start, {files[-1]} at the end")
 
 
+def _play_fleet(bench: Bench) -> None:
+    bench.play("visits")
+
+
+def _tell_fleet(bench: Bench) -> None:
+    (window,) = bench.windows
+    bench.tell_window(window)
+    report, result = bench.report, window.result
+    report.add("visits", result["visits"])
+    report.add("visits_per_s", round(result["begun"] / window.seconds, 1))
+    report.add(
+        "cpu_switch_share", round((window.ended.cpu_s["switch"] - window.begun.cpu_s["switch"]) / window.seconds, 3)
+    )
+    report.add(
+        "cpu_fleet_share",
+        round((window.ended.cpu_s["generator"] - window.begun.cpu_s["generator"]) / window.seconds, 3),
+    )
+    report.add("fleet_rss_bytes", result["rss_bytes"])
+    for name in ("balance", "slip", "wait"):
+        report.add(f"{name}_p99_ms", result["times"][name]["p99_ms"])
+
+
 @dataclass(frozen=True)
 class Kind:
     """One benchmark under load: what is played, and what is told about it afterwards."""
@@ -598,6 +626,7 @@ class Kind:
     kiosks: int
     inflight: int = 256
     rates: tuple[float, ...] = ()
+    scenario: str = "bench"
 
 
 KINDS: Final = {
@@ -605,6 +634,12 @@ KINDS: Final = {
     "latency": Kind("times at a low rate, or at each --rate", _play_latency, _tell_latency, 20.0, 500, rates=(200.0,)),
     "overload": Kind("three times what it can do, and back", _play_overload, _tell_overload, 10.0, 2_000),
     "soak": Kind("a steady rate for long: memory, open files", _play_soak, _tell_soak, 600.0, 500, rates=(400.0,)),
+    "fleet": Kind(
+        "halls of kiosks and all that people do there",
+        *(_play_fleet, _tell_fleet, 60.0, 10_000),
+        rates=(100.0,),
+        scenario="hall",
+    ),
 }
 PARTS: Final = {
     "codec": "messages, MACs and dialects: nanoseconds each, no processes",
@@ -617,7 +652,7 @@ def add_bench_parser(commands: Any) -> None:
     lines += [f"  {name:<10}{kind.what} ({kind.seconds:g} s)" for name, kind in KINDS.items()]
     parser = commands.add_parser(
         "bench",
-        help="measure codec, journal, payments, latency, overload or a soak, with the proof that all went right",
+        help="measure codec, journal, payments, latency, overload, soak or fleet, with the proof that all went right",
         description="Starts what it needs, warms up, measures, lets everything settle and compares the three books.\n"
         "Exit status 0 only if they agree and every payment has a final word.",
         epilog="benchmarks:\n" + "\n".join(lines) + "\n",
@@ -636,7 +671,8 @@ def add_bench_parser(commands: Any) -> None:
     option("--workers", type=at_least_one, default=1, metavar="N", help="processes of the switch (default 1)")
     option("--security", choices=("software", "pkcs11"), default="software", help="security module")
     option("--tls", action="store_true", help="with TLS between kiosks, switch and both hosts")
-    option("--scenario", default="bench", metavar="NAME", help="how hosts behave (default bench: 1 %% goes wrong)")
+    option("--scenario", metavar="NAME", help="how hosts behave (default bench: 1 %% goes wrong; fleet: hall)")
+    option("--rhythm", choices=RHYTHMS, default="steady", help="fleet: day is a whole day in the time of the run")
     option("--pg", action="append", default=[], metavar="NAME=VALUE", help="a setting of PostgreSQL")
     option("--json", action="store_true", help="one JSON object as the last line")
     option("--compare", type=Path, metavar="FILE", help="ratios to an earlier run: a file whose last line is its JSON")
@@ -696,7 +732,8 @@ def _options(arguments: argparse.Namespace, settings: dict[str, str]) -> Options
         workers=arguments.workers,
         security=arguments.security,
         tls=arguments.tls,
-        scenario=arguments.scenario,
+        scenario=arguments.scenario or kind.scenario,
+        rhythm=arguments.rhythm,
         settings=settings,
     )
 

@@ -16,9 +16,11 @@ from switch.machines.payment import HostProfile
 from switch.model.cardnumber import Known, find
 from switch.model.chain import event_link
 from switch.model.payment import FINAL, State
+from switch.net.framed import LEN2, Framing, Splitter, make_splitter
 from switch.ports import ClaimKind, JournalEntry
 from switch.sim.fleet import BookEntry
-from switch.sim.plan import Plan
+from switch.sim.marketing_wire import HostWire
+from switch.sim.plan import BILL, Plan
 from switch.sim.threeway import ThreeWay
 from switch.sim.truth import MemoryTruthLedger, read_charges, read_facts, read_postings
 from switch.store.memory import MemoryDatabase
@@ -39,11 +41,12 @@ class Violation:
 class WireAuditor:
     """Reads what the switch hands to the network, as it does so, and holds it against what is durable then (I5)."""
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def __init__(self, database: MemoryDatabase, bill_wire: HostWire) -> None:
         self._database = database
+        self._bill_wire = bill_wire
         self._epoch = 0  # of the worker whose bytes are being read
         self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
-        self._unread: dict[int, bytes] = {}
+        self._splitters: dict[int, Splitter] = {}
         self._purchases: set[str] = set()
         self.violations: list[Violation] = []
         self.frames: list[str] = []  # of what was just read, for a story
@@ -51,7 +54,7 @@ class WireAuditor:
     def card_bytes(self, wire: int, data: bytes, epoch: int) -> Iterator[str]:
         """What a worker wrote to the card host on one connection; yields a line for each frame."""
         self._epoch = epoch
-        for frame in self._split(wire, data, 2):
+        for frame in self._split(wire, data, LEN2):
             message = self._spec.decode(frame)
             key = f"{message.get(41)}|{str(message.get(60, ''))[2:8]}|{message.get(11)}"
             yield f"{message.mti} {key}"
@@ -62,31 +65,30 @@ class WireAuditor:
 
     def bill_bytes(self, wire: int, data: bytes, epoch: int) -> Iterator[str]:
         self._epoch = epoch
-        for frame in self._split(wire, data, 4):
-            request = orjson.loads(frame)
+        for frame in self._split(wire, data, self._bill_wire.framing):
+            request = self._bill_wire.read(frame)
             operation, serial = request["op"], request.get("serial", "")
             yield f"{operation} {serial}".rstrip()
             wanted = {"post": State.BILL_PENDING, "cancel": State.BILL_CANCELLING}.get(operation)
             if wanted is not None:
                 self._audit_serial(serial, wanted, operation)
 
-    def answers(self, wire: int, data: bytes, prefix: int) -> Iterator[str]:
-        """What a host wrote to a worker on one connection: "0210 00", "post 84" … of each answer that has a code."""
-        for frame in self._split(-wire, data, prefix):
-            if prefix == 4:
-                answer = orjson.loads(frame)
-                yield f"bill {answer.get('code', '')}"
+    def answers(self, wire: int, data: bytes, host: str) -> Iterator[str]:
+        """What a host wrote to a worker on one connection: "0210 00", "bill 84" … of each answer that has a code."""
+        framing = self._bill_wire.framing if host == BILL else LEN2
+        for frame in self._split(-wire, data, framing):
+            if host == BILL:
+                yield f"bill {self._bill_wire.code(frame)}"
             else:
                 message = self._spec.decode(frame)
                 if message.mti in ("0210", "0410"):
                     yield f"{message.mti} {message.get(39)}"
 
-    def _split(self, wire: int, data: bytes, prefix: int) -> Iterator[bytes]:
-        rest = self._unread.get(wire, b"") + data
-        while len(rest) >= prefix and len(rest) >= (end := prefix + int.from_bytes(rest[:prefix], "big")):
-            yield rest[prefix:end]
-            rest = rest[end:]
-        self._unread[wire] = rest
+    def _split(self, wire: int, data: bytes, framing: Framing) -> list[bytes]:
+        splitter = self._splitters.get(wire)
+        if splitter is None:
+            splitter = self._splitters[wire] = make_splitter(framing)
+        return splitter.feed(data)
 
     def _audit_purchase(self, key: str) -> None:
         if key in self._purchases:

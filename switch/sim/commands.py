@@ -20,6 +20,7 @@ from switch import limits
 from switch.errors import ConfigError, StartError, SwitchError
 from switch.sim.fleet import SETTLE_S, FleetResult, run_fleet
 from switch.sim.generator import Generator, Phase, PhaseResult, check_files
+from switch.sim.hall import RHYTHMS, Arrivals, Hall, run_hall
 from switch.sim.marketing_host import MarketingHost
 from switch.sim.scenario import BUNDLED, Scenario, load_scenario
 from switch.sim.unionpay_host import UnionPayHost
@@ -43,6 +44,7 @@ _HOST_EXAMPLE: Final = """example:
 """
 _FLEET_EXAMPLE: Final = """example:
   gridswitch fleet --connect 127.0.0.1:9000 --count 50 --seconds 20 --scenario demo --book run/book.jsonl
+  gridswitch fleet --connect 127.0.0.1:9000 --count 10000 --arrivals 100 --rhythm day --seconds 600 --scenario hall
 """
 
 
@@ -84,7 +86,8 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "fleet",
         help="run simulated kiosks against a switch",
-        description="Let simulated kiosks pay bills, one customer after the other, and report what they were told. "
+        description="Let simulated kiosks pay bills, one customer after the other, and report what they were told; or, "
+        "with --arrivals, let customers come when they come, with all they come for and all that happens to them. "
         "Exit code 1 when a payment has no final word at the end.",
         epilog=_FLEET_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -92,7 +95,20 @@ def add_fleet_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("--connect", required=True, metavar="HOST:PORT", help="kiosk port of a switch on this machine")
     parser.add_argument("--count", type=at_least_one, default=10, metavar="N", help="kiosks (default 10)")
     parser.add_argument("--seconds", type=above_zero, default=10.0, metavar="S", help="length of the load (default 10)")
-    parser.add_argument("--rate", type=above_zero, metavar="R", help="payments a second of all kiosks, at most")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--rate", type=above_zero, metavar="R", help="payments a second of all kiosks, at most")
+    pace.add_argument(
+        "--arrivals",
+        type=above_zero,
+        metavar="R",
+        help="open loop: so many customers a second come to all kiosks together, in the busiest moment",
+    )
+    parser.add_argument(
+        "--rhythm",
+        choices=RHYTHMS,
+        default=RHYTHMS[0],
+        help="of --arrivals: day is a whole day, midnight to midnight, in the time of the run (default steady)",
+    )
     _add_scenario(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's seed")
     parser.add_argument("--book", type=Path, metavar="FILE", help="where the kiosks keep their book, JSON lines")
@@ -189,6 +205,8 @@ async def _run_host(args: argparse.Namespace) -> int:
 
 async def _run_fleet(args: argparse.Namespace) -> int:
     address, port = _address(args.connect, "--connect")
+    if args.arrivals:
+        return await _run_hall(args, address, port)
     result = await run_fleet(
         address,
         port,
@@ -211,6 +229,59 @@ async def _run_fleet(args: argparse.Namespace) -> int:
     if not result.payments:
         sys.stderr.write(f"gridswitch: not one payment was made; {_why(result)}\n")
     return EXIT_FAILED if result.unknown or result.events["contradiction"] or not result.payments else EXIT_OK
+
+
+async def _run_hall(args: argparse.Namespace, address: str, port: int) -> int:
+    check_files(args.count)
+    tell = _tell_json if args.json else _tell_nothing
+
+    def heard(hall: Hall, event: str) -> None:
+        if event == "ready":
+            tell({"event": event, "kiosks": hall.count})
+        else:
+            tell({"event": event, "phase": "visits", **(hall.to_phase() if event == "ended" else {})})
+
+    hall = await run_hall(
+        address,
+        port,
+        args.count,
+        args.seconds,
+        Arrivals(args.arrivals, args.rhythm),
+        _scenario(args),
+        args.book,
+        profile=limits.PROFILES[args.profile],
+        settle_s=args.settle,
+        first_terminal=args.first_terminal,
+        first_account=args.first_account,
+        heard=heard,
+        progress=None if args.json else _show_progress,
+        tls_dir=args.tls,
+    )
+    result = hall.result
+    if args.json:
+        told = {"unclear": result.unknown, "phases": {"visits": hall.to_phase()}}
+        tell({"event": "result", **told, "events": dict(sorted(result.events.items()))})
+    else:
+        _say(_hall_report(hall))
+        _say(_report(result))
+    wrong = result.unknown or result.events["contradiction"] or result.events["slip_wrong"]
+    return EXIT_FAILED if wrong or not result.payments else EXIT_OK
+
+
+def _hall_report(hall: Hall) -> str:
+    came = ", ".join(f"{what} {count}" for what, count in hall.visits.most_common())
+    lines = [f"{sum(hall.visits.values())} customers at {hall.count} kiosks in {hall.seconds:.1f} s: {came}"]
+    if hall.left or hall.unserved:
+        lines.append(f"  {hall.left} left because their kiosk was busy, {hall.unserved} because it had no line")
+    for name, histogram in hall.times.items():
+        if histogram.count:
+            ms = histogram.to_dict()
+            shares = ", ".join(f"{share} {ms[f'{share}_ms']:.1f}" for share in ("p50", "p90", "p99", "p999", "max"))
+            lines.append(f"  {name:<9}{histogram.count:>8}  {shares} ms")
+    spent = 1e6 * hall.cpu_s / max(1, sum(hall.visits.values()))
+    mib = hall.to_phase()["rss_bytes"] / (1 << 20)
+    lines.append(f"  this process: {spent:.0f} µs of CPU a customer, {hall.cpu_s:.1f} s in all, {mib:.0f} MiB at most")
+    return "\n".join(lines)
 
 
 async def _run_generator(args: argparse.Namespace) -> int:

@@ -17,7 +17,6 @@ kiosk goes on. The book is a file of facts like a host's ledger:
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from typing import Any, Final
 from switch import limits
 from switch.sim import customers, testkeys
 from switch.sim.day import china_now
+from switch.sim.histogram import Histogram
 from switch.sim.kiosk_client import Answer, Bills, CardChoice, Kiosk, Payment
 from switch.sim.scenario import Dice, FleetScenario, Scenario
 from switch.sim.truth import TruthLedger, read_facts
@@ -63,7 +63,7 @@ class FleetResult:
     bills_refused: int = 0  # inquiries that gave no bill
     codes: Counter[str] = field(default_factory=Counter)  # first words
     events: Counter[str] = field(default_factory=Counter)  # of the kiosks: lost connections, wrong MACs …
-    latencies_s: array[float] = field(default_factory=lambda: array("d"))  # request to first word, payments only
+    first_word: Histogram = field(default_factory=Histogram)  # payments, from the request to the first word
 
     @property
     def payments_per_s(self) -> float:
@@ -71,10 +71,7 @@ class FleetResult:
 
     def latency_ms(self, share: float) -> float:
         """The latency that ``share`` of the payments did not exceed, in milliseconds; 0 without payments."""
-        if not self.latencies_s:
-            return 0.0
-        ordered = sorted(self.latencies_s)
-        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return 1000 * self.first_word.at(share)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -158,13 +155,13 @@ async def run_fleet(
     Raises:
         StartError: The book belongs to another running fleet.
     """
-    fleet = _Fleet(host, port, count, seconds, rate, scenario or Scenario(name="calm"), book_path, profile, settle_s)
+    fleet = Fleet(host, port, count, seconds, rate, scenario or Scenario(name="calm"), book_path, profile, settle_s)
     fleet.stop = stop
     fleet.tls_dir = tls_dir
     return await fleet.run(first_terminal, first_account, progress)
 
 
-class _Fleet:
+class Fleet:
     def __init__(
         self,
         host: str,
@@ -185,7 +182,7 @@ class _Fleet:
         self.result = FleetResult(kiosks=count)
         self.book = None if book_path is None else TruthLedger(book_path)
         self.turn = Turn(None if self.book is None else self.book.flush)
-        self._seconds, self._settle_s = seconds, settle_s
+        self.seconds, self._settle_s = seconds, settle_s
         self._slot_s = 0.0 if rate is None else 1.0 / rate
         self._next_slot = 0.0
         self.stop: Callable[[], bool] = lambda: False
@@ -193,38 +190,48 @@ class _Fleet:
         self.ends_at = 0.0  # loop time
         self.settled_at = 0.0
 
+    def begin(self, now: float) -> None:
+        """The load begins at this time of the loop."""
+        self.ends_at = now + self.seconds
+        self.settled_at = self.ends_at + self._settle_s
+
     async def run(
         self, first_terminal: int, first_account: int, progress: Callable[[FleetResult], None] | None
     ) -> FleetResult:
         loop = asyncio.get_running_loop()
         started = self._next_slot = loop.time()
-        self.ends_at = started + self._seconds
-        self.settled_at = self.ends_at + self._settle_s
+        self.begin(started)
         serials = self._serials_in_book()
         default = first_serial()
         numbers = range(first_terminal, first_terminal + self.count)
         stops = [
-            _Stop(self, number, first_account + place, serials.get(number, default))
+            self.stop_of(number, first_account + place, serials.get(number, default))
             for place, number in enumerate(numbers)
         ]
         watch = None if progress is None else loop.create_task(self._watch(started, progress))
         try:
-            async with asyncio.TaskGroup() as group:
-                for stop in stops:
-                    group.create_task(stop.run())
+            await self.play(stops)
         finally:
             if watch is not None:
                 watch.cancel()
             if self.book is not None:
                 self.book.close()
         self.result.settle_seconds = max(0.0, loop.time() - self.ends_at)
-        self.result.seconds = min(self._seconds, loop.time() - started)
+        self.result.seconds = min(self.seconds, loop.time() - started)
         for stop in stops:
             self.result.events.update(stop.kiosk.counts)
             self.result.unknown += len(stop.kiosk.unfinished)
         if progress is not None:
             progress(self.result)
         return self.result
+
+    def stop_of(self, number: int, first_account: int, first_serial: int) -> Stop:
+        return Stop(self, number, first_account, first_serial)
+
+    async def play(self, stops: list[Stop]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for stop in stops:
+                group.create_task(stop.run())
 
     async def slot(self) -> bool:
         """Wait for this kiosk's turn under ``rate``; False when the load is over."""
@@ -258,7 +265,7 @@ class _Fleet:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_PROGRESS_S)
-            self.result.seconds = min(self._seconds, loop.time() - started)
+            self.result.seconds = min(self.seconds, loop.time() - started)
             progress(self.result)
 
     def _serials_in_book(self) -> dict[int, int]:
@@ -275,10 +282,10 @@ class _Fleet:
         return {number: serial + 1 for number, serial in last.items()}
 
 
-class _Stop:
+class Stop:
     """One kiosk with its queue of customers."""
 
-    def __init__(self, fleet: _Fleet, number: int, first_account: int, first_serial: int) -> None:
+    def __init__(self, fleet: Fleet, number: int, first_account: int, first_serial: int) -> None:
         self._fleet = fleet
         self._dice = Dice(fleet.scenario.seed, f"kiosk {number}")
         self._account = first_account
@@ -379,7 +386,7 @@ class _Stop:
             self.kiosk.signed_on = False
         if payment.words == 1:
             fleet.result.codes[answer.code] += 1
-            fleet.result.latencies_s.append(payment.first_word_s)
+            fleet.result.first_word.add(payment.first_word_s)
         fleet.write(
             "told",
             key=key,

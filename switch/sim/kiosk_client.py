@@ -118,6 +118,7 @@ class Kiosk:
         first_serial: Serials start here; the switch must not have seen them today.
         tls: Holds this terminal's certificate; None: the line is in the clear.
         sm4: Its keys are SM4.
+        lost: Called when the line breaks, whoever broke it.
     """
 
     def __init__(
@@ -132,8 +133,11 @@ class Kiosk:
         first_serial: int = 1,
         tls: ssl.SSLContext | None = None,
         sm4: bool = False,
+        lost: Callable[[], None] | None = None,
     ) -> None:
         self._tls = tls
+        self.on_lost = lost
+        self.asked_at = 0.0  # loop time of its last request
         self.number = number
         self.terminal_id, self.merchant_id = testkeys.test_terminal(number)
         self.unfinished: dict[tuple[str, str], Payment] = {}  # by date and serial
@@ -214,6 +218,8 @@ class Kiosk:
             for future in waiting:
                 if not future.done():
                     future.set_result(Answer(""))
+            if self.on_lost is not None:
+                self.on_lost()
 
     # ---- messages
     async def sign_on(self) -> str:
@@ -457,6 +463,7 @@ class Kiosk:
         if connection is None or not connection.is_open:
             return Answer("")
         loop = asyncio.get_running_loop()
+        self.asked_at = loop.time()
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting[key] = future
         for _ in range(copies):

@@ -39,6 +39,10 @@ class HostWire(Protocol):
         """b"": there is no way to answer that."""
         ...
 
+    def code(self, frame: bytes) -> str:
+        """Of an answer, for who listens on the wire."""
+        ...
+
 
 def make_wire(specs: Sequence[Spec | str]) -> HostWire:
     """Raises ConfigError."""
@@ -83,6 +87,9 @@ class JsonWire:
                 answer["receipt_number"] = f"R{request['serial']}"
         return orjson.dumps({"id": request.get("id"), "text": text, **answer})
 
+    def code(self, frame: bytes) -> str:
+        return str(orjson.loads(frame).get("code", ""))
+
 
 class YdlwWire:
     framing = DIGITS10
@@ -124,6 +131,10 @@ class YdlwWire:
         if code != "00":
             return wire.answer(op, header, None)
         return wire.answer(op, header, self._values(wire, request, answer, text, stamp))
+
+    def code(self, frame: bytes) -> str:
+        wire = next(wire for wire in self._wires.values() if wire.is_ours(frame))
+        return str(wire.read_header(frame)["return_code"])
 
     def _values(self, wire: FixedWire, request: Json, answer: Json, text: str, stamp: dict[str, str]) -> Json:
         common: Json = {

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from switch.net.framed import Framing
+
 if TYPE_CHECKING:
     from switch.sim.loop import Node, SimLoop
 
@@ -41,7 +43,7 @@ class Box:
     """A misbehaving middle box between two nodes, one way. ``choose`` says what becomes of each frame: seconds to wait
     before each copy of it that is passed on; () drops it, (0,) passes it, (0, 0) repeats it, (2,) delays it."""
 
-    prefix_size: int
+    framing: Framing
     choose: Callable[[bytes], tuple[float, ...]]
 
 
@@ -234,12 +236,13 @@ class Pipe:
             self._boxed = b""
             return
         self._boxed += data
-        while len(self._boxed) >= box.prefix_size:
-            size = box.prefix_size + int.from_bytes(self._boxed[: box.prefix_size], "big")
+        prefix_bytes = box.framing.prefix_bytes
+        while len(self._boxed) >= prefix_bytes:
+            size = prefix_bytes + box.framing.size(self._boxed[:prefix_bytes])
             if len(self._boxed) < size:
                 break
             frame, self._boxed = self._boxed[:size], self._boxed[size:]
-            for wait_s in box.choose(frame[box.prefix_size :]):
+            for wait_s in box.choose(frame[prefix_bytes:]):
                 if wait_s:
                     self._network.loop.call_later(wait_s, self._enqueue, frame, context=self._network.context)
                 else:

@@ -93,12 +93,20 @@ class Plan:
         lines = [
             f"seed {self.seed}: {self.kiosks} kiosks, {self.payments} payments each; {self.workers} of us",
             f"hosts: {profile.name}: {', '.join(card)}; "
-            f"marketing dedupe {dedupe}, inquiry {host.inquiry}, fence {host.fence}",
+            f"{self.marketing_spec}: dedupe {dedupe}, inquiry {host.inquiry}, fence {host.fence}",
         ]
         for whose, ends in (("card network", self.cut_over_in_s), ("marketing system", self.day_close_in_s)):
             if ends:
                 lines.append(f"{ends:7.3f} s  the {whose}'s day ends; the host is {self.skew_s:.1f} s ahead")
         return lines + [str(fault) for fault in self.faults]
+
+    @property
+    def marketing_spec(self) -> str:
+        """What the marketing system speaks: YDLW where the profile is one that a system can have whose interface knows
+        no serials and no tombstones, and is asked for an account's history."""
+        host = self.profile.host
+        bare = not host.deduplicates and host.fence != "tombstone" and host.inquiry != "none"
+        return "marketing_ydlw_1_0" if bare else "marketing_json_1_0"
 
     @property
     def ends_a_day(self) -> bool:

@@ -1,8 +1,8 @@
 """Behaviours of the simulators as data: how often a host declines, stays silent, answers late or twice.
 
-A scenario is a TOML file; ``bench``, ``calm``, ``demo`` and ``storm`` are bundled. Chances are drawn from one seeded
-dice per simulator: the same seed and the same order of requests give the same behaviour. One-shot rules (``script``)
-come before the dice and make a test exact:
+A scenario is a TOML file; ``bench``, ``calm``, ``demo``, ``hall`` and ``storm`` are bundled. Chances are drawn from one
+seeded dice per simulator: the same seed and the same order of requests give the same behaviour. One-shot rules
+(``script``) come before the dice and make a test exact:
 
     [[unionpay.script]]
     when = { message = "purchase", amount = 12345 }
@@ -38,7 +38,7 @@ from switch import limits
 from switch.errors import ConfigError
 from switch.sim.customers import MONTHS_MAX, MONTHS_OWED
 
-BUNDLED: Final = ("bench", "calm", "demo", "storm")
+BUNDLED: Final = ("bench", "calm", "demo", "hall", "storm")
 
 # A host must be done with a request this long before its quiet time ends: for what the network and a busy loop add.
 LATE_MARGIN_S: Final = 0.5
@@ -222,6 +222,19 @@ class FleetScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     wrong_pin_rate: Rate = 0.0
     repeat_rate: Rate = 0.0  # the same request sent twice at once
     disconnect_rate: Rate = 0.0  # the kiosk hangs up while its payment runs
+    # Of customers who come when they come (``fleet --arrivals``). What they come for; the rest pays bills:
+    look_rate: Rate = 0.0  # asks what is owed, and walks away
+    prepay_rate: Rate = 0.0
+    balance_rate: Rate = 0.0
+    slip_rate: Rate = 0.0  # wants the slip of an earlier payment again
+    # What they do, and what happens to them:
+    stand_s: tuple[Seconds, Seconds] = (0.0, 0.0)  # choosing months, card, PIN: between bill and payment
+    patience_s: Seconds = 60.0  # for a kiosk that somebody else uses
+    walk_away_rate: Rate = 0.0  # leaves while the payment runs: the kiosk takes it back
+    power_cut_rate: Rate = 0.0  # the kiosk goes dark while the payment runs …
+    dark_s: tuple[Seconds, Seconds] = (2.0, 10.0)  # … for so long
+    no_paper_rate: Rate = 0.0  # the slip is not printed …
+    refill_s: tuple[Seconds, Seconds] = (1.0, 5.0)  # … until somebody has brought paper
 
 
 class Scenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -280,6 +293,9 @@ def _check(scenario: Scenario, where: str) -> None:
         ("marketing.late_s", marketing.late_s),
         ("marketing.inquiry_ms", marketing.inquiry_ms),
         ("fleet.think_ms", fleet.think_ms),
+        ("fleet.stand_s", fleet.stand_s),
+        ("fleet.dark_s", fleet.dark_s),
+        ("fleet.refill_s", fleet.refill_s),
     ):
         if bounds[0] > bounds[1]:
             raise ConfigError(f"{where}: {key}", f"expected [least, most], got {list(bounds)}")
@@ -299,6 +315,8 @@ def _check(scenario: Scenario, where: str) -> None:
         ("marketing", marketing_chances(marketing)),
         ("fleet", ((fleet.months_all, ""), (fleet.months_one, ""))),
         ("fleet", ((fleet.chip_rate, ""), (fleet.keyed_rate, ""))),
+        ("fleet", visit_chances(fleet)),
+        ("fleet", accident_chances(fleet)),
     ):
         total = sum(rate for rate, _ in chances)
         if total > 1.0 + 1e-9:
@@ -329,6 +347,26 @@ def _check_scripts(table: str, scripts: Sequence[CardScript | MarketingScript], 
 
 _CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo")
 _MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "sign_on", "echo")
+
+
+def visit_chances(fleet: FleetScenario) -> Sequence[tuple[float, str]]:
+    """What a customer comes for, if not to pay a bill."""
+    return (
+        (fleet.look_rate, "look"),
+        (fleet.prepay_rate, "prepayment"),
+        (fleet.balance_rate, "balance"),
+        (fleet.slip_rate, "slip"),
+    )
+
+
+def accident_chances(fleet: FleetScenario) -> Sequence[tuple[float, str]]:
+    """What happens while a payment runs."""
+    return (
+        (fleet.repeat_rate, "double_tap"),
+        (fleet.disconnect_rate, "line_cut"),
+        (fleet.walk_away_rate, "walked_away"),
+        (fleet.power_cut_rate, "power_cut"),
+    )
 
 
 def card_chances(card: CardScenario) -> tuple[tuple[float, str], ...]:
@@ -378,13 +416,13 @@ class Dice:
         least, most = bounds
         return least if most <= least else least + self.random.random() * (most - least)
 
-    def kind(self, chances: Sequence[tuple[float, str]]) -> str:
+    def kind(self, chances: Sequence[tuple[float, str]], otherwise: str = "approve") -> str:
         roll = self.random.random()
         for rate, kind in chances:
             roll -= rate
             if roll < 0.0:
                 return kind
-        return "approve"
+        return otherwise
 
     def action(
         self,

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,6 +32,7 @@ from switch.limits import STANDARD
 from switch.machines.days import CHINA
 from switch.machines.payment import Payment
 from switch.model.payment import FINAL, State
+from switch.net.framed import LEN2
 from switch.ports import KeyUsage, Terminal, Verdict
 from switch.runtime.assembly import Switch
 from switch.security.software import SoftwareSecurityModule
@@ -42,6 +44,7 @@ from switch.sim.kiosk_client import Answer, CardChoice, Kiosk
 from switch.sim.kiosk_client import Payment as KioskPayment
 from switch.sim.loop import Node, SimDeadlockError, SimLoop, bounded
 from switch.sim.marketing_host import MarketingHost
+from switch.sim.marketing_wire import make_wire
 from switch.sim.network import USER_TIMEOUT_S, Box, SimSocket, SimTransport
 from switch.sim.plan import BILL, CARD, HOLD_MAX_S, KIOSKS, SECOND, SWITCH, Fault, Plan, calm
 from switch.sim.truth import MemoryTruthLedger, Posted, read_charges, read_postings
@@ -52,7 +55,6 @@ from switch.store.memory import MemoryCases, MemoryDatabase, MemoryJournal, Memo
 
 HOST: Final = "127.0.0.1"
 PORTS: Final = {SWITCH: 7000, CARD: 7001, BILL: 7002, SECOND: 7003}
-PREFIX: Final = {CARD: 2, BILL: 4, KIOSKS: 2}  # of a link between this and a switch
 # The longest that anything may take once nothing goes wrong any more: quiet and late period, and the longest back-off
 # of a reversal twice over, in which an answer may still have been lost.
 SETTLE_S: Final = STANDARD.quiet_s + STANDARD.late_s + 2 * STANDARD.reversal_backoff_s[-1] + 2 * STANDARD.card_s
@@ -66,6 +68,11 @@ SERVICE_TERMINAL: Final = 9_999
 HANDS_OFF_S: Final = STANDARD.quiet_s + STANDARD.late_s  # after the last fault, before people look at the books
 # Within it an heir has found that a lease is over; twice as long, for looks are seconds apart.
 HEIR_S: Final = STANDARD.lease_ttl_s + STANDARD.lease_margin_s + 10 * STANDARD.lease_heartbeat_s
+# How a system that can be asked is asked, by what it speaks.
+_INQUIRY: Final[dict[str, Literal["serial", "history"]]] = {
+    "marketing_json_1_0": "serial",
+    "marketing_ydlw_1_0": "history",
+}
 LMK: Final = bytes(range(32))  # of a world that exists for seconds
 
 
@@ -147,7 +154,10 @@ class World:
         self.database = parts.database()
         self.ledgers = {CARD: MemoryTruthLedger(CARD), BILL: MemoryTruthLedger(BILL)}
         self.book: dict[str, BookEntry] = {}
-        self.auditor = WireAuditor(self.database)
+        bill_wire = make_wire((plan.marketing_spec,))
+        # Of a link between this and a switch.
+        self._framing = {CARD: LEN2, BILL: bill_wire.framing, KIOSKS: LEN2}
+        self.auditor = WireAuditor(self.database, bill_wire)
         self.nodes: dict[str, Node] = {}
         self.names = (SWITCH, SECOND)[: plan.workers]
         self.switches: dict[str, Switch] = {}  # those that have started
@@ -341,10 +351,10 @@ class World:
                 port=PORTS[BILL],
                 channel="SELF01",
                 prepay_while_owing=True,
+                spec=plan.marketing_spec,
                 profile=MarketingProfile(
                     fence=host.fence,
-                    # An account's history tells no more than an inquiry by serial does, and is asked as that is.
-                    inquiry="none" if host.inquiry == "none" else "serial",
+                    inquiry="none" if host.inquiry == "none" else _INQUIRY[plan.marketing_spec],
                     dedupe="serial" if host.deduplicates else "none",
                     day_close=self._time_of_day(BILL) if plan.day_close_in_s else "",
                 ),
@@ -373,7 +383,7 @@ class World:
 
     def _start_host(self, name: str) -> None:
         node = self._node(name)
-        make = UnionPayHost if name == CARD else MarketingHost
+        make = UnionPayHost if name == CARD else partial(MarketingHost, specs=(self.plan.marketing_spec,))
         # Only a new ledger is told when its day ends; a host that comes back knows.
         known = bool(self.ledgers[name].lines)
         ends = self.plan.cut_over_in_s if name == CARD else self.plan.day_close_in_s
@@ -587,7 +597,7 @@ class World:
     # ------------------------------------------------------------------------------------------------ the wire
     def _tapped(self, end: SimTransport, data: bytes, what: str) -> None:
         if what == "written" and end.peer_name in self.names and end.node_name in (CARD, BILL):
-            self.outcome.codes.update(self.auditor.answers(end.number, data, PREFIX[end.node_name]))
+            self.outcome.codes.update(self.auditor.answers(end.number, data, end.node_name))
         if what != "written" or end.node_name not in self._journals:
             return
         epoch = self._journals[end.node_name].epoch
@@ -665,8 +675,8 @@ class World:
 
     def _box(self, fault: Fault, choose: Callable[[bytes], tuple[float, ...]]) -> None:
         network = self.loop.network
-        prefix = PREFIX[fault.where if fault.where in PREFIX else fault.other]
-        network.box(fault.where, fault.other, Box(prefix, choose))
+        framing = self._framing[fault.where if fault.where in self._framing else fault.other]
+        network.box(fault.where, fault.other, Box(framing, choose))
         self._later(fault.seconds, network.heal_box, fault.where, fault.other)
 
     def _drop_frames(self, fault: Fault) -> None:

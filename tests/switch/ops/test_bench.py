@@ -99,6 +99,44 @@ def test_a_soak_looks_at_memory_and_files(tmp_path: Path, capsys: pytest.Capture
     assert status == (0 if found["ok"] else 1)
 
 
+ROUGH = """name = "rough"
+[fleet]
+look_rate = 0.1
+prepay_rate = 0.3
+balance_rate = 0.1
+slip_rate = 0.1
+patience_s = 5
+repeat_rate = 0.15
+disconnect_rate = 0.1
+walk_away_rate = 0.2
+power_cut_rate = 0.1
+dark_s = [0.2, 0.5]
+no_paper_rate = 0.3
+refill_s = [0, 0.2]
+wrong_pin_rate = 0.05
+"""
+
+
+def test_a_hall_has_its_accidents_and_the_books_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rough.toml").write_text(ROUGH)
+    status, found, out = bench(
+        capsys,
+        *("fleet", "--seconds", "4", "--kiosks", "30", "--rate", "40", "--scenario", str(tmp_path / "rough.toml")),
+        *("--dir", str(tmp_path / "b")),
+    )
+    assert status == 0 and found["ok"], out
+    assert found["kiosks"] == 30 and found["differences"] == found["open"] == found["unclear"] == 0
+    assert found["visits_per_s"] == pytest.approx(40, rel=0.4) and set(found["visits"]) >= {
+        "bills",
+        "prepayment",
+        "look",
+    }
+    accidents = {"double_tap", "line_cut", "walked_away", "power_cut", "no_paper"}
+    assert accidents <= set(found["events"]) and not {"slip_wrong", "contradiction"} & set(found["events"])
+    assert found["payments"] > found["visits"]["bills"], "who pays in advance makes two payments"
+    assert found["cpu_fleet_share"] > 0 and found["fleet_rss_bytes"] > 20e6 and found["slip_p99_ms"] > 0
+
+
 def test_parts_are_measured_without_a_switch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, found, out = bench(capsys, "codec", "--seconds", "0.2")
     assert status == 0 and found["ok"], out

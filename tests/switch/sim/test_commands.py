@@ -67,7 +67,7 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.Capt
     assert main(["host", "unionpay", "--listen", "nowhere", "--ledger", ledger]) == 2
     assert "--listen: expected HOST:PORT" in capsys.readouterr().err
     assert main(["host", "marketing", "--listen", "127.0.0.1:0", "--ledger", ledger, "--scenario", "no"]) == 2
-    assert "no: cannot read it; a file, or one of bench, calm, demo, storm" in capsys.readouterr().err
+    assert "no: cannot read it; a file, or one of bench, calm, demo, hall, storm" in capsys.readouterr().err
 
 
 def test_a_fleet_reports_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from switch.limits import STANDARD
 from switch.machines.payment import Facts, HostProfile, Payment
 from switch.machines.payment_table import ROWS, Input, Row
 from switch.model.payment import Posting, State
+from switch.net.framed import LEN2
 from switch.sim.aim import TRIES_MAX, in_rounds, read_fault, written
 from switch.sim.checkers import check_histories
 from switch.sim.coverage import Taken, Watch, classes_of, kinds_of, possible, possible_rows
@@ -205,7 +206,7 @@ def test_a_middle_box_drops_repeats_and_delays_whole_frames() -> None:
     loop = SimLoop(3, START_US)
     transport, _, reader = connected(loop)
     fate: dict[bytes, tuple[float, ...]] = {b"one": (), b"two": (0.0, 0.0), b"three": (5.0,)}
-    loop.network.box("client", "server", Box(2, lambda frame: fate.get(frame, (0.0,))))
+    loop.network.box("client", "server", Box(LEN2, lambda frame: fate.get(frame, (0.0,))))
     frames = b"".join(len(text).to_bytes(2, "big") + text for text in (b"one", b"two", b"three", b"four"))
     for byte in frames:
         transport.write(bytes([byte]))
@@ -267,6 +268,17 @@ def test_the_switch_is_told_what_the_hosts_do() -> None:
         assert bill.tells_status == (host.inquiry != "none")
         promised = card.late_s[1] < STANDARD.quiet_s and (card.stray_share == 0.0 or not host.not_found_proves)
         assert promised, 'who answers at any time proves nothing by "not found"'
+
+
+@pytest.mark.parametrize("spec", ["marketing_json_1_0", "marketing_ydlw_1_0"])
+def test_both_languages_of_the_marketing_system_are_played_and_listened_to(spec: str) -> None:
+    seeds = (seed for seed in ALL_ROWS if draw(seed).marketing_spec == spec)
+    plan = draw(next(seed for seed in seeds if "bill 00" in played(seed).codes and "COMPLETED" in played(seed).states))
+    world = World(plan)
+    world.auditor._database = MemoryDatabase()  # in which nothing is durable
+    world.run()
+    early = [str(violation) for violation in world.auditor.violations]
+    assert any("post" in violation and "nothing durable knows" in violation for violation in early), early
 
 
 def test_runs_do_something() -> None:
