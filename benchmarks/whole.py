@@ -107,6 +107,7 @@ class Line(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
+        self.is_read = True
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("127.0.0.1", 9) if name == "peername" else default
@@ -119,6 +120,12 @@ class Line(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
 
     def abort(self) -> None:
         raise AssertionError("the switch cut a line")
@@ -138,9 +145,13 @@ class Soon:
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], None]] = []
+        self.later: Callable[[], None] = lambda: None  # the latest
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._calls.append(call)
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> None:
+        self.later = call
 
     def turn(self) -> None:
         calls, self._calls = self._calls, []

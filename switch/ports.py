@@ -511,6 +511,10 @@ class Wire(Protocol):
         """Write what is queued, then close. ``wire_lost`` follows once, never from within this call."""
         ...
 
+    def rest(self, seconds: float) -> None:
+        """Read nothing more for so long, if this wire is one kiosk's own; what comes meanwhile is read then."""
+        ...
+
 
 class WireHandler(Protocol):
     """What the owner of a wire gets to hear."""

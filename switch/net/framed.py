@@ -213,6 +213,7 @@ class FramedProtocol(asyncio.Protocol):
         "_queue",
         "_queued_bytes",
         "_reason",
+        "_resting",
         "_size_max",
         "_splitter",
         "_stuck_bytes",
@@ -262,6 +263,7 @@ class FramedProtocol(asyncio.Protocol):
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
         self._linger: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
         self._peer = "not connected"
         self._terminal_id = ""
         self._reason = ""
@@ -343,6 +345,17 @@ class FramedProtocol(asyncio.Protocol):
         if loud:
             self._observer.event("wire.aborted", link=self._label, peer=self._peer, reason=reason)
         self._transport.abort()
+
+    def rest(self, seconds: float) -> None:
+        """Read nothing from this peer for so long; what it sends meanwhile waits in the kernel, and is read then."""
+        if self._open and self._resting is None:
+            self._transport.pause_reading()
+            self._resting = self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        if self._open:
+            self._transport.resume_reading()
 
     def release(self) -> None:
         """End the hold: from here on the handler hears of this wire, beginning with what came already."""

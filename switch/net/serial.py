@@ -219,6 +219,9 @@ class KioskWire:
             self.is_open = False
             self._line.hang_up(self, reason)
 
+    def rest(self, seconds: float) -> None:
+        pass  # others talk on this line too
+
 
 @dataclass(slots=True)
 class _Told:

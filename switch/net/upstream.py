@@ -340,6 +340,9 @@ class TransactionDialer(_Dials):
     def close(self, reason: str) -> None:
         self.reset(reason)
 
+    def rest(self, seconds: float) -> None:
+        raise NotImplementedError("only kiosks are made to wait")
+
     # -------------------------------------------------------------------------------------------- one transaction
     async def _carry_out(self, call: _Call) -> None:
         try:

@@ -138,6 +138,7 @@ class Dispatcher:
         self._marketing_link = marketing_link
         self._journal = journal
         self._pressure = pressure
+        pressure.in_progress = self._in_progress
         self._security = security
         self._times = times
         self._profile = profile
@@ -161,14 +162,18 @@ class Dispatcher:
         self._callers: dict[Wire, Caller] = {}  # of connections that sent something
         self.draining = False
 
+    def _in_progress(self) -> int:
+        return self._inquiries + len(self._intakes) + self._payments.open_count
+
     # -------------------------------------------------------------------------------------------- wires
     def frame_received(self, wire: Wire, frame: bytes) -> None:
         caller = self._callers.get(wire) or self._caller(wire)
-        if self._pressure.overloaded:
+        if self._pressure.overloaded and self._pressure.is_full:
             refusal = self._dialect.too_much(frame, self._now())
             if refusal is not None:
                 self._observer.count("switch_admission_rejects_total", ("overload",))
                 self._send(wire, refusal)
+                wire.rest(limits.OVERLOAD_REST_S)
                 return
         try:
             request = self._dialect.read(frame)

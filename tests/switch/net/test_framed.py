@@ -409,3 +409,31 @@ def test_a_busy_wire_whose_reads_end_inside_frames_is_no_slow_loris(run: Run) ->
         await pair.lost()
 
     run(main)
+
+
+def test_a_wire_that_rests_reads_nothing_and_then_everything(run: Run) -> None:
+    async def main() -> None:
+        pair = await Pair.new()
+        pair.wire.rest(0.2)
+        pair.wire.rest(60.0)  # it rests already
+        await pair.peer.send(len2(b"one", b"two"))
+        assert pair.wire.send(b"answer") and await pair.peer.receive(8) == len2(b"answer")
+        assert pair.owner.frames == [], "it still writes"
+        await until(lambda: pair.owner.frames == [b"one", b"two"], "what came while it rested")
+        pair.wire.rest(0.05)
+        pair.wire.close("done")
+        assert await pair.lost() == "done"
+        await asyncio.sleep(0.1)  # the end of the rest finds it closed
+        pair.wire.rest(0.05)
+
+    run(main)
+
+
+def test_a_peer_that_leaves_while_its_wire_rests_is_noticed(run: Run) -> None:
+    async def main() -> None:
+        pair = await Pair.new()
+        pair.wire.rest(0.05)
+        reset(pair.peer.sock)
+        assert await pair.lost()
+
+    run(main)

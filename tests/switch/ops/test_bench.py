@@ -167,6 +167,7 @@ def options(folder: Path, **changes: Any) -> Options:
         "security": "software",
         "tls": False,
         "scenario": "bench",
+        "rhythm": "steady",
         "settings": {},
     }
     return Options(**(values | changes))

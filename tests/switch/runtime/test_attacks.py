@@ -129,6 +129,9 @@ class Line:
     def close(self, reason: str) -> None:
         self.is_open = False
 
+    def rest(self, seconds: float) -> None:
+        raise NotImplementedError
+
 
 class PlainKey:
     usage = KeyUsage.MAC

@@ -82,6 +82,9 @@ class Line:
     def close(self, reason: str) -> None:
         self.is_open = False
 
+    def rest(self, seconds: float) -> None:
+        raise NotImplementedError
+
 
 class Ear:
     """Everything that is told, in order; and what is kept of strays, and what the dialer is asked."""

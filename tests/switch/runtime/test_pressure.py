@@ -58,35 +58,59 @@ def over(made: Pressure) -> bool:
     return made.overloaded
 
 
-def pressure(loop: Loop) -> tuple[Pressure, Says]:
+def pressure(loop: Loop, in_progress: int = 1_000) -> tuple[Pressure, Says]:
     says = Says()
     made = Pressure(loop, loop, says, loop)  # type: ignore[arg-type]
+    made.in_progress = lambda: in_progress
     made.start()
     return made, says
 
 
+def windows(loop: Loop, times: int) -> None:
+    loop.turn(times * limits.PRESSURE_LOOKS)
+
+
 @pytest.mark.parametrize("where", ["late_s", "queue_s"])
-def test_a_wait_that_lasts_is_too_much_and_the_first_short_one_ends_it(loop: Loop, where: str) -> None:
+def test_a_wait_that_lasts_makes_the_room_small_until_it_is_short(loop: Loop, where: str) -> None:
     made, says = pressure(loop)
-    loop.turn(limits.PRESSURE_LOOKS)
+    windows(loop, 1)
     setattr(loop, where, 2 * limits.ADMISSION_DELAY_S)
     loop.turn(limits.PRESSURE_LOOKS - 1)
     assert not over(made), "one of the looks was short"
     loop.turn(1)
-    assert over(made)
+    assert over(made) and made.room == 850 and made.is_full
+    windows(loop, 2)
+    assert made.room == pytest.approx(1_000 * limits.ROOM_SHRINKS_TO**3, abs=2)
+    windows(loop, 50)
+    assert made.room == limits.ROOM_MIN, "some are always served"
     setattr(loop, where, 0.0)
-    loop.turn(1)
+    windows(loop, 3)
+    assert limits.ROOM_MIN < made.room < 2 * limits.ROOM_MIN and over(made), "it grows slowly, while it is full"
+    made.in_progress = lambda: made.room - 1
+    windows(loop, 2)
     assert not over(made)
     assert says.said == ["overload.began", "overload.over"]
 
 
+def test_the_room_is_measured_by_what_is_in_progress(loop: Loop) -> None:
+    """What merely waits for a slow host costs nothing: the room begins at what there is, not at a number."""
+    made, _ = pressure(loop, in_progress=40_000)
+    loop.queue_s = 1.0
+    windows(loop, 1)
+    loop.turn(1)
+    assert made.room == pytest.approx(34_000)
+    made.in_progress = lambda: 2_000
+    windows(loop, 1)
+    assert made.room == 1_700, "and falls with it"
+
+
 def test_one_long_pause_is_no_overload(loop: Loop) -> None:
     made, says = pressure(loop)
-    loop.turn(limits.PRESSURE_LOOKS)
+    windows(loop, 1)
     loop.late_s = 5.0
     loop.turn(1)
     loop.late_s = 0.0
-    loop.turn(2 * limits.PRESSURE_LOOKS)
+    windows(loop, 2)
     assert not over(made) and says.said == []
     made.stop()
 
@@ -107,6 +131,9 @@ def test_inquiries_hear_that_it_is_busy_and_who_has_begun_is_served(tmp_path: Pa
             (busy,) = second.line.take(2)
             answer = spec.decode(busy)
             assert (answer.mti, answer[39], answer[11], 64 in answer) == ("0210", "N2", f"{second.serial:06d}", False)
+            read = [first.line.is_read, second.line.is_read]
+            whole.soon.later()
+            assert (read, second.line.is_read) == ([True, False], True), "its next try waits a while, and costs nothing"
             assert answer[41] == second.terminal_id and "系统繁忙" in answer.raw(48).decode("gbk", "ignore")
             # The customer who has seen his bill pays it.
             whole.give(first, first.payment(quote))
