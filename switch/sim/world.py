@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -762,7 +763,9 @@ _FOLDERS: Final[list[tempfile.TemporaryDirectory[str]]] = []
 def _vault() -> Path:
     """One folder of wrapped hour keys for all worlds of this process; all of them live on the same simulated day."""
     if not _FOLDERS:
-        _FOLDERS.append(tempfile.TemporaryDirectory(prefix="gridswitch-sim-"))
+        folder = tempfile.TemporaryDirectory(prefix="gridswitch-sim-")
+        _FOLDERS.append(folder)
+        Finalize(None, folder.cleanup, exitpriority=1)  # a process of a pool ends without what is called at exit
     return Path(_FOLDERS[0].name)
 
 
