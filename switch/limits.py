@@ -63,6 +63,10 @@ INQUIRIES_MAX: Final = 4_096  # bill inquiries in flight; they are shed first
 QUOTES_MAX: Final = 100_000  # quotes kept for QUOTE_LIFE_S at 160 inquiries a second
 QUOTE_LIFE_S: Final = 600.0  # the customer chooses months and finds the card within ten minutes (saga C10)
 RECEIVABLES_MAX: Final = 24  # months on one quote: two years; more are paged
+E_BILL_BACK_MAX: Final = 24  # months before this one of which e-bills are told: two winters to compare
+E_BILL_PAGE_MAX: Final = 6  # months of one page, each a question to the marketing system; field 48 holds about as many
+E_BILL_METERS_MAX: Final = 4  # of one month: a shop has two
+E_BILL_STEPS_MAX: Final = 8  # of one month: three tiers, or four times of day in two seasons; with them a month fits
 POSTINGS_PER_PAYMENT_MAX: Final = 24  # one charge covers at most what one quote shows
 STRAY_QUEUE_MAX: Final = 10_000  # late and duplicate answers waiting to be recorded; beyond it they are only counted
 

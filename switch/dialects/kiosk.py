@@ -12,13 +12,15 @@ from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.dialects.shown import CardMessages
 from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC
 from switch.errors import BadRequestError
-from switch.limits import POSTINGS_PER_PAYMENT_MAX
+from switch.limits import E_BILL_PAGE_MAX, POSTINGS_PER_PAYMENT_MAX
 from switch.machines import days
 from switch.machines.payment import Payment
+from switch.model.ebill import EBill
 from switch.model.payment import Card, Posting, Quote, Receivable, began_us
 from switch.model.request import (
     BalanceInquiry,
     BillInquiry,
+    EBillInquiry,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -41,6 +43,7 @@ _NEEDED = {
     60: "business type, batch and network code",
 }
 _ALL_SHOWN, _MORE_TO_SHOW = tlv.encode([("DF08", b"0")]), tlv.encode([("DF08", b"1")])  # of a quote's rows
+_OLDER_SIZE = len(tlv.encode([("DF08", b"1"), ("DF24", b"202601")]))
 _NO_PAN = "a card number of 13 to 19 digits is needed, in field 2 or field 35"
 _RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0800": "0810", "0820": "0830"}
 
@@ -85,7 +88,7 @@ class KioskDialect:
             message = self._spec.decode(frame)
         except iso8583.DecodeError:
             return None
-        if message.mti != "0200" or str(message.get(60))[:2] != "71":
+        if message.mti != "0200" or str(message.get(60))[:2] not in ("71", "74"):
             return None
         return self._answer(_reply_to(message), self._codes["busy"].f39, self._said["busy"], {}, time, mac=False)
 
@@ -150,6 +153,10 @@ class KioskDialect:
         if business == "71":
             account = _text(tags, "DF01", "account", 20)
             return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)
+        if business == "74":
+            account = _text(tags, "DF01", "account", 20)
+            newest, months = _months_asked(tags)
+            return EBillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account, newest, months)
         if business in ("75", "76"):
             asked = _text(tags, "DF0C", "serial asked for", 6)
             asked_date = _text(tags, "DF0D", "date asked for", 4)
@@ -246,6 +253,26 @@ class KioskDialect:
             private = with_row
         return self._answer(reply, "00", private + end + tail, {4: total}, time, mac=True)
 
+    def e_bills(self, reply: ReplyTo, account: str, bills: list[EBill], older: str, time: LocalTime) -> bytes:
+        """As many of ``bills``, newest first, as fit, and from which month on to ask for the rest.
+
+        Args:
+            older: The month, YYYYMM, from which on even older ones may be asked for; "": there are none.
+        """
+        private = tlv.encode([("DF01", account.encode())])
+        tail = self._said["found"]
+        for bill in bills:
+            with_bill = private + tlv.encode([("E2", _e_bill(bill))])
+            if len(with_bill) + _OLDER_SIZE + len(tail) > PRIVATE_MAX:
+                older = bill.period
+                break
+            private = with_bill
+        if older:
+            private += tlv.encode([("DF08", b"1"), ("DF24", older.encode())])
+        else:
+            private += _ALL_SHOWN
+        return self._answer(reply, "00", private + tail, {}, time, mac=True)
+
     def payment(
         self, reply: ReplyTo, payment: Payment, time: LocalTime, *, asked: ResultInquiry | None = None
     ) -> bytes:
@@ -340,6 +367,17 @@ def _text(tags: list[tuple[str, bytes]], tag: str, what: str, size_max: int) -> 
     raise _FieldError(48, f"tag {tag} ({what}) is missing")
 
 
+def _months_asked(tags: list[tuple[str, bytes]]) -> tuple[str, int]:
+    """The newest month, YYYYMM, and how many."""
+    newest = _text(tags, "DF12", "newest month YYYYMM", 6)
+    if not (len(newest) == 6 and newest.isdigit() and "01" <= newest[4:] <= "12" and newest[:4] > "0002"):
+        raise _FieldError(48, "tag DF12 (newest month): expected YYYYMM")
+    count = next((value for tag, value in tags if tag == "DF1C"), b"%d" % E_BILL_PAGE_MAX)
+    if not (count.isdigit() and len(count) == 1 and 1 <= int(count) <= E_BILL_PAGE_MAX):
+        raise _FieldError(48, f"tag DF1C (months): expected 1 to {E_BILL_PAGE_MAX}")
+    return newest, int(count)
+
+
 def _card(message: iso8583.Message) -> Card:
     """Nothing of a card stands in a variable in clear: a traceback that prints them must find none."""
     entry_mode, sequence_number, pin_capture_code, security_control = message.pick((22, 23, 26, 53))
@@ -393,6 +431,42 @@ def _month(row: Receivable | Posting) -> list[tuple[str, bytes]]:
         ("DF14", b"%d" % row.penalty),
         ("DF15", b"%d" % row.amount),
     ]
+
+
+def _e_bill(bill: EBill) -> bytes:
+    meters = [
+        [
+            ("DF20", meter.meter.encode("ascii", "replace")),
+            ("DF21", meter.reading_before.encode()),
+            ("DF22", meter.reading.encode()),
+            ("DF16", b"%d" % meter.energy_kwh),
+        ]
+        for meter in bill.meters
+    ]
+    steps = [
+        [
+            ("DF17", b"%d" % step.tier),
+            ("DF16", b"%d" % step.energy_kwh),
+            ("DF23", step.price.encode()),
+            ("DF15", b"%d" % step.amount),
+        ]
+        for step in bill.steps
+    ]
+    return tlv.encode(
+        [
+            ("DF12", bill.period.encode()),
+            ("DF1D", bill.read_on.encode()),
+            ("DF16", b"%d" % bill.energy_kwh),
+            ("DF13", b"%d" % bill.principal),
+            ("DF14", b"%d" % bill.penalty),
+            ("DF15", b"%d" % bill.amount),
+            ("DF1E", b"%d" % bill.paid),
+            *([("DF1F", bill.paid_at.encode())] if bill.paid_at else []),
+            *(("E3", tlv.encode(meter)) for meter in meters),
+            *(("E4", tlv.encode(step)) for step in steps),
+            *([("DF08", b"1")] if bill.cut else []),
+        ]
+    )
 
 
 def _gbk(text: str, size_max: int) -> bytes:

@@ -12,6 +12,7 @@ from switch.kiosk.messages import chip, keyed, swiped
 from switch.kiosk.results import (
     Balance,
     Bills,
+    EBills,
     JournalError,
     Month,
     OpenPaymentError,
@@ -22,6 +23,7 @@ from switch.kiosk.results import (
     SignOn,
     SlipAgain,
 )
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 __all__ = [
@@ -31,10 +33,13 @@ __all__ = [
     "CardReader",
     "ChipData",
     "DeviceError",
+    "EBill",
+    "EBills",
     "JournalError",
     "KeyHolder",
     "KioskClient",
     "KioskJournal",
+    "Meter",
     "Month",
     "OpenPaymentError",
     "Outcome",
@@ -50,6 +55,7 @@ __all__ = [
     "Slip",
     "SlipAgain",
     "SoftwareKeys",
+    "Step",
     "Track",
     "chip",
     "keyed",

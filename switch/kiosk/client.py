@@ -48,6 +48,7 @@ from switch.kiosk.results import (
     NOT_CONNECTED,
     Balance,
     Bills,
+    EBills,
     JournalError,
     Month,
     Outcome,
@@ -63,6 +64,7 @@ from switch.limits import (
     BACKOFF_FIRST_S,
     BACKOFF_MAX_S,
     CONNECT_TIMEOUT_S,
+    E_BILL_PAGE_MAX,
     FRAME_SIZE_MAX,
     KIOSK_REQUESTS_MAX,
     KIOSK_SERIAL_SKIP,
@@ -240,6 +242,29 @@ class KioskClient:
         if answer.code == "00":
             return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)  # bills without a right MAC are no bills
         return answer.refusal()
+
+    async def e_bill(self, account: str, newest: str = "", months: int = E_BILL_PAGE_MAX) -> EBills | Refusal:
+        """What months of an account were made of 电子账单: readings, steps of the price, what was paid.
+
+        Args:
+            newest: The month to begin with, YYYYMM; "": this month. For the next page ``EBills.older``.
+            months: At most so many, going back, 1 to 6; the page may hold fewer.
+
+        Raises:
+            ValueError: No account number, no month, or too many. JournalError: The kiosk's file cannot be written.
+        """
+        newest = newest or f"{self._now():%Y%m}"
+        self._messages.e_bill("000000", self._today(), account, newest, months)  # before a serial is taken for it
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        frame = self._messages.e_bill(serial, self._today(), account, newest, months)
+        answer = await self._ask(frame, "0210", serial)
+        if answer is None:
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        if answer.e_bills is not None and answer.proven and answer.e_bills.account == account:
+            return answer.e_bills
+        return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY) if answer.code == "00" else answer.refusal()
 
     async def balance(self, card: Card) -> Balance | Refusal:
         """What is on a card. Raises JournalError."""

@@ -12,7 +12,9 @@ from msgspec import Struct, field
 
 import iso8583
 from iso8583 import tlv
-from switch.kiosk.results import Balance, Bills, Month, PaymentKey, Refusal, stable_of, text_of
+from switch.kiosk.results import Balance, Bills, EBills, Month, PaymentKey, Refusal, stable_of, text_of
+from switch.limits import E_BILL_PAGE_MAX
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import Card
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
@@ -101,6 +103,7 @@ class Answer(Struct):
     local_time: str = ""  # hhmmss, field 12
     bills: Bills | None = None
     balance: Balance | None = None
+    e_bills: EBills | None = None
     account: str = ""  # DF01; with the next three it makes a slip again
     card_masked: str = ""
     began_at: str = ""
@@ -138,6 +141,16 @@ class Messages:
         check_account(account)
         tags = [("DF01", account.encode())]
         return self._financial({0: "0200", 3: "310000", 11: serial, 13: date, 60: f"71{self.batch}000"}, tags)
+
+    def e_bill(self, serial: str, date: str, account: str, newest: str, months: int) -> bytes:
+        """Raises ValueError: no account number, no month, or too many."""
+        check_account(account)
+        if not (len(newest) == 6 and newest.isascii() and newest.isdigit() and "01" <= newest[4:] <= "12"):
+            raise ValueError("newest: expected a month, YYYYMM")
+        if not 1 <= months <= E_BILL_PAGE_MAX:
+            raise ValueError(f"months: expected 1 to {E_BILL_PAGE_MAX}")
+        tags = [("DF01", account.encode()), ("DF12", newest.encode()), ("DF1C", b"%d" % months)]
+        return self._financial({0: "0200", 3: "310000", 11: serial, 13: date, 60: f"74{self.batch}000"}, tags)
 
     def payment(self, key: PaymentKey, bills: Bills, receivables: tuple[str, ...], amount: int, card: Card) -> bytes:
         tags = [
@@ -226,6 +239,7 @@ class Messages:
             local_time=str(message.get(12, "")),
             bills=_bills(tags, first) if code == "00" and "DF02" in first else None,
             balance=_balance(str(message.get(54, ""))) if code == "00" and 54 in message else None,
+            e_bills=_e_bills(tags, first) if code == "00" and "E2" in first else None,
             account=_ascii(first, "DF01"),
             card_masked=_ascii(first, "DF18"),
             began_at=_ascii(first, "DF19"),
@@ -289,6 +303,36 @@ def _months(tags: list[tuple[str, bytes]]) -> tuple[Month, ...]:
             )
         )
     return tuple(months)
+
+
+def _e_bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> EBills:
+    months = tuple(_e_bill(tlv.decode(month)) for month in tlv.every(tags, "E2"))
+    return EBills(_ascii(first, "DF01"), months, _ascii(first, "DF24"))
+
+
+def _e_bill(tags: list[tuple[str, bytes]]) -> EBill:
+    row = dict(reversed(tags))
+    meters = [dict(tlv.decode(meter)) for meter in tlv.every(tags, "E3")]
+    steps = [dict(tlv.decode(step)) for step in tlv.every(tags, "E4")]
+    return EBill(
+        period=_ascii(row, "DF12"),
+        read_on=_ascii(row, "DF1D"),
+        energy_kwh=_number(row, "DF16"),
+        principal=_number(row, "DF13"),
+        penalty=_number(row, "DF14"),
+        amount=_number(row, "DF15"),
+        paid=_number(row, "DF1E"),
+        paid_at=_ascii(row, "DF1F"),
+        meters=tuple(
+            Meter(_ascii(each, "DF20"), _ascii(each, "DF21"), _ascii(each, "DF22"), _number(each, "DF16"))
+            for each in meters
+        ),
+        steps=tuple(
+            Step(_number(each, "DF17"), _number(each, "DF16"), _ascii(each, "DF23"), _number(each, "DF15"))
+            for each in steps
+        ),
+        cut=row.get("DF08") == b"1",
+    )
 
 
 def _bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> Bills:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.errors import SwitchError
+from switch.model.ebill import EBill
 
 
 class JournalError(SwitchError):
@@ -158,6 +159,14 @@ class Bills(Struct, frozen=True):
     def oldest(self, count: int | None = None) -> tuple[Month, ...]:
         """The oldest ``count`` months; default all, and always all where no partial payment is allowed."""
         return self.months if count is None or not self.partial_allowed else self.months[:count]
+
+
+class EBills(Struct, frozen=True):
+    """A page of e-bills 电子账单. Amounts are fen."""
+
+    account: str
+    months: tuple[EBill, ...]  # newest first; months without a bill are left out
+    older: str  # YYYYMM: older ones may be asked for from this month on; "": there are none
 
 
 class Balance(Struct, frozen=True):

@@ -74,3 +74,13 @@ def day_after(wall_us: int, days: int) -> int:
     20260130
     """
     return _day((wall_us + _OFFSET_US) // DAY_US + days)[0]
+
+
+def months_before(period: str, count: int) -> str:
+    """The month ``count`` months before ``period``, both YYYYMM.
+
+    >>> months_before("202602", 1), months_before("202602", 14)
+    ('202601', '202412')
+    """
+    year, month = divmod(int(period[:4]) * 12 + int(period[4:]) - 1 - count, 12)
+    return f"{year:04d}{month + 1:02d}"

@@ -47,6 +47,14 @@ class BillInquiry(Request):
     account: str
 
 
+class EBillInquiry(Request):
+    """What months of an account were made of, the newest first."""
+
+    account: str
+    newest: str  # YYYYMM
+    months: int
+
+
 class PaymentRequest(Request):
     account: str
     quote: str

@@ -67,7 +67,7 @@ def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: s
 METRICS: Final = (
     # money
     _counter("switch_payments_total", "Payments brought to an end, by what the kiosk is told.", "result"),
-    _histogram("switch_leg_seconds", "Time of a leg: inquiry, card, bill or total.", SECONDS, "leg"),
+    _histogram("switch_leg_seconds", "Time of a leg: inquiry, e_bill, balance, card, bill or total.", SECONDS, "leg"),
     _gauge("switch_inflight", "Payments that the switch still drives, by state.", "state"),
     _gauge("switch_open_payments", "Payments that the switch still drives."),
     _counter("switch_reversals_total", "Reversals answered, by their reason and response code.", "reason", "rc"),

@@ -19,6 +19,7 @@ from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.dialects.kiosk import KioskDialect, LocalTime, ReplyTo
 from switch.dialects.unionpay import with_mac
 from switch.errors import StartError
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import Quote, Receivable
 from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import testkeys
@@ -209,6 +210,23 @@ def vectors() -> str:
         },
     )
     v.framed("refusal_response", v.sealed(v.dialect.refusal(v.reply(prepay), "arrears_first", v.now)))
+    asked_months = tlv.encode([("DF01", b"0300000178"), ("DF12", b"202610"), ("DF1C", b"2")])
+    e_bill = v.request("e_bill_request", {0: "0200", 3: "310000", 11: "000010", 48: asked_months, 60: "74000001000"})
+    months = [
+        EBill(
+            "202609",
+            "20260925",
+            300,
+            17_867,
+            100,
+            17_967,
+            17_967,
+            "20261018101500",
+            (Meter("M0300000178", "12000", "12300", 300),),
+            (Step(1, 260, "0.5889", 15_311), Step(2, 40, "0.6389", 2_556)),
+        )
+    ]
+    v.framed("e_bill_response", v.sealed(v.dialect.e_bills(v.reply(e_bill), "0300000178", months, "202608", v.now)))
     return "```\n" + "\n".join(v.lines) + "\n```"
 
 

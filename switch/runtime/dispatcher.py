@@ -22,10 +22,12 @@ from switch.limits import TimeProfile
 from switch.machines import days
 from switch.machines.door import Caller, Door, Wrong
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
+from switch.model.ebill import EBill
 from switch.model.payment import PAYMENT_ID_TIME_SHIFT, Card, Posting, Quote, Receivable, StoredPayment
 from switch.model.request import (
     BalanceInquiry,
     BillInquiry,
+    EBillInquiry,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -39,6 +41,7 @@ from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
 from switch.runtime.balance import Balances
 from switch.runtime.calls import call_each
+from switch.runtime.ebill import EBills
 from switch.runtime.lines import Lines
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
@@ -65,6 +68,7 @@ _WITHOUT_MAC = frozenset(
 
 # Asked with type(): of a Struct, isinstance costs as much as a call.
 _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
+_ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry})
 _GREETINGS = (SignOn, SignOff, EchoTest)
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
 
@@ -133,6 +137,14 @@ class Dispatcher:
         self._sessions = sessions
         self._payments = payments
         self._balances = balances
+        self._e_bills = EBills(
+            link=marketing_link,
+            dialect=marketing_dialect,
+            times=times,
+            clock=clock,
+            timers=timers,
+            observer=observer,
+        )
         self._lines = Lines(timers, observer, times.kiosk_s)
         self._card_link = card_link
         self._marketing_link = marketing_link
@@ -333,7 +345,7 @@ class Dispatcher:
             self._observer.gauge("switch_terminals_stopped", len(self._door.stopped))
         if not self._door.request(caller, terminal_id, self._clock.now()):
             # Of a payment nothing untrue may be said: "unknown" makes the kiosk ask, later.
-            code = "too_fast" if kind is BillInquiry or kind is BalanceInquiry else "result_unknown"
+            code = "too_fast" if kind in _ONLY_ASKING else "result_unknown"
             self._refuse(wire, request.reply, session, code)
             self._hang_up(wire, "requests")
         elif kind in _ASKING:
@@ -349,6 +361,8 @@ class Dispatcher:
             self._balance(wire, caller, request, session)
         elif type(request) is BillInquiry:
             self._inquire(wire, caller, request, session)
+        elif type(request) is EBillInquiry:
+            self._e_bill(wire, caller, request, session)
         elif type(request) is PaymentRequest:
             self._pay(wire, caller, request, session)
 
@@ -431,6 +445,25 @@ class Dispatcher:
                 self._refuse(wire, reply, session, quote)
 
         self._quote(request.account, quoted)
+
+    def _e_bill(self, wire: Wire, caller: Caller, request: EBillInquiry, session: TerminalSession) -> None:
+        reply, account = request.reply, request.account
+        assert type(reply) is ReplyTo
+        reason = "stale_date" if request.date not in self._dates() else "busy" if self.draining else None
+        if reason is None and not self._door.inquiry(caller, request.terminal_id, self._clock.now()):
+            self._observer.count("switch_rate_limited_total", ("inquiries",))
+            reason = "too_fast"
+        if reason is not None:
+            self._refuse(wire, reply, session, reason)
+            return
+
+        def told(code: str, found: list[EBill], older: str) -> None:
+            if code == "found":
+                self._answer(wire, session, self._dialect.e_bills(reply, account, found, older, self._now()))
+            else:
+                self._refuse(wire, reply, session, code)
+
+        self._e_bills.inquire(request, told)
 
     def _balance(self, wire: Wire, caller: Caller, request: BalanceInquiry, session: TerminalSession) -> None:
         reply = request.reply
@@ -524,6 +557,7 @@ class Dispatcher:
     def speak(self, dialect: MarketingDialect) -> None:
         """From now on this one towards the marketing system."""
         self._marketing_dialect = dialect
+        self._e_bills.speak(dialect)
 
     def _known_quote(self, request: PaymentRequest) -> Quote | None:
         quote = self._quotes.get(request.quote)

@@ -54,6 +54,8 @@ class Answer:
     bills: Bills | None = None
     slip: Slip | None = None
     closed: str = ""  # DF1A: a bill inquiry says that no payment can begin now, and why
+    e_bills: tuple[EBill, ...] = ()
+    older: str = ""  # month from which older e-bills may be asked for
     balance: int | None = None  # fen, of the first account
     message: iso8583.Message | None = field(default=None, repr=False)
 
@@ -80,6 +82,18 @@ class Slip:
     card: str  # masked
     paid_at: str  # YYYYMMDDhhmmss
     rows: tuple[tuple[str, int], ...]  # period, amount
+
+
+@dataclass(slots=True, frozen=True)
+class EBill:
+    """One month of an e-bill."""
+
+    period: str
+    energy_kwh: int
+    amount: int
+    paid: int
+    meters: tuple[tuple[str, str], ...]  # reading before, reading
+    steps: tuple[tuple[int, str, int], ...]  # kWh, price, fen
 
 
 @dataclass(slots=True)
@@ -269,6 +283,13 @@ class Kiosk:
             48: tlv.encode([("DF01", account.encode())]),
             60: f"71{self._batch}000",
         }
+        return await self._ask(self._financial(values), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+
+    async def ask_e_bill(self, account: str, newest: str, months: int | None = None) -> Answer:
+        """What months were made of, newest (YYYYMM) first; ``e_bills`` and ``older`` are set if the code is 00."""
+        tags = [("DF01", account.encode()), ("DF12", newest.encode())]
+        tags += [] if months is None else [("DF1C", b"%d" % months)]
+        values: Values = {0: "0200", 3: "310000", 25: "00", 48: tlv.encode(tags), 60: f"74{self._batch}000"}
         return await self._ask(self._financial(values), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
 
     async def pay(
@@ -533,6 +554,8 @@ def _read_private(answer: Answer, private: bytes) -> None:
     answer.asked_serial = objects.get("DF0C", b"").decode("ascii")
     answer.closed = objects.get("DF1A", b"").decode("ascii")
     months = [dict(tlv.decode(month)) for month in tlv.every(tlv.decode(private), "E1")]
+    answer.older = objects.get("DF24", b"").decode("ascii")
+    answer.e_bills = tuple(_read_e_bill(tlv.decode(bill)) for bill in tlv.every(tlv.decode(private), "E2"))
     if "DF18" in objects:
         answer.slip = Slip(
             objects["DF01"].decode("ascii"),
@@ -549,6 +572,20 @@ def _read_private(answer: Answer, private: bytes) -> None:
             objects["DF09"] == b"1",
             tuple(rows),
         )
+
+
+def _read_e_bill(tags: list[tuple[str, bytes]]) -> EBill:
+    objects = {tag: value.decode("ascii") for tag, value in tags if tag.startswith("DF")}
+    meters = [dict(tlv.decode(meter)) for meter in tlv.every(tags, "E3")]
+    steps = [dict(tlv.decode(step)) for step in tlv.every(tags, "E4")]
+    return EBill(
+        objects["DF12"],
+        int(objects["DF16"]),
+        int(objects["DF15"]),
+        int(objects["DF1E"]),
+        tuple((meter["DF21"].decode("ascii"), meter["DF22"].decode("ascii")) for meter in meters),
+        tuple((int(step["DF16"]), step["DF23"].decode("ascii"), int(step["DF15"])) for step in steps),
+    )
 
 
 def _chip_data(amount: int) -> bytes:

@@ -180,6 +180,15 @@ def check_vectors(vectors: dict[str, str]) -> None:
         "reversal": ("0400", {3: "000000", 11: "000006", 48: asked, 60: "72000001000"}),
         "slip": ("0200", {3: "310000", 11: "000007", 48: asked, 60: "76000001000"}),
         "balance": ("0200", {3: "310000", 11: "000008", 60: "01000001000", **card}),
+        "e_bill": (
+            "0200",
+            {
+                3: "310000",
+                11: "000010",
+                48: tlv(("DF01", account), ("DF12", b"202610"), ("DF1C", b"2")),
+                60: "74000001000",
+            },
+        ),
         "prepay": (
             "0200",
             {3: "000000", 4: "5000", 11: "000009", 48: tlv(("DF01", account)), 60: "73000001000", **card},
@@ -190,13 +199,39 @@ def check_vectors(vectors: dict[str, str]) -> None:
     sign_on = build("0800", {**who, 11: "000001", 60: "00000000003", 63: "001"})
     same("sign_on_request", framed(sign_on), known["sign_on_request"])
     same("echo_request", framed(build("0820", {**who, 11: "000002", 60: "00000001301"})), known["echo_request"])
-    for name in ("inquiry", "balance", "refusal"):
+    for name in ("inquiry", "balance", "refusal", "e_bill"):
         message = known[f"{name}_response"][2:]
         same(f"the MAC of {name}_response", mac_of(mac_key, message[11:-8]), message[-8:])
     owed = take_apart(known["inquiry_response"][2:])
     assert (owed[0], owed[39], owed[4]) == ("0210", "00", "000000010000"), owed
     months = [dict(read_tlv(value)) for tag, value in read_tlv(bytes(owed[48])) if tag == "E1"]  # type: ignore[call-overload]
     assert [month["DF11"] for month in months] == [b"0300000178202609"]
+    (month,) = months_of(read_tlv(bytes(take_apart(known["e_bill_response"][2:])[48])))  # type: ignore[call-overload]
+    assert month["DF12"] == [b"202609"] and adds_up(month)
+
+
+def months_of(pairs: list[tuple[str, bytes]]) -> list[dict[str, list[bytes]]]:
+    """The months of an e-bill: each tag with all its values."""
+    months = []
+    for tag, value in pairs:
+        if tag == "E2":
+            month: dict[str, list[bytes]] = {}
+            for inner, each in read_tlv(value):
+                month.setdefault(inner, []).append(each)
+            months.append(month)
+    return months
+
+
+def adds_up(month: dict[str, list[bytes]]) -> bool:
+    """Principal and penalty make the amount; the steps make the principal, and energy as the meters do."""
+    steps, meters = ([dict(read_tlv(each)) for each in month[tag]] for tag in ("E4", "E3"))
+    principal, penalty, amount, energy = (int(month[tag][0]) for tag in ("DF13", "DF14", "DF15", "DF16"))
+    return (
+        principal + penalty == amount
+        and sum(int(step["DF15"]) for step in steps) == principal
+        and sum(int(step["DF16"]) for step in steps) == energy == sum(int(meter["DF16"]) for meter in meters)
+        and all(float(meter["DF22"]) - float(meter["DF21"]) == int(meter["DF16"]) for meter in meters)
+    )
 
 
 def framed(message: bytes) -> bytes:
@@ -229,6 +264,11 @@ class Kiosk:
     def today(self) -> str:
         china = datetime.timezone(datetime.timedelta(hours=8))
         return f"{datetime.datetime.now(china):%m%d}"
+
+    @property
+    def this_month(self) -> str:
+        china = datetime.timezone(datetime.timedelta(hours=8))
+        return f"{datetime.datetime.now(china):%Y%m}"
 
     def receive(self) -> bytes:
         data = b""
@@ -321,6 +361,24 @@ def spend_a_day(kiosk: Kiosk, accounts: list[str]) -> None:
     found = kiosk.ask("0200", {3: "310000", 60: f"01{kiosk.batch}000", **kiosk.card()})
     assert found[39] == "00" and len(str(found[54])) == 20
     done("the card's balance")
+    pages = 0
+    newest, seen = kiosk.this_month, list[str]()
+    while newest:
+        fields: dict[int, object] = {
+            3: "310000",
+            48: tlv(("DF01", first.encode()), ("DF12", newest.encode())),
+            60: f"74{kiosk.batch}000",
+        }
+        found = kiosk.ask("0200", fields)
+        assert found[39] == "00", found
+        pairs = read_tlv(bytes(found[48]))  # type: ignore[call-overload]
+        months = months_of(pairs)
+        assert months and all(adds_up(month) for month in months)
+        seen += [month["DF12"][0].decode() for month in months]
+        newest = dict(pairs).get("DF24", b"").decode()
+        pages += 1
+    assert seen == sorted(set(seen), reverse=True) and len(seen) == 24, seen
+    done(f"e-bills of {len(seen)} months on {pages} pages, every sum right")
     found = kiosk.ask(
         "0200", {3: "000000", 4: "5000", 48: tlv(("DF01", first.encode())), 60: f"73{kiosk.batch}000", **kiosk.card()}
     )

@@ -15,6 +15,7 @@ from msgspec import structs
 from switch.kiosk import (
     Balance,
     Bills,
+    EBills,
     KioskClient,
     KioskJournal,
     OpenPaymentError,
@@ -475,3 +476,31 @@ def test_a_fleet_in_a_storm_whose_lines_are_cut_hears_every_final_word(play: Cal
         assert {Outcome.PAID, Outcome.DECLINED, Outcome.RETURNED} <= outcomes and len(finals) > FLEET * VISITS // 2
 
     play(story, STORM, kiosks=FLEET)
+
+
+def test_e_bills_are_turned_page_by_page(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            page = await kiosk.e_bill(customers.account(0))
+            assert isinstance(page, EBills)
+            months = list(page.months)
+            while page.older:
+                page = await kiosk.e_bill(page.account, page.older)
+                assert isinstance(page, EBills)
+                months += page.months
+            assert len(months) == 24 and [month.period for month in months] == sorted(
+                {month.period for month in months}, reverse=True
+            )
+            for month in months:
+                assert month.principal + month.penalty == month.amount and not month.cut
+                assert sum(step.amount for step in month.steps) == month.principal
+                assert sum(meter.energy_kwh for meter in month.meters) == month.energy_kwh
+            refused = await kiosk.e_bill("0399999990")
+            assert isinstance(refused, Refusal) and (refused.code, refused.response_code) == ("unknown_account", "E1")
+            nothing = await kiosk.e_bill(customers.account(0), "200001")
+            assert isinstance(nothing, Refusal) and nothing.text == "所查月份无电费账单，或超出可查范围。"
+            for wrong in ({"newest": "2026"}, {"newest": "202613"}, {"months": 0}, {"months": 7}):
+                with pytest.raises(ValueError, match=r"newest|months"):
+                    await kiosk.e_bill(customers.account(0), **wrong)
+
+    play(story)
