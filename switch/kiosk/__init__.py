@@ -20,14 +20,17 @@ from switch.kiosk.results import (
     PaymentKey,
     PaymentResult,
     Refusal,
+    Settlement,
     SignOn,
     SlipAgain,
 )
+from switch.model.batch import BatchDifference
 from switch.model.ebill import EBill, Meter, Step
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 __all__ = [
     "Balance",
+    "BatchDifference",
     "Bills",
     "BlockingKioskClient",
     "CardReader",
@@ -51,6 +54,7 @@ __all__ = [
     "PrinterStatus",
     "ReceiptPrinter",
     "Refusal",
+    "Settlement",
     "SignOn",
     "Slip",
     "SlipAgain",

@@ -22,6 +22,7 @@ from switch.kiosk import (
     PaymentKey,
     PaymentResult,
     Refusal,
+    Settlement,
     Slip,
     SoftwareKeys,
     Track,
@@ -84,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     e_bill = actions.add_parser("e-bill", help="what months of an account were made of: readings, steps, payments")
     e_bill.add_argument("account", metavar="ACCOUNT")
     e_bill.add_argument("--newest", default="", metavar="YYYYMM", help="month to begin with (default this month)")
+    settle = actions.add_parser("settle", help="settle a day: compare with the switch, and upload where that differs")
+    settle.add_argument("--day", default="", metavar="MMDD", help="default today")
     pay = actions.add_parser("pay", help="pay the oldest months of an account with a test card")
     pay.add_argument("account", metavar="ACCOUNT")
     pay.add_argument("--months", type=int, metavar="N", help="how many, the oldest first (default all)")
@@ -149,6 +152,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 return _reverse(kiosk, PaymentKey(terminal, arguments.date, arguments.serial))
             if arguments.action == "e-bill":
                 return _show_e_bills(kiosk.e_bill(arguments.account, arguments.newest))
+            if arguments.action == "settle":
+                return _show_settlement(kiosk.settle(arguments.day))
             return _serve(kiosk, counter, arguments)
 
 
@@ -180,6 +185,14 @@ def _show_e_bills(page: EBills | Refusal) -> int:
     if page.older:
         print(f"更早的账单：--newest {page.older}")
     return EXIT_OK
+
+
+def _show_settlement(result: Settlement) -> int:
+    print(f"{result.day}：{result.text} [{result.code}]")
+    print(f"  终端 {result.count} 笔 {yuan(result.amount)}，前置 {result.switch_count} 笔 {yuan(result.switch_amount)}")
+    for each in result.listed:
+        print(f"  {each.serial}  {each.kind}  终端 {yuan(each.kiosk_amount)}  前置 {yuan(each.switch_amount)}")
+    return EXIT_OK if result.done else EXIT_NOT_PAID
 
 
 def _serve(kiosk: BlockingKioskClient, counter: _Counter, arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ Field 64 is left to the caller: a request ends where its MAC begins, and an answ
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -14,6 +15,7 @@ import iso8583
 from iso8583 import tlv
 from switch.kiosk.results import Balance, Bills, EBills, Month, PaymentKey, Refusal, stable_of, text_of
 from switch.limits import E_BILL_PAGE_MAX
+from switch.model.batch import BatchDifference
 from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import Card
 from switch.model.secret import ChipData, Pan, PinBlock, Track
@@ -104,6 +106,10 @@ class Answer(Struct):
     bills: Bills | None = None
     balance: Balance | None = None
     e_bills: EBills | None = None
+    switch_count: int = 0  # of a settlement, with the next three
+    switch_amount: int = 0
+    differences: int = 0
+    listed: tuple[BatchDifference, ...] = ()
     account: str = ""  # DF01; with the next three it makes a slip again
     card_masked: str = ""
     began_at: str = ""
@@ -192,6 +198,20 @@ class Messages:
         values: Values = {0: "0200", 3: "310000", 11: serial, 13: date, 60: f"75{self.batch}000"}
         return self._financial(values, _asked(asked))
 
+    def settlement(self, key: PaymentKey, day: str, count: int, amount: int) -> bytes:
+        tags = [("DF25", day.encode()), ("DF26", b"%d" % count), ("DF27", b"%d" % amount)]
+        return self._financial({0: "0500", 11: key.serial, 13: key.date, 60: f"00{self.batch}201"}, tags)
+
+    def details(self, serial: str, date: str, about: PaymentKey, paid: Sequence[tuple[str, int]]) -> bytes:
+        """At most BATCH_DETAILS_MAX serials and fen."""
+        rows = [tlv.encode([("DF2A", each.encode()), ("DF15", b"%d" % amount)]) for each, amount in paid]
+        tags = [*_asked(about), *(("E5", row) for row in rows)]
+        return self._financial({0: "0320", 11: serial, 13: date, 60: f"00{self.batch}201"}, tags)
+
+    def details_end(self, serial: str, date: str, about: PaymentKey, count: int) -> bytes:
+        tags = [*_asked(about), ("DF26", b"%d" % count)]
+        return self._financial({0: "0320", 11: serial, 13: date, 60: f"00{self.batch}202"}, tags)
+
     def reversal(self, serial: str, date: str, asked: PaymentKey) -> bytes:
         values: Values = {0: "0400", 3: "000000", 11: serial, 13: date, 60: f"72{self.batch}000"}
         return self._financial(values, _asked(asked))
@@ -240,6 +260,10 @@ class Messages:
             bills=_bills(tags, first) if code == "00" and "DF02" in first else None,
             balance=_balance(str(message.get(54, ""))) if code == "00" and 54 in message else None,
             e_bills=_e_bills(tags, first) if code == "00" and "E2" in first else None,
+            switch_count=_number(first, "DF28"),
+            switch_amount=_number(first, "DF29"),
+            differences=_number(first, "DF2B"),
+            listed=tuple(_difference(dict(tlv.decode(each))) for each in tlv.every(tags, "E6")),
             account=_ascii(first, "DF01"),
             card_masked=_ascii(first, "DF18"),
             began_at=_ascii(first, "DF19"),
@@ -303,6 +327,10 @@ def _months(tags: list[tuple[str, bytes]]) -> tuple[Month, ...]:
             )
         )
     return tuple(months)
+
+
+def _difference(row: dict[str, bytes]) -> BatchDifference:
+    return BatchDifference(_ascii(row, "DF2A"), _ascii(row, "DF2C"), _number(row, "DF27"), _number(row, "DF29"))
 
 
 def _e_bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> EBills:

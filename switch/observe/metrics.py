@@ -86,6 +86,7 @@ METRICS: Final = (
     _gauge("switch_breaker_state", "1 while a peer is left alone because it answers echoes but not its work.", "peer"),
     _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),
     _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS, "peer"),
+    _counter("switch_batches_total", "Batch settlements of kiosks: equal, differs, reported.", "result"),
     _counter("switch_lines_replaced_total", "Connections whose terminal signed on over another one."),
     _counter("switch_mac_failures_total", "Messages whose MAC was wrong.", "peer"),
     _gauge("switch_link_signed_on", "Terminals in service whose working keys are of the last 24 hours."),

@@ -22,10 +22,15 @@ from switch.limits import TimeProfile
 from switch.machines import days
 from switch.machines.door import Caller, Door, Wrong
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
+from switch.model.batch import BatchStanding
 from switch.model.ebill import EBill
 from switch.model.payment import PAYMENT_ID_TIME_SHIFT, Card, Posting, Quote, Receivable, StoredPayment
 from switch.model.request import (
     BalanceInquiry,
+    BatchRequest,
+    BatchSettlement,
+    BatchUpload,
+    BatchUploadEnd,
     BillInquiry,
     EBillInquiry,
     EchoTest,
@@ -40,6 +45,7 @@ from switch.model.request import (
 from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
 from switch.runtime.balance import Balances
+from switch.runtime.batch import Batches
 from switch.runtime.calls import call_each
 from switch.runtime.ebill import EBills
 from switch.runtime.lines import Lines
@@ -68,7 +74,8 @@ _WITHOUT_MAC = frozenset(
 
 # Asked with type(): of a Struct, isinstance costs as much as a call.
 _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
-_ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry})
+_BATCHES = frozenset({BatchSettlement, BatchUpload, BatchUploadEnd})
+_ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry, *_BATCHES})
 _GREETINGS = (SignOn, SignOff, EchoTest)
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
 
@@ -130,6 +137,7 @@ class Dispatcher:
         clock: Clock,
         timers: Timers,
         observer: Observer,
+        batches: Batches | None = None,
     ) -> None:
         self._dialect = dialect
         self._marketing_dialect = marketing_dialect
@@ -137,6 +145,7 @@ class Dispatcher:
         self._sessions = sessions
         self._payments = payments
         self._balances = balances
+        self._batches = batches
         self._e_bills = EBills(
             link=marketing_link,
             dialect=marketing_dialect,
@@ -363,6 +372,9 @@ class Dispatcher:
             self._inquire(wire, caller, request, session)
         elif type(request) is EBillInquiry:
             self._e_bill(wire, caller, request, session)
+        elif kind in _BATCHES:
+            assert isinstance(request, BatchRequest)
+            self._batch(wire, caller, request, session)
         elif type(request) is PaymentRequest:
             self._pay(wire, caller, request, session)
 
@@ -464,6 +476,30 @@ class Dispatcher:
                 self._refuse(wire, reply, session, code)
 
         self._e_bills.inquire(request, told)
+
+    def _batch(self, wire: Wire, caller: Caller, request: BatchRequest, session: TerminalSession) -> None:
+        """A kiosk settles its day: compared, remembered, reported. No payment is changed by it."""
+        reply = request.reply
+        assert type(reply) is ReplyTo
+        reason = None
+        if type(request) is not BatchUpload and not self._door.inquiry(caller, request.terminal_id, self._clock.now()):
+            self._observer.count("switch_rate_limited_total", ("inquiries",))
+            reason = "too_fast"
+        if self._batches is None:
+            reason = "busy"
+        if reason is not None:
+            self._refuse(wire, reply, session, reason)
+            return
+
+        def told(standing: BatchStanding | str) -> None:
+            if isinstance(standing, str):
+                self._refuse(wire, reply, session, standing)
+            else:
+                number = session.terminal.batch_number
+                self._answer(wire, session, self._dialect.batch(reply, standing, number, self._now()))
+
+        assert self._batches is not None
+        self._batches.obey(request, told)
 
     def _balance(self, wire: Wire, caller: Caller, request: BalanceInquiry, session: TerminalSession) -> None:
         reply = request.reply
@@ -923,9 +959,9 @@ class Dispatcher:
 
 
 def _still_served(terminal: Terminal, request: Request) -> bool:
-    """What a terminal may do that is not in service: come into it, if it has not passed its last gate yet; and hear
-    what became of payments that had begun."""
-    if isinstance(request, ResultInquiry):
+    """What a terminal may do that is not in service: come into it, if it has not passed its last gate yet; hear what
+    became of payments that had begun; and settle its day."""
+    if isinstance(request, ResultInquiry | BatchRequest):
         return True
     return terminal.stage in ("keys", "sign_on", "mac_echo") and isinstance(request, _GREETINGS)
 

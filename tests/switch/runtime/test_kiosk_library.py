@@ -14,6 +14,7 @@ from msgspec import structs
 
 from switch.kiosk import (
     Balance,
+    BatchDifference,
     Bills,
     EBills,
     KioskClient,
@@ -504,3 +505,64 @@ def test_e_bills_are_turned_page_by_page(play: Callable[..., None]) -> None:
                     await kiosk.e_bill(customers.account(0), **wrong)
 
     play(story)
+
+
+def test_a_day_is_settled_from_the_kiosks_own_journal(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            assert not len(kiosk.unsettled_days) and (await kiosk.settle()).agrees
+            for _ in range(2):
+                bills = await bills_of(world, kiosk, 1)
+                assert (await kiosk.pay(bills, bills.months, CARD)).outcome is Outcome.PAID
+            assert len(kiosk.unsettled_days) == 1
+            result = await kiosk.settle()
+            assert result.agrees and result.done and result.text == "结算成功，账目一致。"
+            assert (result.count, result.amount) == (result.switch_count, result.switch_amount) and result.count == 2
+            assert not len(kiosk.unsettled_days)
+            bills = await bills_of(world, kiosk, 1)
+            await kiosk.pay(bills, bills.months, CARD)
+            assert kiosk.unsettled_days == (result.day,), "more was paid since"
+            old = await kiosk.settle("0101" if result.day > "0301" else "0701")
+            assert (old.code, old.done) == ("stale_date", False)
+        async with library(world) as kiosk:
+            assert (await kiosk.settle()).count == 3, "after a restart too"
+            with pytest.raises(ValueError, match="MMDD"):
+                await kiosk.settle("1")
+
+    play(story)
+
+
+def test_what_the_kiosk_lost_is_reported_when_it_settles(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            for _ in range(2):
+                bills = await bills_of(world, kiosk, 1)
+                paid = await kiosk.pay(bills, bills.months, CARD)
+            journal = kiosk._journal
+            (day,) = journal.unsettled_days
+            rest = {day: (journal._state.paid[day][0], (777_777, 500))}
+            journal._save(structs.replace(journal._state, paid=rest))
+            result = await kiosk.settle()
+            assert (result.code, result.done, result.agrees) == ("batch_reported", True, False)
+            assert result.differences == 2 and set(result.listed) == {
+                BatchDifference(paid.key.serial, "journal_only", 0, paid.amount),
+                BatchDifference("777777", "kiosk_only", 500, 0),
+            }
+            assert kiosk.unsettled_days == (), "people know of it now"
+        assert (await world.settle()).holds
+
+    play(story)
+
+
+def test_no_day_is_settled_while_a_payment_is_under_way(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            paying = asyncio.create_task(kiosk.pay(bills, bills.months, CARD))
+            await helpers.wait_until(lambda: bool(kiosk.open_payments))
+            result = await kiosk.settle()
+            assert (result.code, result.text) == ("open_payments", "有交易尚未完成，请稍后再结算。") and not result.done
+            assert (await paying).outcome is Outcome.PAID
+            assert (await kiosk.settle()).agrees
+
+    play(story, "[unionpay]\ndelay_ms = [300.0, 400.0]\nlate_s = [0.2, 0.3]\n")
