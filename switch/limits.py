@@ -63,6 +63,10 @@ INQUIRIES_MAX: Final = 4_096  # bill inquiries in flight; they are shed first
 QUOTES_MAX: Final = 100_000  # quotes kept for QUOTE_LIFE_S at 160 inquiries a second
 QUOTE_LIFE_S: Final = 600.0  # the customer chooses months and finds the card within ten minutes (saga C10)
 RECEIVABLES_MAX: Final = 24  # months on one quote: two years; more are paged
+E_BILL_BACK_MAX: Final = 24  # months before this one of which e-bills are told: two winters to compare
+E_BILL_PAGE_MAX: Final = 6  # months of one page, each a question to the marketing system; field 48 holds about as many
+E_BILL_METERS_MAX: Final = 4  # of one month: a shop has two
+E_BILL_STEPS_MAX: Final = 8  # of one month: three tiers, or four times of day in two seasons; with them a month fits
 POSTINGS_PER_PAYMENT_MAX: Final = 24  # one charge covers at most what one quote shows
 STRAY_QUEUE_MAX: Final = 10_000  # late and duplicate answers waiting to be recorded; beyond it they are only counted
 
@@ -198,10 +202,19 @@ SCAN_PIECE_BYTES: Final = 4_194_304  # read at once: a core file is larger than 
 SCAN_OVERLAP_BYTES: Final = 1_024  # of two pieces: the longest thing looked for, a track in hexadecimal, ten times
 SCAN_HITS_MAX: Final = 1_000  # shown; more are only counted
 
+# ---- batch settlement of kiosks
+BATCH_BACK_DAYS: Final = 25  # a day may be settled so long after it: its keys are kept for CLAIM_KEPT_DAYS
+BATCH_DETAILS_MAX: Final = 30  # of one upload message: what field 48 holds with the largest amounts
+BATCH_COUNT_MAX: Final = 100_000  # payments of one terminal in one day: one a second is less
+BATCH_DIFFERENCES_TOLD_MAX: Final = 20  # in the answer to a kiosk: as many as fit; people see all
+BATCHES_SHOWN_MAX: Final = 1_000  # rows of `gridswitch batches`, the newest: more is an incident, not a list
+BATCHES_WAITING_MAX: Final = 256  # questions waiting for the database: all kiosks settle at the same hour
+
 # ---- client library for kiosks (switch/kiosk)
 KIOSK_OPEN_MAX: Final = 16  # payments of one kiosk without a final word; a kiosk with more takes no new ones
 KIOSK_FINISHED_MAX: Final = 16  # final words kept until the slip is printed; beyond it the oldest is forgotten
-KIOSK_STATE_BYTES: Final = 65_536  # of one copy of its file: 32 payments of 24 months each are below 40 KB
+KIOSK_PAID_MAX: Final = 1_000  # paid ones of days that are not settled; a busy kiosk has 200 a day
+KIOSK_STATE_BYTES: Final = 65_536  # of one copy of its file: 32 payments of 24 months are below 40 KB, 1,000 paid 22 KB
 KIOSK_SERIAL_BLOCK: Final = 100  # serials reserved by one write: a kiosk that is switched off and on loses the rest
 KIOSK_SERIALS_A_SECOND: Final = 11  # where a new file begins: 86,400 seconds into 999,999 serials
 KIOSK_SERIAL_SKIP: Final = 1_000  # serials left out after "key conflict": somebody used those of today
@@ -362,6 +375,7 @@ KIOSK_SHORT: Final = KioskTimes(
 
 # A replayed request meets the key of its payment, or its MAC key has gone.
 assert WORKING_KEYS_LIFE_S + 2 * SIGN_ON_LIFE_S < CLAIM_KEPT_DAYS * 86_400
+assert BATCH_BACK_DAYS + 2 < CLAIM_KEPT_DAYS
 assert SIGN_ON_LIFE_S < WORKING_KEYS_LIFE_S
 assert SOURCE_CONNECTIONS_MAX < KIOSK_CONNECTIONS_MAX < DOOR_KEYS_MAX
 assert STAN_REFILL_AT < STAN_BLOCK

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from switch.errors import SecurityError, SwitchError
+from switch.model.batch import BatchDetail, BatchKey, BatchStanding
 from switch.model.payment import State, StoredPayment
 
 
@@ -281,6 +282,37 @@ class Terminals(Protocol):
 
     def note_fault(self, terminal_id: str, fault: str, done: Callable[[Terminal | SwitchError], None]) -> None:
         """A sign-on brought keys that do not prove themselves. What is stored of an earlier one stays as it is."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- batch settlement
+class KioskBatches(Protocol):
+    """Settlements of kiosks. Each call gives how the settlement stands now, and again the same when it is repeated.
+
+    SwitchError: the database is away; the kiosk begins anew.
+    """
+
+    def ask(
+        self,
+        key: BatchKey,
+        *,
+        day: int,
+        batch_number: str,
+        count: int,
+        amount: int,
+        done: Callable[[BatchStanding | SwitchError], None],
+    ) -> None:
+        """Compare what a kiosk says that it took on ``day`` (YYYYMMDD) with the journal, and remember it."""
+        ...
+
+    def add(
+        self, key: BatchKey, details: Sequence[BatchDetail], done: Callable[[BatchStanding | SwitchError], None]
+    ) -> None:
+        """Details of a settlement that differs. A serial that comes again stands for the earlier one."""
+        ...
+
+    def compare(self, key: BatchKey, count: int, done: Callable[[BatchStanding | SwitchError], None]) -> None:
+        """The kiosk has sent ``count`` details and no more will come: compare one by one, and remember what differs."""
         ...
 
 

@@ -12,13 +12,19 @@ from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.dialects.shown import CardMessages
 from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC
 from switch.errors import BadRequestError
-from switch.limits import POSTINGS_PER_PAYMENT_MAX
+from switch.limits import BATCH_COUNT_MAX, BATCH_DETAILS_MAX, E_BILL_PAGE_MAX, POSTINGS_PER_PAYMENT_MAX
 from switch.machines import days
 from switch.machines.payment import Payment
+from switch.model.batch import BatchDetail, BatchStanding
+from switch.model.ebill import EBill
 from switch.model.payment import Card, Posting, Quote, Receivable, began_us
 from switch.model.request import (
     BalanceInquiry,
+    BatchSettlement,
+    BatchUpload,
+    BatchUploadEnd,
     BillInquiry,
+    EBillInquiry,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -31,6 +37,7 @@ from switch.model.request import (
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 PRIVATE_MAX = 999  # bytes of field 48
+AMOUNT_MAX = 999_999_999_999  # fen: twelve digits
 _ECHOED = (3, 4, 11, 13, 25, 41, 42, 49, 60)
 _NEEDED = {
     4: "amount",
@@ -41,8 +48,9 @@ _NEEDED = {
     60: "business type, batch and network code",
 }
 _ALL_SHOWN, _MORE_TO_SHOW = tlv.encode([("DF08", b"0")]), tlv.encode([("DF08", b"1")])  # of a quote's rows
+_OLDER_SIZE = len(tlv.encode([("DF08", b"1"), ("DF24", b"202601")]))
 _NO_PAN = "a card number of 13 to 19 digits is needed, in field 2 or field 35"
-_RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0800": "0810", "0820": "0830"}
+_RESPONSE_MTI = {"0200": "0210", "0320": "0330", "0400": "0410", "0500": "0510", "0800": "0810", "0820": "0830"}
 
 
 class ReplyTo(Struct):
@@ -85,7 +93,7 @@ class KioskDialect:
             message = self._spec.decode(frame)
         except iso8583.DecodeError:
             return None
-        if message.mti != "0200" or str(message.get(60))[:2] != "71":
+        if message.mti != "0200" or str(message.get(60))[:2] not in ("71", "74"):
             return None
         return self._answer(_reply_to(message), self._codes["busy"].f39, self._said["busy"], {}, time, mac=False)
 
@@ -141,6 +149,9 @@ class KioskDialect:
         if mti == "0200" and business == "01":
             return BalanceInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, _card(message))
         tags = _tags(message)
+        if mti in ("0320", "0500"):
+            common = {"terminal_id": terminal_id, "merchant_id": merchant_id, "serial": serial, "date": date}
+            return _batch(mti, reserved, tags, {**common, "reply": reply, "mab": mab, "mac": mac})
         if mti == "0400":
             if business not in ("72", "73"):
                 raise _FieldError(60, "60.1 of a reversal is 72 or 73, as the payment's")
@@ -150,6 +161,10 @@ class KioskDialect:
         if business == "71":
             account = _text(tags, "DF01", "account", 20)
             return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)
+        if business == "74":
+            account = _text(tags, "DF01", "account", 20)
+            newest, months = _months_asked(tags)
+            return EBillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account, newest, months)
         if business in ("75", "76"):
             asked = _text(tags, "DF0C", "serial asked for", 6)
             asked_date = _text(tags, "DF0D", "date asked for", 4)
@@ -246,6 +261,46 @@ class KioskDialect:
             private = with_row
         return self._answer(reply, "00", private + end + tail, {4: total}, time, mac=True)
 
+    def e_bills(self, reply: ReplyTo, account: str, bills: list[EBill], older: str, time: LocalTime) -> bytes:
+        """As many of ``bills``, newest first, as fit, and from which month on to ask for the rest.
+
+        Args:
+            older: The month, YYYYMM, from which on even older ones may be asked for; "": there are none.
+        """
+        private = tlv.encode([("DF01", account.encode())])
+        tail = self._said["found"]
+        for bill in bills:
+            with_bill = private + tlv.encode([("E2", _e_bill(bill))])
+            if len(with_bill) + _OLDER_SIZE + len(tail) > PRIVATE_MAX:
+                older = bill.period
+                break
+            private = with_bill
+        if older:
+            private += tlv.encode([("DF08", b"1"), ("DF24", older.encode())])
+        else:
+            private += _ALL_SHOWN
+        return self._answer(reply, "00", private + tail, {}, time, mac=True)
+
+    def batch(self, reply: ReplyTo, standing: BatchStanding, batch_number: str, time: LocalTime) -> bytes:
+        """How a settlement stands. Field 60 has the terminal's batch number of now."""
+        code = standing.code
+        tags = [("DF28", b"%d" % standing.count), ("DF29", b"%d" % standing.amount)]
+        private = self._said[code] + tlv.encode([*tags, ("DF2B", b"%d" % standing.differences)])
+        for difference in standing.listed:
+            inner = [
+                ("DF2A", difference.serial.encode()),
+                ("DF2C", difference.kind.encode()),
+                ("DF27", b"%d" % difference.kiosk_amount),
+                ("DF29", b"%d" % difference.switch_amount),
+            ]
+            one = tlv.encode([("E6", tlv.encode(inner))])
+            if len(private) + len(one) > PRIVATE_MAX:
+                break
+            private += one
+        reserved = reply.fields[60]
+        reply.fields[60] = f"{reserved[:2]}{batch_number}{reserved[8:]}"
+        return self._answer(reply, self._codes[code].f39, private, {}, time, mac=True)
+
     def payment(
         self, reply: ReplyTo, payment: Payment, time: LocalTime, *, asked: ResultInquiry | None = None
     ) -> bytes:
@@ -340,6 +395,54 @@ def _text(tags: list[tuple[str, bytes]], tag: str, what: str, size_max: int) -> 
     raise _FieldError(48, f"tag {tag} ({what}) is missing")
 
 
+def _batch(mti: str, reserved: str, tags: list[tuple[str, bytes]], common: dict[str, Any]) -> Request:
+    network = reserved[8:11]
+    if reserved[:2] != "00" or network not in (("201",) if mti == "0500" else ("201", "202")):
+        raise _FieldError(60, "60.1 of a settlement is 00; 60.3 is 201, at the end of an upload 202")
+    if mti == "0500":
+        day = _text(tags, "DF25", "day MMDD", 4)
+        if len(day) != 4 or not day.isdigit():
+            raise _FieldError(48, "tag DF25 (day): expected MMDD")
+        count = _count(tags, "DF26", "payments that were paid", BATCH_COUNT_MAX)
+        amount = _count(tags, "DF27", "their sum in fen", AMOUNT_MAX)
+        return BatchSettlement(**common, day=day, batch_number=reserved[2:8], count=count, amount=amount)
+    asked_serial = _text(tags, "DF0C", "serial of the settlement", 6)
+    asked_date = _text(tags, "DF0D", "date of the settlement", 4)
+    if network == "202":
+        count = _count(tags, "DF26", "details that were sent", BATCH_COUNT_MAX)
+        return BatchUploadEnd(**common, asked_serial=asked_serial, asked_date=asked_date, count=count)
+    details = []
+    for value in tlv.every(tags, "E5"):
+        detail = tlv.decode(value)
+        serial = _text(detail, "DF2A", "serial of a payment", 6)
+        if len(serial) != 6 or not serial.isdigit():
+            raise _FieldError(48, "tag DF2A (serial of a payment): expected 6 digits")
+        details.append(BatchDetail(serial, _count(detail, "DF15", "amount in fen", AMOUNT_MAX)))
+    if not 1 <= len(details) <= BATCH_DETAILS_MAX:
+        raise _FieldError(48, f"tag E5 (details): expected 1 to {BATCH_DETAILS_MAX}")
+    if len({detail.serial for detail in details}) != len(details):
+        raise _FieldError(48, "tag E5 (details): a serial is named twice")
+    return BatchUpload(**common, asked_serial=asked_serial, asked_date=asked_date, details=tuple(details))
+
+
+def _count(tags: list[tuple[str, bytes]], tag: str, what: str, most: int) -> int:
+    text = _text(tags, tag, what, 12)
+    if not text.isdigit() or int(text) > most:
+        raise _FieldError(48, f"tag {tag} ({what}): expected a number, at most {most}")
+    return int(text)
+
+
+def _months_asked(tags: list[tuple[str, bytes]]) -> tuple[str, int]:
+    """The newest month, YYYYMM, and how many."""
+    newest = _text(tags, "DF12", "newest month YYYYMM", 6)
+    if not (len(newest) == 6 and newest.isdigit() and "01" <= newest[4:] <= "12" and newest[:4] > "0002"):
+        raise _FieldError(48, "tag DF12 (newest month): expected YYYYMM")
+    count = next((value for tag, value in tags if tag == "DF1C"), b"%d" % E_BILL_PAGE_MAX)
+    if not (count.isdigit() and len(count) == 1 and 1 <= int(count) <= E_BILL_PAGE_MAX):
+        raise _FieldError(48, f"tag DF1C (months): expected 1 to {E_BILL_PAGE_MAX}")
+    return newest, int(count)
+
+
 def _card(message: iso8583.Message) -> Card:
     """Nothing of a card stands in a variable in clear: a traceback that prints them must find none."""
     entry_mode, sequence_number, pin_capture_code, security_control = message.pick((22, 23, 26, 53))
@@ -393,6 +496,42 @@ def _month(row: Receivable | Posting) -> list[tuple[str, bytes]]:
         ("DF14", b"%d" % row.penalty),
         ("DF15", b"%d" % row.amount),
     ]
+
+
+def _e_bill(bill: EBill) -> bytes:
+    meters = [
+        [
+            ("DF20", meter.meter.encode("ascii", "replace")),
+            ("DF21", meter.reading_before.encode()),
+            ("DF22", meter.reading.encode()),
+            ("DF16", b"%d" % meter.energy_kwh),
+        ]
+        for meter in bill.meters
+    ]
+    steps = [
+        [
+            ("DF17", b"%d" % step.tier),
+            ("DF16", b"%d" % step.energy_kwh),
+            ("DF23", step.price.encode()),
+            ("DF15", b"%d" % step.amount),
+        ]
+        for step in bill.steps
+    ]
+    return tlv.encode(
+        [
+            ("DF12", bill.period.encode()),
+            ("DF1D", bill.read_on.encode()),
+            ("DF16", b"%d" % bill.energy_kwh),
+            ("DF13", b"%d" % bill.principal),
+            ("DF14", b"%d" % bill.penalty),
+            ("DF15", b"%d" % bill.amount),
+            ("DF1E", b"%d" % bill.paid),
+            *([("DF1F", bill.paid_at.encode())] if bill.paid_at else []),
+            *(("E3", tlv.encode(meter)) for meter in meters),
+            *(("E4", tlv.encode(step)) for step in steps),
+            *([("DF08", b"1")] if bill.cut else []),
+        ]
+    )
 
 
 def _gbk(text: str, size_max: int) -> bytes:

@@ -6,6 +6,7 @@ new file. Answers are validated field by field before anything looks at them.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Final
 
 import orjson
@@ -13,7 +14,9 @@ from msgspec import Meta, Struct, ValidationError, convert, defstruct
 
 from switch.dialects.shown import Records, ShownRecords
 from switch.errors import BadRequestError, ConfigError
+from switch.limits import E_BILL_METERS_MAX, E_BILL_STEPS_MAX
 from switch.machines.payment_table import Input
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import PaidRow, Posting, Receivable
 from switch.records.spec import Spec, load
 
@@ -21,6 +24,7 @@ from switch.records.spec import Spec, load
 _BILL_POSTED: Final = Input.BILL_POSTED
 _BILL_REJECTED: Final = Input.BILL_REJECTED
 _BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
+_DECIMAL: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,4})?", re.ASCII)
 _FEN_END = 10**12  # fen: twelve digits are what an amount has on every line
 
 # What the switch has a value for in a request, and what it must find in an answer; the rest is the spec's.
@@ -31,6 +35,7 @@ _GIVEN: Final[dict[str, frozenset[str]]] = {
     "status": frozenset({"serial"}),
     "cancel": frozenset({"serial", "if_posted"}),
     "history": frozenset({"account", "period"}),
+    "e_bill": frozenset({"account", "period"}),
     "totals": frozenset({"day", "count", "amount"}),
 }
 _NEEDED: Final[dict[str, frozenset[str]]] = {
@@ -40,6 +45,8 @@ _NEEDED: Final[dict[str, frozenset[str]]] = {
     "post": frozenset({"serial", "account", "period", "amount"}),
     "status": frozenset({"serial", "state"}),
     "cancel": frozenset({"serial"}),
+    "e_bill": frozenset({"account", "period", "read_on", "energy_kwh", "principal", "penalty", "amount", "paid"})
+    | {"paid_at", "meters", "steps"},
 }
 
 
@@ -154,6 +161,12 @@ class MarketingDialect:
         """What was paid for one month, YYYYMM."""
         return self._request("history", request_id, {"account": account, "period": period})
 
+    def e_bill(self, request_id: int, account: str, period: str) -> bytes:
+        """What one month, YYYYMM, was made of. Raises BadRequestError ``refused``: this spec has no e-bills."""
+        if "e_bill" not in self._operations:
+            raise BadRequestError("refused", f"{self.spec.title} has no operation e_bill")
+        return self._request("e_bill", request_id, {"account": account, "period": period})
+
     def totals(self, request_id: int, day: str, count: int, amount: int) -> bytes:
         """How many postings of a day, YYYYMMDD, and their sum in fen."""
         return self._request("totals", request_id, {"day": day, "count": count, "amount": amount})
@@ -245,6 +258,40 @@ class MarketingDialect:
             raise BadRequestError("bad_record", "history.account: another one than was asked for")
         return self._paid(answer.data)
 
+    def e_bill_of(self, answer: MarketingAnswer, account: str, period: str) -> EBill | str:
+        """The e-bill, or the code of why there is none.
+
+        Raises: BadRequestError ``bad_record``: also, when it is of another account or month.
+        """
+        outcome = self.outcome("e_bill", answer.code)
+        if outcome != "found":
+            return outcome
+        self.check("e_bill", answer)
+        data = answer.data
+        if (data["account"], data["period"]) != (account, period):
+            raise BadRequestError("bad_record", "e_bill: of another account or month than was asked for")
+        if data["paid_at"] and not (
+            len(data["paid_at"]) == 14 and data["paid_at"].isascii() and data["paid_at"].isdigit()
+        ):
+            raise BadRequestError("bad_record", "e_bill.paid_at: expected YYYYMMDDhhmmss, or nothing")
+        return EBill(
+            period,
+            data["read_on"],
+            data["energy_kwh"],
+            data["principal"],
+            data["penalty"],
+            data["amount"],
+            data["paid"],
+            data["paid_at"],
+            *listed(
+                [
+                    Meter(row["meter"], _decimal(row["reading_before"]), _decimal(row["reading"]), row["energy_kwh"])
+                    for row in data["meters"]
+                ],
+                [Step(row["tier"], row["energy_kwh"], _decimal(row["price"]), row["amount"]) for row in data["steps"]],
+            ),
+        )
+
     def _paid(self, data: dict[str, Any]) -> tuple[PaidRow, ...]:
         return tuple(
             PaidRow(
@@ -320,6 +367,18 @@ class MarketingDialect:
         if len(found) > 1:
             found.sort(key=lambda row: (row.period, row.receivable))
         return tuple(found)
+
+
+def listed(meters: list[Meter], steps: list[Step]) -> tuple[tuple[Meter, ...], tuple[Step, ...], bool]:
+    """As many as an answer to a kiosk holds, and whether that left some out: the last three of an ``EBill``."""
+    cut = len(meters) > E_BILL_METERS_MAX or len(steps) > E_BILL_STEPS_MAX
+    return tuple(meters[:E_BILL_METERS_MAX]), tuple(steps[:E_BILL_STEPS_MAX]), cut
+
+
+def _decimal(text: str) -> str:
+    if not _DECIMAL.fullmatch(text):
+        raise BadRequestError("bad_record", "e_bill: a reading or a price: expected a decimal number")
+    return text
 
 
 def _op_of(posting: Posting) -> str:

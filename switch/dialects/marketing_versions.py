@@ -20,6 +20,7 @@ from switch.dialects.marketing import MarketingAnswer, MarketingDialect
 from switch.dialects.marketing_ydlw import YdlwDialect
 from switch.errors import BadRequestError, ConfigError
 from switch.machines.payment_table import Input
+from switch.model.ebill import EBill
 from switch.model.payment import PaidRow, Posting, Receivable, serial_began_us
 from switch.records.spec import Spec, load
 
@@ -174,6 +175,9 @@ class TwoSpecs(MarketingDialect):
     def history(self, request_id: int, account: str, period: str) -> bytes:
         return self._now().history(request_id, account, period)
 
+    def e_bill(self, request_id: int, account: str, period: str) -> bytes:
+        return self._now().e_bill(request_id, account, period)
+
     def totals(self, request_id: int, day: str, count: int, amount: int) -> bytes:
         return self._now().totals(request_id, day, count, amount)
 
@@ -216,6 +220,9 @@ class TwoSpecs(MarketingDialect):
 
     def paid_rows(self, answer: MarketingAnswer, account: str) -> tuple[PaidRow, ...]:
         return self._in(answer).paid_rows(answer, account)
+
+    def e_bill_of(self, answer: MarketingAnswer, account: str, period: str) -> EBill | str:
+        return self._in(answer).e_bill_of(answer, account, period)
 
     def agreed(self, answer: MarketingAnswer, count: int, amount: int) -> bool | None:
         return self._in(answer).agreed(answer, count, amount)

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
-from switch.dialects.marketing import MarketingAnswer, MarketingDialect
+from switch.dialects.marketing import MarketingAnswer, MarketingDialect, listed
 from switch.errors import BadRequestError, ConfigError
 from switch.machines import days
 from switch.machines.payment_table import Input
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import PaidRow, Posting, Receivable, serial_began_us
 from switch.records.fixed import FixedWire
 from switch.records.spec import Spec, load
@@ -53,7 +54,7 @@ _NEEDED: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {  # in an an
     "history": (
         frozenset({"account", "period"}),
         frozenset({"amount", "penalty", "energy_kwh", "paid_date", "paid_time", "collector", "reading"})
-        | {"reading_before"},
+        | {"reading_before", "read_on", "prepaid", "adjusted_kwh", "price", "metering_point"},
     ),
 }
 
@@ -164,6 +165,10 @@ class YdlwDialect(MarketingDialect):
 
     def history(self, request_id: int, account: str, period: str) -> bytes:
         return self._request("history", request_id, {"account": account, "period": period})
+
+    def e_bill(self, request_id: int, account: str, period: str) -> bytes:
+        """The month's payments, which carry readings and prices: the interface has nothing else."""
+        return self.history(request_id, account, period)
 
     def totals(self, request_id: int, day: str, count: int, amount: int) -> bytes:
         fields = {"batch": f"{day}{self._channel}"[:27], "count": count, "amount": amount, "day": day}
@@ -308,8 +313,50 @@ class YdlwDialect(MarketingDialect):
             for row in data["rows"]
         )
 
+    def e_bill_of(self, answer: MarketingAnswer, account: str, period: str) -> EBill | str:
+        """Each payment's row has a price: rows of one meter at several prices are its steps. What was paid twice is
+        energy that was used once."""
+        outcome = self.outcome("e_bill", answer.code)
+        if outcome != "found":
+            return outcome
+        self.check("history", answer)
+        data = answer.data
+        if (data["account"], data["period"]) != (account, period):
+            raise BadRequestError("bad_record", "history: of another account or month than was asked for")
+        rows = [row for row in data["rows"] if row["amount"] > row["prepaid"]]  # the others only prepaid
+        used: dict[tuple[str, str, str, str, int], int] = {}  # meter, readings, price, energy -> fen without penalty
+        penalties: dict[tuple[str, str, str, str, int], int] = {}
+        for row in rows:
+            use = *_meter(row), row["price"], max(0, row["energy_kwh"] + row["adjusted_kwh"])
+            penalties[use] = row["penalty"]
+            used[use] = max(0, row["amount"] - row["prepaid"] - row["penalty"])
+        if not rows:
+            return "no_bill"
+        meters: dict[tuple[str, str, str], int] = {}
+        for meter, before, reading, _, energy_kwh in used:
+            meters[meter, before, reading] = meters.get((meter, before, reading), 0) + energy_kwh
+        principal, penalty = sum(used.values()), sum(penalties.values())
+        return EBill(
+            period,
+            max(row["read_on"] for row in rows),
+            sum(meters.values()),
+            principal,
+            penalty,
+            principal + penalty,
+            sum(row["amount"] - row["prepaid"] for row in rows),
+            max(row["paid_date"] + row["paid_time"] for row in rows),
+            *listed(
+                [Meter(*meter, energy_kwh) for meter, energy_kwh in meters.items()],
+                [Step(tier, use[4], use[3], fen) for tier, (use, fen) in enumerate(used.items(), 1)],
+            ),
+        )
+
     def agreed(self, answer: MarketingAnswer, count: int, amount: int) -> bool | None:
         return {"agreed": True, "differs": False}.get(self.outcome("totals", answer.code))
+
+
+def _meter(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["metering_point"], row["reading_before"], row["reading"]
 
 
 def _month(posting: Posting) -> str:

@@ -12,6 +12,7 @@ from switch.kiosk.messages import chip, keyed, swiped
 from switch.kiosk.results import (
     Balance,
     Bills,
+    EBills,
     JournalError,
     Month,
     OpenPaymentError,
@@ -19,22 +20,29 @@ from switch.kiosk.results import (
     PaymentKey,
     PaymentResult,
     Refusal,
+    Settlement,
     SignOn,
     SlipAgain,
 )
+from switch.model.batch import BatchDifference
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 __all__ = [
     "Balance",
+    "BatchDifference",
     "Bills",
     "BlockingKioskClient",
     "CardReader",
     "ChipData",
     "DeviceError",
+    "EBill",
+    "EBills",
     "JournalError",
     "KeyHolder",
     "KioskClient",
     "KioskJournal",
+    "Meter",
     "Month",
     "OpenPaymentError",
     "Outcome",
@@ -46,10 +54,12 @@ __all__ = [
     "PrinterStatus",
     "ReceiptPrinter",
     "Refusal",
+    "Settlement",
     "SignOn",
     "Slip",
     "SlipAgain",
     "SoftwareKeys",
+    "Step",
     "Track",
     "chip",
     "keyed",

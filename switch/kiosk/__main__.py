@@ -16,11 +16,13 @@ from switch.errors import SwitchError
 from switch.kiosk import (
     BlockingKioskClient,
     DeviceError,
+    EBills,
     KioskJournal,
     Outcome,
     PaymentKey,
     PaymentResult,
     Refusal,
+    Settlement,
     Slip,
     SoftwareKeys,
     Track,
@@ -42,6 +44,7 @@ _WAIT_S = 30.0
 _EPILOG = """\
 on a demo (make demo KEEP=1 prints the address):
   python -m switch.kiosk --connect 127.0.0.1:PORT inquire 0300000009
+  python -m switch.kiosk --connect 127.0.0.1:PORT e-bill 0300000009
   python -m switch.kiosk --connect 127.0.0.1:PORT pay 0300000009 --months 1
   python -m switch.kiosk --connect 127.0.0.1:PORT pay 0300000178 --devices
   python -m switch.kiosk --connect 127.0.0.1:PORT open
@@ -79,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(metavar="ACTION", required=True, dest="action")
     inquire = actions.add_parser("inquire", help="what an account owes")
     inquire.add_argument("account", metavar="ACCOUNT")
+    e_bill = actions.add_parser("e-bill", help="what months of an account were made of: readings, steps, payments")
+    e_bill.add_argument("account", metavar="ACCOUNT")
+    e_bill.add_argument("--newest", default="", metavar="YYYYMM", help="month to begin with (default this month)")
+    settle = actions.add_parser("settle", help="settle a day: compare with the switch, and upload where that differs")
+    settle.add_argument("--day", default="", metavar="MMDD", help="default today")
     pay = actions.add_parser("pay", help="pay the oldest months of an account with a test card")
     pay.add_argument("account", metavar="ACCOUNT")
     pay.add_argument("--months", type=int, metavar="N", help="how many, the oldest first (default all)")
@@ -142,6 +150,10 @@ def _run(arguments: argparse.Namespace) -> int:
                 return EXIT_OK
             if arguments.action == "reverse":
                 return _reverse(kiosk, PaymentKey(terminal, arguments.date, arguments.serial))
+            if arguments.action == "e-bill":
+                return _show_e_bills(kiosk.e_bill(arguments.account, arguments.newest))
+            if arguments.action == "settle":
+                return _show_settlement(kiosk.settle(arguments.day))
             return _serve(kiosk, counter, arguments)
 
 
@@ -151,6 +163,36 @@ def _reverse(kiosk: BlockingKioskClient, key: PaymentKey) -> int:
     except KeyError as error:
         raise ValueError(str(error.args[0])) from None
     return _end(kiosk, kiosk.wait_final(key, _WAIT_S))
+
+
+def _show_e_bills(page: EBills | Refusal) -> int:
+    if isinstance(page, Refusal):
+        print(f"{page.text} [{page.code}]")
+        return EXIT_OK
+    print(f"户号 {page.account}")
+    for bill in page.months:
+        when = f"，{bill.paid_at[:8]}" if bill.paid_at else ""
+        print(
+            f"{bill.period}  {bill.energy_kwh:>5} kWh  {yuan(bill.amount):>12}  (违约金 {yuan(bill.penalty)})", end=""
+        )
+        print(f"  已缴 {yuan(bill.paid)}{when}")
+        for meter in bill.meters:
+            print(f"    示数 {meter.reading_before} → {meter.reading}  {meter.energy_kwh} kWh")
+        for step in bill.steps:
+            print(f"    阶梯 {step.tier}  {step.energy_kwh:>5} kWh × {step.price} 元  {yuan(step.amount):>12}")
+        if bill.cut:
+            print("    …")
+    if page.older:
+        print(f"更早的账单：--newest {page.older}")
+    return EXIT_OK
+
+
+def _show_settlement(result: Settlement) -> int:
+    print(f"{result.day}：{result.text} [{result.code}]")
+    print(f"  终端 {result.count} 笔 {yuan(result.amount)}，前置 {result.switch_count} 笔 {yuan(result.switch_amount)}")
+    for each in result.listed:
+        print(f"  {each.serial}  {each.kind}  终端 {yuan(each.kiosk_amount)}  前置 {yuan(each.switch_amount)}")
+    return EXIT_OK if result.done else EXIT_NOT_PAID
 
 
 def _serve(kiosk: BlockingKioskClient, counter: _Counter, arguments: argparse.Namespace) -> int:

@@ -16,7 +16,19 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from switch.kiosk.client import KioskClient
-from switch.kiosk.results import Balance, Bills, Month, PaymentKey, PaymentResult, Refusal, SignOn, SlipAgain
+from switch.kiosk.results import (
+    Balance,
+    Bills,
+    EBills,
+    Month,
+    PaymentKey,
+    PaymentResult,
+    Refusal,
+    Settlement,
+    SignOn,
+    SlipAgain,
+)
+from switch.limits import E_BILL_PAGE_MAX
 from switch.model.payment import Card
 
 T = TypeVar("T")
@@ -88,6 +100,16 @@ class BlockingKioskClient:
 
     def inquire(self, account: str) -> Bills | Refusal:
         return self._call(self._client.inquire(account))
+
+    def e_bill(self, account: str, newest: str = "", months: int = E_BILL_PAGE_MAX) -> EBills | Refusal:
+        return self._call(self._client.e_bill(account, newest, months))
+
+    def settle(self, day: str = "") -> Settlement:
+        return self._call(self._client.settle(day))
+
+    @property
+    def unsettled_days(self) -> tuple[str, ...]:
+        return self._client.unsettled_days
 
     def balance(self, card: Card) -> Balance | Refusal:
         return self._call(self._client.balance(card))

@@ -46,14 +46,17 @@ from switch.kiosk.results import (
     NO_ANSWER,
     NO_ANSWER_TO_INQUIRY,
     NOT_CONNECTED,
+    OPEN_PAYMENTS,
     Balance,
     Bills,
+    EBills,
     JournalError,
     Month,
     Outcome,
     PaymentKey,
     PaymentResult,
     Refusal,
+    Settlement,
     SignOn,
     SlipAgain,
     outcome_of,
@@ -62,7 +65,9 @@ from switch.kiosk.results import (
 from switch.limits import (
     BACKOFF_FIRST_S,
     BACKOFF_MAX_S,
+    BATCH_DETAILS_MAX,
     CONNECT_TIMEOUT_S,
+    E_BILL_PAGE_MAX,
     FRAME_SIZE_MAX,
     KIOSK_REQUESTS_MAX,
     KIOSK_SERIAL_SKIP,
@@ -159,6 +164,7 @@ class KioskClient:
         self._driven: set[PaymentKey] = set()  # by a pay or reverse that is still running
         self._reversed: set[PaymentKey] = set()  # open ones whose reversal was answered
         self._news = asyncio.Condition()
+        self._quiet = asyncio.Lock()  # held while a day is settled: no payment begins then
         self._tasks: list[asyncio.Task[None]] = []
 
     # ------------------------------------------------------------------------------------------------ life
@@ -240,6 +246,83 @@ class KioskClient:
         if answer.code == "00":
             return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)  # bills without a right MAC are no bills
         return answer.refusal()
+
+    async def e_bill(self, account: str, newest: str = "", months: int = E_BILL_PAGE_MAX) -> EBills | Refusal:
+        """What months of an account were made of 电子账单: readings, steps of the price, what was paid.
+
+        Args:
+            newest: The month to begin with, YYYYMM; "": this month. For the next page ``EBills.older``.
+            months: At most so many, going back, 1 to 6; the page may hold fewer.
+
+        Raises:
+            ValueError: No account number, no month, or too many. JournalError: The kiosk's file cannot be written.
+        """
+        newest = newest or f"{self._now():%Y%m}"
+        self._messages.e_bill("000000", self._today(), account, newest, months)  # before a serial is taken for it
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        frame = self._messages.e_bill(serial, self._today(), account, newest, months)
+        answer = await self._ask(frame, "0210", serial)
+        if answer is None:
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        if answer.e_bills is not None and answer.proven and answer.e_bills.account == account:
+            return answer.e_bills
+        return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY) if answer.code == "00" else answer.refusal()
+
+    async def settle(self, day: str = "") -> Settlement:
+        """Settle a day 批结算: what this kiosk was paid, held against the switch's journal. Where they differ, this
+        kiosk's payments are uploaded, and the switch reports each difference to people. No payment is changed by it.
+
+        Do it once a day, and after a start for each of ``unsettled_days``. Again is no harm, after power loss too.
+
+        Args:
+            day: MMDD; "": today. Customers who want to pay meanwhile wait for its end.
+
+        Raises:
+            ValueError: No date. JournalError: The kiosk's file cannot be written.
+        """
+        day = day or self._today()
+        if not (len(day) == 4 and day.isascii() and day.isdigit()):
+            raise ValueError("day: expected MMDD")
+        ready = await self._until_ready()
+        async with self._quiet:
+            paid = self._journal.paid_on(day)
+            count, amount = len(paid), sum(fen for _, fen in paid)
+            if self._driven or any(each.key.date == day for each in self._journal.open_payments):
+                return Settlement(day, OPEN_PAYMENTS, text_of(OPEN_PAYMENTS), count, amount)
+            answer = await self._settle(day, paid) if ready else None
+            if answer is None:
+                code = NO_ANSWER if ready else NOT_CONNECTED
+                return Settlement(day, code, NO_ANSWER_TO_INQUIRY if ready else text_of(code), count, amount)
+            result = Settlement(
+                *(day, answer.stable, answer.text, count, amount),
+                *(answer.switch_count, answer.switch_amount, answer.differences, answer.listed),
+            )
+            if result.done:
+                await _in_thread(self._journal.settle, day, count, over=day != self._today())
+            return result
+
+    @property
+    def unsettled_days(self) -> tuple[str, ...]:
+        """Days (MMDD) with payments that are not settled, oldest first."""
+        return self._journal.unsettled_days
+
+    async def _settle(self, day: str, paid: tuple[tuple[str, int], ...]) -> Answer | None:
+        """The last word of the switch; None: there is none, or one without a right MAC."""
+        key = PaymentKey(self.terminal_id, self._today(), await self._serial())
+        frame = self._messages.settlement(key, day, len(paid), sum(amount for _, amount in paid))
+        answer = _proven(await self._ask(frame, "0510", key.serial))
+        if answer is None or answer.stable != "batch_differs":
+            return answer
+        for at in range(0, len(paid), BATCH_DETAILS_MAX):
+            serial, some = await self._serial(), paid[at : at + BATCH_DETAILS_MAX]
+            answer = _proven(await self._ask(self._messages.details(serial, self._today(), key, some), "0330", serial))
+            if answer is None or answer.stable != "batch_stored":
+                return answer
+        serial = await self._serial()
+        end = self._messages.details_end(serial, self._today(), key, len(paid))
+        return _proven(await self._ask(end, "0330", serial))
 
     async def balance(self, card: Card) -> Balance | Refusal:
         """What is on a card. Raises JournalError."""
@@ -408,7 +491,8 @@ class KioskClient:
         except (SecurityError, DeviceError):
             self._sign_on_again()  # the key holder lost its keys
             return _result(payment, Outcome.REFUSED, NOT_CONNECTED)
-        self._driven.add(key)
+        async with self._quiet:  # not while a day is being settled
+            self._driven.add(key)
         try:
             await _in_thread(self._journal.begin, payment)
             answer = await self._exchange(frame, "0210", key.serial, self._times.answer_s)
@@ -731,6 +815,12 @@ class _Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._on_lost(self)
+
+
+def _proven(answer: Answer | None) -> Answer | None:
+    """An answer that came with a right MAC, or a refusal that has none."""
+    says = answer is not None and (answer.code == "00" or answer.stable.startswith("batch_"))
+    return None if answer is None or (says and not answer.proven) else answer
 
 
 def _chosen(bills: Bills, months: tuple[Month, ...]) -> tuple[Month, ...]:

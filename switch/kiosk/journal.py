@@ -32,10 +32,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, structs
 
-from switch.kiosk.results import JournalError, OpenPaymentError, PaymentKey, PaymentResult
+from switch.kiosk.results import JournalError, OpenPaymentError, Outcome, PaymentKey, PaymentResult
 from switch.limits import (
     KIOSK_FINISHED_MAX,
     KIOSK_OPEN_MAX,
+    KIOSK_PAID_MAX,
     KIOSK_SERIAL_BLOCK,
     KIOSK_SERIALS_A_SECOND,
     KIOSK_STATE_BYTES,
@@ -66,6 +67,8 @@ class _State(Struct, frozen=True):
     reserved: int  # serials up to this count may have been used
     open: tuple[OpenPayment, ...] = ()
     finished: tuple[PaymentResult, ...] = ()  # not acknowledged yet, oldest first
+    paid: dict[str, tuple[tuple[int, int], ...]] = {}  # by date: serials and fen, until the day is over and settled
+    settled: dict[str, int] = {}  # how many of them were settled already
 
 
 class KioskJournal:
@@ -203,6 +206,16 @@ class KioskJournal:
     def result(self, key: PaymentKey) -> PaymentResult | None:
         return next((each for each in self._state.finished if each.key == key), None)
 
+    def paid_on(self, day: str) -> tuple[tuple[str, int], ...]:
+        """Serials and fen of what was paid on a day (MMDD), as far as it is not forgotten."""
+        return tuple((f"{serial:06d}", amount) for serial, amount in self._state.paid.get(day, ()))
+
+    @property
+    def unsettled_days(self) -> tuple[str, ...]:
+        """Days (MMDD) with paid payments that are not settled, oldest first."""
+        state = self._state
+        return tuple(day for day, paid in state.paid.items() if len(paid) != state.settled.get(day))
+
     # ------------------------------------------------------------------------------------------------ change
     def take_serial(self) -> str:
         """A serial that was never taken before; one in a hundred writes."""
@@ -275,8 +288,21 @@ class KioskJournal:
                     self._state,
                     open=tuple(each for each in self._state.open if each.key != result.key),
                     finished=(*self._state.finished, result)[-KIOSK_FINISHED_MAX:],
+                    paid=_with_paid(self._state.paid, result) if result.outcome is Outcome.PAID else self._state.paid,
                 )
             )
+
+    def settle(self, day: str, count: int, *, over: bool) -> None:
+        """The first ``count`` paid ones of a day are settled. ``over``: the day is, too, and can be forgotten."""
+        with self._lock:
+            state = self._state
+            paid, settled = dict(state.paid), dict(state.settled)
+            if over and len(paid.get(day, ())) == count:
+                paid.pop(day, None)
+                settled.pop(day, None)
+            else:
+                settled[day] = count
+            self._save(structs.replace(state, paid=paid, settled=settled))
 
     def acknowledge(self, key: PaymentKey) -> None:
         """The customer was told, the slip is printed: do not tell of it again after a restart."""
@@ -306,6 +332,20 @@ class KioskJournal:
         return JournalError(
             "journal_write", f"{self.path}: could not be written before ({self._fault}); mend the disk and start again"
         )
+
+
+def _with_paid(paid: dict[str, tuple[tuple[int, int], ...]], result: PaymentResult) -> dict[str, Any]:
+    """Beyond KIOSK_PAID_MAX the oldest are forgotten: their day will be reported as one that differs."""
+    day = result.key.date
+    paid = {**paid, day: (*paid.get(day, ()), (int(result.key.serial), result.amount))}
+    too_many = sum(map(len, paid.values())) - KIOSK_PAID_MAX
+    for each in list(paid):
+        cut = max(0, min(too_many, len(paid[each])))
+        too_many -= cut
+        paid[each] = paid[each][cut:]
+        if not paid[each]:
+            del paid[each]
+    return paid
 
 
 def _packed(version: int, state: _State) -> bytes:

@@ -6,13 +6,17 @@ Field 64 is left to the caller: a request ends where its MAC begins, and an answ
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct, field
 
 import iso8583
 from iso8583 import tlv
-from switch.kiosk.results import Balance, Bills, Month, PaymentKey, Refusal, stable_of, text_of
+from switch.kiosk.results import Balance, Bills, EBills, Month, PaymentKey, Refusal, stable_of, text_of
+from switch.limits import E_BILL_PAGE_MAX
+from switch.model.batch import BatchDifference
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import Card
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
@@ -101,6 +105,11 @@ class Answer(Struct):
     local_time: str = ""  # hhmmss, field 12
     bills: Bills | None = None
     balance: Balance | None = None
+    e_bills: EBills | None = None
+    switch_count: int = 0  # of a settlement, with the next three
+    switch_amount: int = 0
+    differences: int = 0
+    listed: tuple[BatchDifference, ...] = ()
     account: str = ""  # DF01; with the next three it makes a slip again
     card_masked: str = ""
     began_at: str = ""
@@ -138,6 +147,16 @@ class Messages:
         check_account(account)
         tags = [("DF01", account.encode())]
         return self._financial({0: "0200", 3: "310000", 11: serial, 13: date, 60: f"71{self.batch}000"}, tags)
+
+    def e_bill(self, serial: str, date: str, account: str, newest: str, months: int) -> bytes:
+        """Raises ValueError: no account number, no month, or too many."""
+        check_account(account)
+        if not (len(newest) == 6 and newest.isascii() and newest.isdigit() and "01" <= newest[4:] <= "12"):
+            raise ValueError("newest: expected a month, YYYYMM")
+        if not 1 <= months <= E_BILL_PAGE_MAX:
+            raise ValueError(f"months: expected 1 to {E_BILL_PAGE_MAX}")
+        tags = [("DF01", account.encode()), ("DF12", newest.encode()), ("DF1C", b"%d" % months)]
+        return self._financial({0: "0200", 3: "310000", 11: serial, 13: date, 60: f"74{self.batch}000"}, tags)
 
     def payment(self, key: PaymentKey, bills: Bills, receivables: tuple[str, ...], amount: int, card: Card) -> bytes:
         tags = [
@@ -178,6 +197,20 @@ class Messages:
     def result(self, serial: str, date: str, asked: PaymentKey) -> bytes:
         values: Values = {0: "0200", 3: "310000", 11: serial, 13: date, 60: f"75{self.batch}000"}
         return self._financial(values, _asked(asked))
+
+    def settlement(self, key: PaymentKey, day: str, count: int, amount: int) -> bytes:
+        tags = [("DF25", day.encode()), ("DF26", b"%d" % count), ("DF27", b"%d" % amount)]
+        return self._financial({0: "0500", 11: key.serial, 13: key.date, 60: f"00{self.batch}201"}, tags)
+
+    def details(self, serial: str, date: str, about: PaymentKey, paid: Sequence[tuple[str, int]]) -> bytes:
+        """At most BATCH_DETAILS_MAX serials and fen."""
+        rows = [tlv.encode([("DF2A", each.encode()), ("DF15", b"%d" % amount)]) for each, amount in paid]
+        tags = [*_asked(about), *(("E5", row) for row in rows)]
+        return self._financial({0: "0320", 11: serial, 13: date, 60: f"00{self.batch}201"}, tags)
+
+    def details_end(self, serial: str, date: str, about: PaymentKey, count: int) -> bytes:
+        tags = [*_asked(about), ("DF26", b"%d" % count)]
+        return self._financial({0: "0320", 11: serial, 13: date, 60: f"00{self.batch}202"}, tags)
 
     def reversal(self, serial: str, date: str, asked: PaymentKey) -> bytes:
         values: Values = {0: "0400", 3: "000000", 11: serial, 13: date, 60: f"72{self.batch}000"}
@@ -226,6 +259,11 @@ class Messages:
             local_time=str(message.get(12, "")),
             bills=_bills(tags, first) if code == "00" and "DF02" in first else None,
             balance=_balance(str(message.get(54, ""))) if code == "00" and 54 in message else None,
+            e_bills=_e_bills(tags, first) if code == "00" and "E2" in first else None,
+            switch_count=_number(first, "DF28"),
+            switch_amount=_number(first, "DF29"),
+            differences=_number(first, "DF2B"),
+            listed=tuple(_difference(dict(tlv.decode(each))) for each in tlv.every(tags, "E6")),
             account=_ascii(first, "DF01"),
             card_masked=_ascii(first, "DF18"),
             began_at=_ascii(first, "DF19"),
@@ -289,6 +327,40 @@ def _months(tags: list[tuple[str, bytes]]) -> tuple[Month, ...]:
             )
         )
     return tuple(months)
+
+
+def _difference(row: dict[str, bytes]) -> BatchDifference:
+    return BatchDifference(_ascii(row, "DF2A"), _ascii(row, "DF2C"), _number(row, "DF27"), _number(row, "DF29"))
+
+
+def _e_bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> EBills:
+    months = tuple(_e_bill(tlv.decode(month)) for month in tlv.every(tags, "E2"))
+    return EBills(_ascii(first, "DF01"), months, _ascii(first, "DF24"))
+
+
+def _e_bill(tags: list[tuple[str, bytes]]) -> EBill:
+    row = dict(reversed(tags))
+    meters = [dict(tlv.decode(meter)) for meter in tlv.every(tags, "E3")]
+    steps = [dict(tlv.decode(step)) for step in tlv.every(tags, "E4")]
+    return EBill(
+        period=_ascii(row, "DF12"),
+        read_on=_ascii(row, "DF1D"),
+        energy_kwh=_number(row, "DF16"),
+        principal=_number(row, "DF13"),
+        penalty=_number(row, "DF14"),
+        amount=_number(row, "DF15"),
+        paid=_number(row, "DF1E"),
+        paid_at=_ascii(row, "DF1F"),
+        meters=tuple(
+            Meter(_ascii(each, "DF20"), _ascii(each, "DF21"), _ascii(each, "DF22"), _number(each, "DF16"))
+            for each in meters
+        ),
+        steps=tuple(
+            Step(_number(each, "DF17"), _number(each, "DF16"), _ascii(each, "DF23"), _number(each, "DF15"))
+            for each in steps
+        ),
+        cut=row.get("DF08") == b"1",
+    )
 
 
 def _bills(tags: list[tuple[str, bytes]], first: dict[str, bytes]) -> Bills:

@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.errors import SwitchError
+from switch.model.batch import BatchDifference
+from switch.model.ebill import EBill
 
 
 class JournalError(SwitchError):
@@ -79,10 +81,12 @@ _OUTCOMES: Final = {
 NO_ANSWER: Final = "no_answer"
 NOT_CONNECTED: Final = "not_connected"
 KEYS_DIFFER: Final = "check_value_differs"
+OPEN_PAYMENTS: Final = "open_payments"
 _OWN_TEXTS: Final = {
     NO_ANSWER: "交易结果待确认，请勿重复缴费，稍后可查询结果。",
     NOT_CONNECTED: "网络中断，未扣款，请稍后再试。",
     KEYS_DIFFER: "工作密钥校验失败，请联系管理人员。",
+    OPEN_PAYMENTS: "有交易尚未完成，请稍后再结算。",
 }
 NO_ANSWER_TO_INQUIRY: Final = "系统无应答，未扣款，请稍后再试。"
 
@@ -160,6 +164,14 @@ class Bills(Struct, frozen=True):
         return self.months if count is None or not self.partial_allowed else self.months[:count]
 
 
+class EBills(Struct, frozen=True):
+    """A page of e-bills 电子账单. Amounts are fen."""
+
+    account: str
+    months: tuple[EBill, ...]  # newest first; months without a bill are left out
+    older: str  # YYYYMM: older ones may be asked for from this month on; "": there are none
+
+
 class Balance(Struct, frozen=True):
     """What is on a card, in fen, one number for each account behind it; below zero is owed. Nothing of it is kept."""
 
@@ -203,6 +215,29 @@ class PaymentResult(Struct, frozen=True):
     def may_try_again(self) -> bool:
         """Nothing was charged, so the same bill may be taken again at once."""
         return self.outcome in (Outcome.DECLINED, Outcome.REFUSED, Outcome.NOT_CHARGED, Outcome.RETURNED)
+
+
+class Settlement(Struct, frozen=True):
+    """How the settlement of a day 批结算 went. It changes no payment: what differs, people look at."""
+
+    day: str  # MMDD
+    code: str  # "batch_equal", "batch_reported", or why it is not done: "open_payments", "batch_open", "no_answer" …
+    text: str  # Chinese, for the screen or the log
+    count: int  # payments that this kiosk has as paid …
+    amount: int  # … and their sum in fen
+    switch_count: int = 0
+    switch_amount: int = 0
+    differences: int = 0
+    listed: tuple[BatchDifference, ...] = ()  # of them, as many as the answer held
+
+    @property
+    def agrees(self) -> bool:
+        return self.code == "batch_equal"
+
+    @property
+    def done(self) -> bool:
+        """False: settle again later."""
+        return self.code in ("batch_equal", "batch_reported")
 
 
 class SlipAgain(Struct, frozen=True):

@@ -74,3 +74,29 @@ def day_after(wall_us: int, days: int) -> int:
     20260130
     """
     return _day((wall_us + _OFFSET_US) // DAY_US + days)[0]
+
+
+def months_before(period: str, count: int) -> str:
+    """The month ``count`` months before ``period``, both YYYYMM.
+
+    >>> months_before("202602", 1), months_before("202602", 14)
+    ('202601', '202412')
+    """
+    year, month = divmod(int(period[:4]) * 12 + int(period[4:]) - 1 - count, 12)
+    return f"{year:04d}{month + 1:02d}"
+
+
+def dated(mmdd: str, wall_us: int) -> int:
+    """The day, YYYYMMDD, that a date without a year means: the one nearest to today. 0: there is none.
+
+    >>> dated("1231", 1_767_193_200_000_000), dated("0101", 1_767_193_200_000_000), dated("0230", 0)
+    (20251231, 20260101, 0)
+    """
+    today = local(wall_us)
+    found = []
+    for year in (today.year - 1, today.year, today.year + 1):
+        try:
+            found.append(today.replace(year=year, month=int(mmdd[:2]), day=int(mmdd[2:])))
+        except ValueError:
+            continue  # 29 February, or no date at all
+    return day_number(min(found, key=lambda moment: abs(moment - today))) if found else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from switch.model.batch import BatchDetail
 from switch.model.payment import Card
 
 
@@ -45,6 +46,41 @@ class BalanceInquiry(Request):
 
 class BillInquiry(Request):
     account: str
+
+
+class EBillInquiry(Request):
+    """What months of an account were made of, the newest first."""
+
+    account: str
+    newest: str  # YYYYMM
+    months: int
+
+
+class BatchRequest(Request):
+    """Something about a settlement of the kiosk's day."""
+
+
+class BatchSettlement(BatchRequest):
+    """What the kiosk says that it took on a day."""
+
+    day: str  # MMDD
+    batch_number: str
+    count: int
+    amount: int  # fen
+
+
+class BatchUpload(BatchRequest):
+    """Payments that the kiosk knows as paid, for the settlement under the key that it names."""
+
+    asked_serial: str
+    asked_date: str
+    details: tuple[BatchDetail, ...]
+
+
+class BatchUploadEnd(BatchRequest):
+    asked_serial: str
+    asked_date: str
+    count: int  # details that were sent
 
 
 class PaymentRequest(Request):

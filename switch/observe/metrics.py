@@ -67,7 +67,7 @@ def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: s
 METRICS: Final = (
     # money
     _counter("switch_payments_total", "Payments brought to an end, by what the kiosk is told.", "result"),
-    _histogram("switch_leg_seconds", "Time of a leg: inquiry, card, bill or total.", SECONDS, "leg"),
+    _histogram("switch_leg_seconds", "Time of a leg: inquiry, e_bill, balance, card, bill or total.", SECONDS, "leg"),
     _gauge("switch_inflight", "Payments that the switch still drives, by state.", "state"),
     _gauge("switch_open_payments", "Payments that the switch still drives."),
     _counter("switch_reversals_total", "Reversals answered, by their reason and response code.", "reason", "rc"),
@@ -86,6 +86,7 @@ METRICS: Final = (
     _gauge("switch_breaker_state", "1 while a peer is left alone because it answers echoes but not its work.", "peer"),
     _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),
     _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS, "peer"),
+    _counter("switch_batches_total", "Batch settlements of kiosks: equal, differs, reported.", "result"),
     _counter("switch_lines_replaced_total", "Connections whose terminal signed on over another one."),
     _counter("switch_mac_failures_total", "Messages whose MAC was wrong.", "peer"),
     _gauge("switch_link_signed_on", "Terminals in service whose working keys are of the last 24 hours."),

@@ -11,11 +11,13 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from switch.limits import BATCHES_SHOWN_MAX
 from switch.machines import days
 from switch.machines.payment import SUSPENSE_ACCOUNT
 from switch.ops.proof import yuan
 from switch.store import projector
 from switch.store.pool import connected
+from switch.store.queries import QUERY
 
 
 async def show_ledger(dsn: str, *, as_json: bool) -> int:
@@ -40,6 +42,28 @@ async def show_ledger(dsn: str, *, as_json: bool) -> int:
         f"[{colour}]in suspense {yuan(held)}, open payments account for {yuan(books.suspense_due)}[/{colour}]"
     )
     return 0 if even else 1
+
+
+async def show_batches(dsn: str) -> int:
+    """0 only if no kiosk has settled a day that differs."""
+    async with connected(dsn, "batches") as connection:
+        rows = await connection.fetch(QUERY["batch_list"], BATCHES_SHOWN_MAX)
+    seen = set()
+    for row in rows:
+        key = (row["terminal_id"], row["asked_on"], row["serial"])
+        if key not in seen:
+            seen.add(key)
+            there, here = (f"{row[f'{side}_count']} of {yuan(row[f'{side}_fen'])}" for side in ("kiosk", "switch"))
+            print(
+                f"{row['terminal_id']}  day {row['day']}, asked {row['asked_on']}-{row['serial']}, {row['state']}: "
+                f"kiosk has {there}, journal {here}"
+            )
+        if row["kind"]:
+            payment = f", payment {row['payment_id']}" if row["payment_id"] else ""
+            amounts = f"kiosk {yuan(row['kiosk_one'])}, journal {yuan(row['journal_one'])}"
+            print(f"    {row['payment_serial']}  {row['kind']}: {amounts}{payment}")
+    print(f"{len(seen)} settlements differ")
+    return 1 if rows else 0
 
 
 async def check_chain(dsn: str, *, seal_now: bool) -> int:
@@ -79,6 +103,8 @@ def add_books_parsers(commands: Any, run: Any) -> None:
     ledger = command("ledger", "balances of every account; exit status 1 if their sum is not zero")
     ledger.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     ledger.set_defaults(run=lambda arguments: run(arguments, lambda dsn: show_ledger(dsn, as_json=arguments.json)))
+    batches = command("batches", "days that kiosks settled and that differ; exit status 1 if there are any")
+    batches.set_defaults(run=lambda arguments: run(arguments, show_batches))
     chain = command("verify-chain", "prove that no event was changed, removed or added")
     chain.add_argument("--seal-now", action="store_true", help="seal what is there first, instead of once a day")
     chain.set_defaults(run=lambda arguments: run(arguments, lambda dsn: check_chain(dsn, seal_now=arguments.seal_now)))

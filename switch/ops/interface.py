@@ -19,6 +19,8 @@ from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.dialects.kiosk import KioskDialect, LocalTime, ReplyTo
 from switch.dialects.unionpay import with_mac
 from switch.errors import StartError
+from switch.model.batch import BatchDifference, BatchStanding
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import Quote, Receivable
 from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import testkeys
@@ -209,6 +211,39 @@ def vectors() -> str:
         },
     )
     v.framed("refusal_response", v.sealed(v.dialect.refusal(v.reply(prepay), "arrears_first", v.now)))
+    asked_months = tlv.encode([("DF01", b"0300000178"), ("DF12", b"202610"), ("DF1C", b"2")])
+    e_bill = v.request("e_bill_request", {0: "0200", 3: "310000", 11: "000010", 48: asked_months, 60: "74000001000"})
+    months = [
+        EBill(
+            "202609",
+            "20260925",
+            300,
+            17_867,
+            100,
+            17_967,
+            17_967,
+            "20261018101500",
+            (Meter("M0300000178", "12000", "12300", 300),),
+            (Step(1, 260, "0.5889", 15_311), Step(2, 40, "0.6389", 2_556)),
+        )
+    ]
+    v.framed("e_bill_response", v.sealed(v.dialect.e_bills(v.reply(e_bill), "0300000178", months, "202608", v.now)))
+    day = tlv.encode([("DF25", b"1123"), ("DF26", b"2"), ("DF27", b"15000")])
+    settle = v.request("settlement_request", {0: "0500", 11: "000011", 48: day, 60: "00000001201"})
+    v.framed(
+        "settlement_response",
+        v.sealed(v.dialect.batch(v.reply(settle), BatchStanding("batch_differs", 1, 10_000), "000001", v.now)),
+    )
+    about = [("DF0C", b"000011"), ("DF0D", b"1123")]
+    details = [
+        tlv.encode([("DF2A", each), ("DF15", fen)]) for each, fen in ((b"000004", b"10000"), (b"000009", b"5000"))
+    ]
+    uploaded = tlv.encode([*about, *(("E5", detail) for detail in details)])
+    v.request("upload_request", {0: "0320", 11: "000012", 48: uploaded, 60: "00000001201"})
+    ending = tlv.encode([*about, ("DF26", b"2")])
+    end = v.request("upload_end_request", {0: "0320", 11: "000013", 48: ending, 60: "00000001202"})
+    found = BatchStanding("batch_reported", 1, 10_000, 1, (BatchDifference("000009", "not_paid", 5_000, 0),))
+    v.framed("upload_end_response", v.sealed(v.dialect.batch(v.reply(end), found, "000001", v.now)))
     return "```\n" + "\n".join(v.lines) + "\n```"
 
 

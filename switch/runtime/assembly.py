@@ -30,8 +30,9 @@ from switch.net.listener import LABEL, KioskListener
 from switch.net.serial import SerialLine
 from switch.net.upstream import Dialer, TransactionDialer
 from switch.observe.trace import Shown, Trace
-from switch.ports import Cases, Clock, Dice, LeasedJournal, Observer, SecurityModule, Terminals
+from switch.ports import Cases, Clock, Dice, KioskBatches, LeasedJournal, Observer, SecurityModule, Terminals
 from switch.runtime.balance import Balances
+from switch.runtime.batch import Batches
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
@@ -48,6 +49,7 @@ class Switch:
         bind: gives the kiosks' listening socket (``net.tcp.bind``).
         machine: the payment's machine.
         cases: what people decide; None: nobody does.
+        batches: settlements of kiosks; None: none settles.
         certificates: for whatever speaks TLS by the configuration; None: nothing does.
     """
 
@@ -64,6 +66,7 @@ class Switch:
         bind: Callable[..., Any] = tcp.bind,
         machine: type[Payment] = Payment,
         cases: Cases | None = None,
+        batches: KioskBatches | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         assert certificates is not None or not any(
@@ -174,6 +177,7 @@ class Switch:
             sessions=sessions,
             payments=self.payments,
             balances=balances,
+            batches=None if batches is None else Batches(batches, clock, observer),
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,

@@ -22,10 +22,17 @@ from switch.limits import TimeProfile
 from switch.machines import days
 from switch.machines.door import Caller, Door, Wrong
 from switch.machines.payment import IN_PROGRESS, HostProfile, Payment
+from switch.model.batch import BatchStanding
+from switch.model.ebill import EBill
 from switch.model.payment import PAYMENT_ID_TIME_SHIFT, Card, Posting, Quote, Receivable, StoredPayment
 from switch.model.request import (
     BalanceInquiry,
+    BatchRequest,
+    BatchSettlement,
+    BatchUpload,
+    BatchUploadEnd,
     BillInquiry,
+    EBillInquiry,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -38,7 +45,9 @@ from switch.model.request import (
 from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
 from switch.runtime.balance import Balances
+from switch.runtime.batch import Batches
 from switch.runtime.calls import call_each
+from switch.runtime.ebill import EBills
 from switch.runtime.lines import Lines
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
@@ -65,6 +74,8 @@ _WITHOUT_MAC = frozenset(
 
 # Asked with type(): of a Struct, isinstance costs as much as a call.
 _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
+_BATCHES = frozenset({BatchSettlement, BatchUpload, BatchUploadEnd})
+_ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry, *_BATCHES})
 _GREETINGS = (SignOn, SignOff, EchoTest)
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
 
@@ -126,6 +137,7 @@ class Dispatcher:
         clock: Clock,
         timers: Timers,
         observer: Observer,
+        batches: Batches | None = None,
     ) -> None:
         self._dialect = dialect
         self._marketing_dialect = marketing_dialect
@@ -133,6 +145,15 @@ class Dispatcher:
         self._sessions = sessions
         self._payments = payments
         self._balances = balances
+        self._batches = batches
+        self._e_bills = EBills(
+            link=marketing_link,
+            dialect=marketing_dialect,
+            times=times,
+            clock=clock,
+            timers=timers,
+            observer=observer,
+        )
         self._lines = Lines(timers, observer, times.kiosk_s)
         self._card_link = card_link
         self._marketing_link = marketing_link
@@ -338,7 +359,7 @@ class Dispatcher:
             self._observer.gauge("switch_terminals_stopped", len(self._door.stopped))
         if not self._door.request(caller, terminal_id, self._clock.now()):
             # Of a payment nothing untrue may be said: "unknown" makes the kiosk ask, later.
-            code = "too_fast" if kind is BillInquiry or kind is BalanceInquiry else "result_unknown"
+            code = "too_fast" if kind in _ONLY_ASKING else "result_unknown"
             self._refuse(wire, request.reply, session, code)
             self._hang_up(wire, "requests")
         elif kind in _ASKING:
@@ -354,6 +375,11 @@ class Dispatcher:
             self._balance(wire, caller, request, session)
         elif type(request) is BillInquiry:
             self._inquire(wire, caller, request, session)
+        elif type(request) is EBillInquiry:
+            self._e_bill(wire, caller, request, session)
+        elif kind in _BATCHES:
+            assert isinstance(request, BatchRequest)
+            self._batch(wire, caller, request, session)
         elif type(request) is PaymentRequest:
             self._pay(wire, caller, request, session)
 
@@ -436,6 +462,49 @@ class Dispatcher:
                 self._refuse(wire, reply, session, quote)
 
         self._quote(request.account, quoted)
+
+    def _e_bill(self, wire: Wire, caller: Caller, request: EBillInquiry, session: TerminalSession) -> None:
+        reply, account = request.reply, request.account
+        assert type(reply) is ReplyTo
+        reason = "stale_date" if request.date not in self._dates() else "busy" if self.draining else None
+        if reason is None and not self._door.inquiry(caller, request.terminal_id, self._clock.now()):
+            self._observer.count("switch_rate_limited_total", ("inquiries",))
+            reason = "too_fast"
+        if reason is not None:
+            self._refuse(wire, reply, session, reason)
+            return
+
+        def told(code: str, found: list[EBill], older: str) -> None:
+            if code == "found":
+                self._answer(wire, session, self._dialect.e_bills(reply, account, found, older, self._now()))
+            else:
+                self._refuse(wire, reply, session, code)
+
+        self._e_bills.inquire(request, told)
+
+    def _batch(self, wire: Wire, caller: Caller, request: BatchRequest, session: TerminalSession) -> None:
+        """A kiosk settles its day: compared, remembered, reported. No payment is changed by it."""
+        reply = request.reply
+        assert type(reply) is ReplyTo
+        reason = None
+        if type(request) is not BatchUpload and not self._door.inquiry(caller, request.terminal_id, self._clock.now()):
+            self._observer.count("switch_rate_limited_total", ("inquiries",))
+            reason = "too_fast"
+        if self._batches is None:
+            reason = "busy"
+        if reason is not None:
+            self._refuse(wire, reply, session, reason)
+            return
+
+        def told(standing: BatchStanding | str) -> None:
+            if isinstance(standing, str):
+                self._refuse(wire, reply, session, standing)
+            else:
+                number = session.terminal.batch_number
+                self._answer(wire, session, self._dialect.batch(reply, standing, number, self._now()))
+
+        assert self._batches is not None
+        self._batches.obey(request, told)
 
     def _balance(self, wire: Wire, caller: Caller, request: BalanceInquiry, session: TerminalSession) -> None:
         reply = request.reply
@@ -529,6 +598,7 @@ class Dispatcher:
     def speak(self, dialect: MarketingDialect) -> None:
         """From now on this one towards the marketing system."""
         self._marketing_dialect = dialect
+        self._e_bills.speak(dialect)
 
     def _known_quote(self, request: PaymentRequest) -> Quote | None:
         quote = self._quotes.get(request.quote)
@@ -894,9 +964,9 @@ class Dispatcher:
 
 
 def _still_served(terminal: Terminal, request: Request) -> bool:
-    """What a terminal may do that is not in service: come into it, if it has not passed its last gate yet; and hear
-    what became of payments that had begun."""
-    if isinstance(request, ResultInquiry):
+    """What a terminal may do that is not in service: come into it, if it has not passed its last gate yet; hear what
+    became of payments that had begun; and settle its day."""
+    if isinstance(request, ResultInquiry | BatchRequest):
         return True
     return terminal.stage in ("keys", "sign_on", "mac_echo") and isinstance(request, _GREETINGS)
 

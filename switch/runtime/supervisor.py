@@ -31,6 +31,7 @@ from switch.runtime.shredder import KeyShredder
 from switch.runtime.threeway import ThreeWayCheck
 from switch.runtime.vitals import Vitals
 from switch.security.backends import make_module
+from switch.store.batches import PostgresBatches
 from switch.store.cases import PostgresCases
 from switch.store.journal import PostgresJournal
 from switch.store.kept import PostgresSealedHours
@@ -105,6 +106,8 @@ class Worker:
         self._closing.append(projector.stop)
         cases = PostgresCases(self._dsn)
         self._closing.append(cases.stop)
+        batches = PostgresBatches(self._dsn, observer)
+        self._closing.append(batches.stop)
         self.switch = Switch(
             config,
             journal=self.journal,
@@ -114,6 +117,7 @@ class Worker:
             dice=SystemDice(),
             observer=observer,
             cases=cases,
+            batches=batches,
             certificates=certificates,
         )
         certificates.start()

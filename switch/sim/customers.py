@@ -25,6 +25,7 @@ _PENALTY_PER_MILLE_A_DAY: Final = 1
 _DUE_DAY: Final = 20
 
 MONTHS_MAX: Final = 6  # as many as the 42 numbers drawn for a customer suffice for
+MONTHS_KNOWN: Final = 30  # before this one of which there are readings: more than a switch asks for
 MONTHS_OWED: Final = (25, 25, 30, 20)  # percent of the customers who owe one month, two months, …
 _ADVANCE_PERCENT: Final = 15  # customers with an advance balance 预收
 _ALL_OR_NONE_PERCENT: Final = 5  # customers who must pay all arrears at once
@@ -61,6 +62,26 @@ class Customer(NamedTuple):
     advance_balance: int  # fen
     partial_allowed: bool
     bills: tuple[Bill, ...]  # oldest first
+
+
+class Step(NamedTuple):
+    """So much energy of a month at one price 阶梯."""
+
+    tier: int
+    energy_kwh: int
+    price: str  # yuan per kWh
+    fen: int
+
+
+class Used(NamedTuple):
+    """One month of a meter, owed or paid long ago. Readings are whole kWh."""
+
+    period: str
+    energy_kwh: int
+    reading_before: int
+    reading: int
+    steps: tuple[Step, ...]
+    bill: Bill | None  # None: paid long ago, at a counter
 
 
 def account(n: int) -> str:
@@ -129,6 +150,45 @@ def principal_of(energy_kwh: int) -> tuple[int, int]:
         if energy_kwh == upper:
             break
     return (hundredths + 50) // 100, tier
+
+
+@functools.lru_cache(maxsize=1_024)
+def used(
+    number: str,
+    seed: int = 1,
+    day: datetime.date = datetime.date(2026, 1, 15),
+    months_owed: tuple[int, ...] = MONTHS_OWED,
+) -> dict[str, Used]:
+    """What an account used, by month, the oldest first; empty where nobody lives."""
+    known = customer(number, seed, day, months_owed)
+    if known is None:
+        return {}
+    bills = {bill.period: bill for bill in known.bills}
+    reading, months = 10_000 + int(number[2:9]) % 50_000, {}
+    for back in range(MONTHS_KNOWN, 0, -1):
+        period, _ = _month(day, back)
+        bill = bills.get(period)
+        energy_kwh = bill.energy_kwh if bill is not None else 60 + _Draw(seed, number + period).below(700)
+        months[period] = Used(period, energy_kwh, reading, reading + energy_kwh, steps_of(energy_kwh), bill)
+        reading += energy_kwh
+    return months
+
+
+def steps_of(energy_kwh: int) -> tuple[Step, ...]:
+    """The tiers that a month's energy reached. Their fen are those of ``principal_of``.
+
+    >>> [(step.energy_kwh, step.fen) for step in steps_of(300)], principal_of(300)[0]
+    ([(260, 15311), (40, 2556)], 17867)
+    """
+    left, below, steps = principal_of(energy_kwh)[0], 0, []
+    for tier, (limit, price) in enumerate(_TIERS, 1):
+        upper = energy_kwh if limit is None else min(energy_kwh, limit)
+        fen = left if upper == energy_kwh else ((upper - below) * price) // 100
+        steps.append(Step(tier, upper - below, f"{price / 10_000:.4f}", fen))
+        left, below = left - fen, upper
+        if upper == energy_kwh:
+            break
+    return tuple(steps)
 
 
 def _bill(number: str, back: int, draw: _Draw, day: datetime.date) -> Bill:

@@ -11,7 +11,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import iso8583
@@ -54,6 +54,9 @@ class Answer:
     bills: Bills | None = None
     slip: Slip | None = None
     closed: str = ""  # DF1A: a bill inquiry says that no payment can begin now, and why
+    e_bills: tuple[EBill, ...] = ()
+    older: str = ""  # month from which older e-bills may be asked for
+    batch: Batch | None = None
     balance: int | None = None  # fen, of the first account
     message: iso8583.Message | None = field(default=None, repr=False)
 
@@ -80,6 +83,30 @@ class Slip:
     card: str  # masked
     paid_at: str  # YYYYMMDDhhmmss
     rows: tuple[tuple[str, int], ...]  # period, amount
+
+
+@dataclass(slots=True, frozen=True)
+class EBill:
+    """One month of an e-bill."""
+
+    period: str
+    energy_kwh: int
+    amount: int
+    paid: int
+    meters: tuple[tuple[str, str], ...]  # reading before, reading
+    steps: tuple[tuple[int, str, int], ...]  # kWh, price, fen
+
+
+@dataclass(slots=True, frozen=True)
+class Batch:
+    """How a settlement stands."""
+
+    serial: str  # of its 0500, with the date
+    date: str
+    count: int  # the switch's
+    amount: int
+    differences: int
+    listed: tuple[tuple[str, str, int, int], ...]  # serial, kind, kiosk's fen, switch's fen
 
 
 @dataclass(slots=True)
@@ -161,6 +188,7 @@ class Kiosk:
         self._connection: FrameConnection | None = None
         self._waiting: dict[tuple[str, str, str], asyncio.Future[Answer]] = {}  # response MTI, serial, date
         self._recent: dict[tuple[str, str], Payment] = {}
+        self.paid: dict[str, dict[str, int]] = {}  # fen by date and serial: its own book
 
     def load_master_key(self, key: bytes) -> None:
         """As the loader of PIN pads does it."""
@@ -276,6 +304,53 @@ class Kiosk:
             60: f"71{self._batch}000",
         }
         return await self._ask(self._financial(values), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+
+    async def ask_e_bill(self, account: str, newest: str, months: int | None = None) -> Answer:
+        """What months were made of, newest (YYYYMM) first; ``e_bills`` and ``older`` are set if the code is 00."""
+        tags = [("DF01", account.encode()), ("DF12", newest.encode())]
+        tags += [] if months is None else [("DF1C", b"%d" % months)]
+        values: Values = {0: "0200", 3: "310000", 25: "00", 48: tlv.encode(tags), 60: f"74{self._batch}000"}
+        return await self._ask(self._financial(values), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+
+    async def ask_batch(self, *, serial: str = "", day: str = "") -> Answer:
+        """Tell what was paid on a day (MMDD; today), and hear whether the switch has the same; ``batch`` says more.
+
+        Args:
+            serial: Of an earlier asking, to ask the same again.
+        """
+        serial, date, day = serial or self._next_serial(), _today(), day or _today()
+        paid = self.paid.get(day, {})
+        tags = [("DF25", day.encode()), ("DF26", b"%d" % len(paid)), ("DF27", b"%d" % sum(paid.values()))]
+        return await self._about_batch("0500", "201", tags, serial, date)
+
+    async def upload_batch(self, batch: Batch, details: dict[str, int] | None = None) -> Answer:
+        """Details of a settlement, some at a time; the last answer, or the first that is not good."""
+        about = [("DF0C", batch.serial.encode()), ("DF0D", batch.date.encode())]
+        rows = list((self.paid.get(batch.date, {}) if details is None else details).items())
+        answer = Answer("")
+        for at in range(0, len(rows), limits.BATCH_DETAILS_MAX):
+            some = rows[at : at + limits.BATCH_DETAILS_MAX]
+            inner = [tlv.encode([("DF2A", serial.encode()), ("DF15", b"%d" % fen)]) for serial, fen in some]
+            answer = await self._about_batch("0320", "201", [*about, *(("E5", each) for each in inner)])
+            if answer.code != "00":
+                break
+        return answer
+
+    async def end_batch(self, batch: Batch, count: int) -> Answer:
+        """So many details were sent; the answer tells what differs."""
+        tags = [("DF0C", batch.serial.encode()), ("DF0D", batch.date.encode()), ("DF26", b"%d" % count)]
+        return await self._about_batch("0320", "202", tags)
+
+    async def _about_batch(
+        self, mti: str, network: str, tags: list[tuple[str, bytes]], serial: str = "", date: str = ""
+    ) -> Answer:
+        serial, date = serial or self._next_serial(), date or _today()
+        values = self._financial({0: mti, 11: serial, 13: date, 48: tlv.encode(tags), 60: f"00{self._batch}{network}"})
+        frame = self._encode(values, with_mac=True)
+        answer = await self._exchange(frame, (f"{int(mti) + 10:04d}", serial, date), self._profile.kiosk_s)
+        if answer.batch is not None:
+            answer.batch = replace(answer.batch, serial=serial, date=date)
+        return answer
 
     async def pay(
         self,
@@ -402,6 +477,8 @@ class Kiosk:
                 became_final = True
                 payment.final, payment.stable = answer.code, answer.stable
                 self.unfinished.pop((payment.date, payment.serial), None)
+                if payment.final == "00":
+                    self.paid.setdefault(payment.date, {})[payment.serial] = payment.amount
             elif payment.final != answer.code and payment.final not in _MAY_MOVE:
                 self._count("contradiction")
         if self._heard is not None:
@@ -512,7 +589,7 @@ class Kiosk:
     def _read(self, message: iso8583.Message, frame: bytes) -> Answer | None:
         """The response, if its MAC is right or not due; else None, as if it had never come."""
         code = str(message[39])
-        due = message.mti in ("0210", "0410") or (message.mti == "0830" and 64 in message)
+        due = message.mti in ("0210", "0330", "0410", "0510") or (message.mti == "0830" and 64 in message)
         if due and code not in WITHOUT_MAC and (64 in message or code not in MAY_LACK_MAC):
             covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
             keys = [key for key in (self._mac, self._mac_before) if key is not None]
@@ -540,6 +617,17 @@ def _read_private(answer: Answer, private: bytes) -> None:
     answer.asked_serial = objects.get("DF0C", b"").decode("ascii")
     answer.closed = objects.get("DF1A", b"").decode("ascii")
     months = [dict(tlv.decode(month)) for month in tlv.every(tlv.decode(private), "E1")]
+    answer.older = objects.get("DF24", b"").decode("ascii")
+    answer.e_bills = tuple(_read_e_bill(tlv.decode(bill)) for bill in tlv.every(tlv.decode(private), "E2"))
+    if "DF28" in objects:
+        answer.batch = Batch(
+            "",
+            "",
+            int(objects["DF28"]),
+            int(objects["DF29"]),
+            int(objects["DF2B"]),
+            tuple(_read_difference(dict(tlv.decode(each))) for each in tlv.every(tlv.decode(private), "E6")),
+        )
     if "DF18" in objects:
         answer.slip = Slip(
             objects["DF01"].decode("ascii"),
@@ -556,6 +644,25 @@ def _read_private(answer: Answer, private: bytes) -> None:
             objects["DF09"] == b"1",
             tuple(rows),
         )
+
+
+def _read_e_bill(tags: list[tuple[str, bytes]]) -> EBill:
+    objects = {tag: value.decode("ascii") for tag, value in tags if tag.startswith("DF")}
+    meters = [dict(tlv.decode(meter)) for meter in tlv.every(tags, "E3")]
+    steps = [dict(tlv.decode(step)) for step in tlv.every(tags, "E4")]
+    return EBill(
+        objects["DF12"],
+        int(objects["DF16"]),
+        int(objects["DF15"]),
+        int(objects["DF1E"]),
+        tuple((meter["DF21"].decode("ascii"), meter["DF22"].decode("ascii")) for meter in meters),
+        tuple((int(step["DF16"]), step["DF23"].decode("ascii"), int(step["DF15"])) for step in steps),
+    )
+
+
+def _read_difference(objects: dict[str, bytes]) -> tuple[str, str, int, int]:
+    texts = {tag: value.decode("ascii") for tag, value in objects.items()}
+    return texts["DF2A"], texts["DF2C"], int(texts["DF27"]), int(texts["DF29"])
 
 
 def _chip_data(amount: int) -> bytes:

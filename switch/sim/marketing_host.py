@@ -29,7 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from switch import limits
-from switch.machines.days import local
+from switch.machines.days import local, months_before
 from switch.records.spec import Spec
 from switch.sim import customers
 from switch.sim.day import wall_s
@@ -260,7 +260,7 @@ class MarketingHost(SimulatedHost):
                 done = dice.chance(mood.cancel_silence_done_share)
                 return Action("ambiguous", code=dice.random.choice(mood.ambiguous_codes), acted=done)
         tells_postings = message == ("history" if self._wire.bare else "status")
-        if (tells_postings or message == "inquiry") and dice.chance(mood.query_silence_rate):
+        if (tells_postings or message in ("inquiry", "e_bill")) and dice.chance(mood.query_silence_rate):
             return Action("silence", acted=False)
         if tells_postings and dice.chance(mood.query_ambiguous_rate):
             return Action("ambiguous", code=dice.random.choice(mood.ambiguous_codes), acted=False)
@@ -458,15 +458,19 @@ class MarketingHost(SimulatedHost):
         if customer is None:
             return {"code": "03"}
         principals = {bill.receivable: (bill.principal, bill.energy_kwh) for bill in customer.bills}
-        rows = []
+        used = self._used(account).get(period)
+        rows = _paid_at_a_counter(used) if self._wire.bare and used is not None and used.bill is None else []
         for serial in self._history.get((account, period), ()):
             entry = self._serials[serial]
             if entry.state != "posted":
                 continue
             principal, energy_kwh = principals.get(entry.receivable, (entry.amount, 0))
             paid = local(entry.at_us)
+            meter = {} if used is None or not entry.receivable else _readings(used)
             rows += entry.times * [
                 {
+                    **meter,
+                    "prepaid": 0 if entry.receivable else entry.amount,
                     "serial": serial,
                     "period": period,
                     "amount": entry.amount,
@@ -478,6 +482,46 @@ class MarketingHost(SimulatedHost):
                 }
             ]
         return {"code": "00", "account": account, "customer": customer.name, "period": period, "rows": rows}
+
+    def _e_bill(self, request: Json) -> Json:
+        """What one month was made of; one that was posted twice shows that it was paid twice."""
+        account, period = request["account"], request["period"]
+        if self._customer(account) is None:
+            return {"code": "03"}
+        used = self._used(account).get(period)
+        if used is None:
+            return {"code": "06"}
+        principal = sum(step.fen for step in used.steps)
+        penalty, paid, paid_at = 0, principal, f"{_month_after(period)}18101500"
+        if used.bill is not None:
+            penalty, paid, paid_at = used.bill.penalty, 0, ""
+            if serial := self._paid.get(used.bill.receivable):
+                entry = self._serials[serial]
+                paid, paid_at = entry.amount * entry.times, f"{local(entry.at_us):%Y%m%d%H%M%S}"
+        return {
+            "code": "00",
+            "account": account,
+            "period": period,
+            "read_on": f"{period}25",
+            "energy_kwh": used.energy_kwh,
+            "principal": principal,
+            "penalty": penalty,
+            "amount": principal + penalty,
+            "paid": paid,
+            "paid_at": paid_at,
+            "meters": [
+                {
+                    "meter": f"M{account}",
+                    "reading_before": str(used.reading_before),
+                    "reading": str(used.reading),
+                    "energy_kwh": used.energy_kwh,
+                }
+            ],
+            "steps": [
+                {"tier": step.tier, "energy_kwh": step.energy_kwh, "price": step.price, "amount": step.fen}
+                for step in used.steps
+            ],
+        }
 
     def _totals(self, request: Json) -> Json:
         """What this channel posted on a day, and still stands."""
@@ -513,6 +557,9 @@ class MarketingHost(SimulatedHost):
     def _customer(self, account: str) -> customers.Customer | None:
         return customers.customer(account, self._seed, self.date, self._months_owed)
 
+    def _used(self, account: str) -> dict[str, customers.Used]:
+        return customers.used(account, self._seed, self.date, self._months_owed)
+
     def _month_position(self, request: Json) -> int | None:
         customer = self._customer(request["account"])
         if customer is None:
@@ -525,6 +572,42 @@ class MarketingHost(SimulatedHost):
 @functools.lru_cache(maxsize=4)
 def _yyyymmdd(day: datetime.date) -> str:
     return f"{day:%Y%m%d}"
+
+
+def _readings(used: customers.Used) -> Json:
+    """Of the records of ``marketing_ydlw``: one row a payment, so one price: what a kWh cost on the whole."""
+    principal = sum(step.fen for step in used.steps)
+    return {
+        "reading_before": str(used.reading_before),
+        "reading": str(used.reading),
+        "price": f"{principal / used.energy_kwh / 100:.4f}",
+        "metering_point": "1",
+    }
+
+
+def _paid_at_a_counter(used: customers.Used) -> list[Json]:
+    """A month that was paid before this world began, a row for each price."""
+    after = _month_after(used.period)
+    return [
+        {
+            **_readings(used),
+            "serial": "",
+            "period": used.period,
+            "amount": step.fen,
+            "penalty": 0,
+            "prepaid": 0,
+            "energy_kwh": step.energy_kwh,
+            "price": step.price,
+            "collector": "HALL01",
+            "paid_date": f"{after}18",
+            "paid_time": "101500",
+        }
+        for step in used.steps
+    ]
+
+
+def _month_after(period: str) -> str:
+    return months_before(period, -1)
 
 
 def _posted_answer(serial: str, entry: _Serial) -> Json:
@@ -565,6 +648,7 @@ _FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
         ("reference", str, 20),
     ),
     "history": (("account", str, 20), ("period", str, 6)),
+    "e_bill": (("account", str, 20), ("period", str, 6)),
     "totals": (("day", str, 8), ("count", int, 0), ("amount", int, 0)),
     "status": (("serial", str, 24),),
     "cancel": (("serial", str, 24), ("if_posted", str, 8)),
@@ -578,6 +662,7 @@ _OPERATIONS: Final[dict[str, Operation]] = {
     "post": MarketingHost._post,
     "prepay": MarketingHost._prepay,
     "history": MarketingHost._history_of,
+    "e_bill": MarketingHost._e_bill,
     "totals": MarketingHost._totals,
     "status": MarketingHost._status,
     "cancel": MarketingHost._cancel,

@@ -152,14 +152,14 @@ class YdlwWire:
         if request["op"] == "history":
             rows = [
                 {
-                    **row,
-                    "detail_number": number,
-                    "read_on": f"{row['period']}25",
                     "prepaid": 0,
                     "reading_before": "10000",
                     "reading": str(10_000 + row["energy_kwh"]),
-                    "adjusted_kwh": 0,
                     "price": PRICE,
+                    **row,
+                    "detail_number": number,
+                    "read_on": f"{row['period']}25",
+                    "adjusted_kwh": 0,
                     "times": 1,
                 }
                 for number, row in enumerate(answer["rows"], 1)

@@ -346,7 +346,7 @@ def _check_scripts(table: str, scripts: Sequence[CardScript | MarketingScript], 
 
 
 _CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo")
-_MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "sign_on", "echo")
+_MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "history", "e_bill", "sign_on", "echo")
 
 
 def visit_chances(fleet: FleetScenario) -> Sequence[tuple[float, str]]:

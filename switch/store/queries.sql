@@ -732,6 +732,45 @@ RETURNING proposed_by;
 -- The active one. $1 name.
 SELECT generation, kcv, wrapped FROM switch.key WHERE name = $1 AND usage = 'transport' AND state = 'active';
 
+-- ======================================================================== batch settlement
+
+-- batch_ask --
+-- $1 terminal, $2 date of the key (YYYYMMDD), $3 serial, $4 day (YYYYMMDD), $5 batch number, $6 count, $7 fen.
+SELECT code, paid, paid_fen, differing FROM switch.batch_ask($1, $2, $3, $4, $5, $6, $7);
+
+-- batch_details --
+-- $1 $2 $3 the settlement's key, $4 serials, $5 fen. Once it is compared nothing more comes to it. Gives how it stands.
+WITH here AS (
+    SELECT state FROM switch.batch_settlement WHERE terminal_id = $1 AND asked_on = $2 AND serial = $3 FOR SHARE
+), come AS (
+    INSERT INTO switch.batch_detail (terminal_id, asked_on, serial, payment_serial, fen)
+    SELECT $1, $2, $3, detail.serial, detail.fen FROM unnest($4::text[], $5::bigint[]) AS detail (serial, fen), here
+     WHERE here.state = 'differs'
+    ON CONFLICT (terminal_id, asked_on, serial, payment_serial) DO UPDATE SET fen = EXCLUDED.fen
+)
+SELECT state FROM here;
+
+-- batch_compare --
+-- $1 $2 $3 the settlement's key, $4 how many details the kiosk has sent.
+SELECT code, paid, paid_fen, differing FROM switch.batch_compare($1, $2, $3, $4);
+
+-- batch_differences --
+-- $1 $2 $3 the settlement's key, $4 most rows.
+SELECT payment_serial, kind, kiosk_fen, switch_fen FROM switch.batch_difference
+ WHERE terminal_id = $1 AND asked_on = $2 AND serial = $3 ORDER BY payment_serial LIMIT $4;
+
+-- batch_list --
+-- Settlements that do not agree, with their differences, the newest first. $1 most rows.
+SELECT settlement.terminal_id, settlement.asked_on, settlement.serial, settlement.day, settlement.batch_number,
+       settlement.state, settlement.kiosk_count, settlement.kiosk_fen, settlement.switch_count, settlement.switch_fen,
+       settlement.asked_at, difference.payment_serial, difference.kind, difference.kiosk_fen AS kiosk_one,
+       difference.switch_fen AS journal_one, difference.payment_id
+  FROM switch.batch_settlement AS settlement
+  LEFT JOIN switch.batch_difference AS difference USING (terminal_id, asked_on, serial)
+ WHERE settlement.state <> 'equal'
+ ORDER BY settlement.asked_at DESC, difference.payment_serial
+ LIMIT $1;
+
 -- ======================================================================== measuring
 
 -- meter_totals --

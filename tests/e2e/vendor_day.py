@@ -180,6 +180,27 @@ def check_vectors(vectors: dict[str, str]) -> None:
         "reversal": ("0400", {3: "000000", 11: "000006", 48: asked, 60: "72000001000"}),
         "slip": ("0200", {3: "310000", 11: "000007", 48: asked, 60: "76000001000"}),
         "balance": ("0200", {3: "310000", 11: "000008", 60: "01000001000", **card}),
+        "e_bill": (
+            "0200",
+            {
+                3: "310000",
+                11: "000010",
+                48: tlv(("DF01", account), ("DF12", b"202610"), ("DF1C", b"2")),
+                60: "74000001000",
+            },
+        ),
+        "settlement": (
+            "0500",
+            {11: "000011", 48: tlv(("DF25", b"1123"), ("DF26", b"2"), ("DF27", b"15000")), 60: "00000001201"},
+        ),
+        "upload": (
+            "0320",
+            {11: "000012", 48: upload("000011", "1123", {"000004": 10_000, "000009": 5_000}), 60: "00000001201"},
+        ),
+        "upload_end": (
+            "0320",
+            {11: "000013", 48: tlv(("DF0C", b"000011"), ("DF0D", b"1123"), ("DF26", b"2")), 60: "00000001202"},
+        ),
         "prepay": (
             "0200",
             {3: "000000", 4: "5000", 11: "000009", 48: tlv(("DF01", account)), 60: "73000001000", **card},
@@ -190,13 +211,45 @@ def check_vectors(vectors: dict[str, str]) -> None:
     sign_on = build("0800", {**who, 11: "000001", 60: "00000000003", 63: "001"})
     same("sign_on_request", framed(sign_on), known["sign_on_request"])
     same("echo_request", framed(build("0820", {**who, 11: "000002", 60: "00000001301"})), known["echo_request"])
-    for name in ("inquiry", "balance", "refusal"):
+    for name in ("inquiry", "balance", "refusal", "e_bill", "settlement", "upload_end"):
         message = known[f"{name}_response"][2:]
         same(f"the MAC of {name}_response", mac_of(mac_key, message[11:-8]), message[-8:])
     owed = take_apart(known["inquiry_response"][2:])
     assert (owed[0], owed[39], owed[4]) == ("0210", "00", "000000010000"), owed
     months = [dict(read_tlv(value)) for tag, value in read_tlv(bytes(owed[48])) if tag == "E1"]  # type: ignore[call-overload]
     assert [month["DF11"] for month in months] == [b"0300000178202609"]
+    (month,) = months_of(read_tlv(bytes(take_apart(known["e_bill_response"][2:])[48])))  # type: ignore[call-overload]
+    assert month["DF12"] == [b"202609"] and adds_up(month)
+
+
+def upload(serial: str, date: str, paid: dict[str, int]) -> bytes:
+    """Field 48 of an upload for the settlement with this key."""
+    rows = [tlv(("DF2A", each.encode()), ("DF15", b"%d" % fen)) for each, fen in paid.items()]
+    return tlv(("DF0C", serial.encode()), ("DF0D", date.encode()), *(("E5", row) for row in rows))
+
+
+def months_of(pairs: list[tuple[str, bytes]]) -> list[dict[str, list[bytes]]]:
+    """The months of an e-bill: each tag with all its values."""
+    months = []
+    for tag, value in pairs:
+        if tag == "E2":
+            month: dict[str, list[bytes]] = {}
+            for inner, each in read_tlv(value):
+                month.setdefault(inner, []).append(each)
+            months.append(month)
+    return months
+
+
+def adds_up(month: dict[str, list[bytes]]) -> bool:
+    """Principal and penalty make the amount; the steps make the principal, and energy as the meters do."""
+    steps, meters = ([dict(read_tlv(each)) for each in month[tag]] for tag in ("E4", "E3"))
+    principal, penalty, amount, energy = (int(month[tag][0]) for tag in ("DF13", "DF14", "DF15", "DF16"))
+    return (
+        principal + penalty == amount
+        and sum(int(step["DF15"]) for step in steps) == principal
+        and sum(int(step["DF16"]) for step in steps) == energy == sum(int(meter["DF16"]) for meter in meters)
+        and all(float(meter["DF22"]) - float(meter["DF21"]) == int(meter["DF16"]) for meter in meters)
+    )
 
 
 def framed(message: bytes) -> bytes:
@@ -217,6 +270,7 @@ class Kiosk:
         self.master = bytes.fromhex(vectors["master_key"])
         self.pan = vectors["pan"]
         self.serial = 0
+        self.paid: dict[str, int] = {}  # its own book: fen by serial
         self.batch = "000000"
         self.pin_key = self.mac_key = b""
         self.line = socket.create_connection(self.address, timeout=20)
@@ -229,6 +283,11 @@ class Kiosk:
     def today(self) -> str:
         china = datetime.timezone(datetime.timedelta(hours=8))
         return f"{datetime.datetime.now(china):%m%d}"
+
+    @property
+    def this_month(self) -> str:
+        china = datetime.timezone(datetime.timedelta(hours=8))
+        return f"{datetime.datetime.now(china):%Y%m}"
 
     def receive(self) -> bytes:
         data = b""
@@ -288,12 +347,19 @@ class Kiosk:
         chosen = tlv(("DF01", account.encode()), ("DF02", tags["DF02"]), *(("DF11", month["DF11"]) for month in months))
         fields = {3: "000000", 4: f"{amount}", 48: chosen, 60: f"72{self.batch}000", **self.card()}
         found = self.ask("0200", fields, send_only=send_only)
+        self.paid[f"{self.serial:06d}"] = amount if found.get(39) == "00" else 0
         return found, self.serial
+
+    def settle(self, day: str, paid: dict[str, int]) -> tuple[str, dict[str, bytes], str]:
+        totals = tlv(("DF25", day.encode()), ("DF26", b"%d" % len(paid)), ("DF27", b"%d" % sum(paid.values())))
+        found = self.ask("0500", {48: totals, 60: f"00{self.batch}201"})
+        return str(found[39]), dict(read_tlv(bytes(found[48]))), f"{self.serial:06d}"  # type: ignore[call-overload]
 
     def result(self, serial: int, mti: str = "0200", business: str = "75") -> tuple[str, dict[str, bytes]]:
         code = "310000" if mti == "0200" else "000000"
         found = self.ask(mti, {3: code, 48: self.about(serial), 60: f"{business}{self.batch}000"})
-        return str(found[39]), dict(read_tlv(bytes(found[48])))  # type: ignore[call-overload]
+        tags = dict(read_tlv(bytes(found[48])))  # type: ignore[call-overload]
+        return str(found[39]), {**tags, "amount": str(found.get(4, 0)).encode()}
 
 
 def spend_a_day(kiosk: Kiosk, accounts: list[str]) -> None:
@@ -321,21 +387,41 @@ def spend_a_day(kiosk: Kiosk, accounts: list[str]) -> None:
     found = kiosk.ask("0200", {3: "310000", 60: f"01{kiosk.batch}000", **kiosk.card()})
     assert found[39] == "00" and len(str(found[54])) == 20
     done("the card's balance")
+    pages = 0
+    newest, seen = kiosk.this_month, list[str]()
+    while newest:
+        fields: dict[int, object] = {
+            3: "310000",
+            48: tlv(("DF01", first.encode()), ("DF12", newest.encode())),
+            60: f"74{kiosk.batch}000",
+        }
+        found = kiosk.ask("0200", fields)
+        assert found[39] == "00", found
+        pairs = read_tlv(bytes(found[48]))  # type: ignore[call-overload]
+        months = months_of(pairs)
+        assert months and all(adds_up(month) for month in months)
+        seen += [month["DF12"][0].decode() for month in months]
+        newest = dict(pairs).get("DF24", b"").decode()
+        pages += 1
+    assert seen == sorted(set(seen), reverse=True) and len(seen) == 24, seen
+    done(f"e-bills of {len(seen)} months on {pages} pages, every sum right")
     found = kiosk.ask(
         "0200", {3: "000000", 4: "5000", 48: tlv(("DF01", first.encode())), 60: f"73{kiosk.batch}000", **kiosk.card()}
     )
     assert found[39] == "00", found
+    kiosk.paid[f"{kiosk.serial:06d}"] = 5000
     done("50.00 yuan in advance")
     _, lost = kiosk.pay(second, send_only=True)
     kiosk.connect()
     done("the line is cut with a payment under way")
     kiosk.sign_on()
     for _ in range(60):
-        code, _ = kiosk.result(lost)
+        code, tags = kiosk.result(lost)
         if code not in ("U1", "B1", "R1", "09"):
             break
         time.sleep(0.5)
     assert code in ("00", "R2"), code
+    kiosk.paid[f"{lost:06d}"] = int(tags["amount"]) if code == "00" else 0
     done(f"signed on again, and heard what became of it: {code}")
     code, _ = kiosk.result(777_777)
     assert code == "25", code
@@ -353,8 +439,29 @@ def spend_a_day(kiosk: Kiosk, accounts: list[str]) -> None:
     found, _ = kiosk.pay(third)
     assert found[39] == "00", found
     done(f"paid all months of {third}")
+    settle_the_day(kiosk, {serial: fen for serial, fen in kiosk.paid.items() if fen})
     assert kiosk.ask("0820", {60: f"00{kiosk.batch}002"}, plain=True)[39] == "00"
     done("signed off")
+
+
+def settle_the_day(kiosk: Kiosk, paid: dict[str, int]) -> None:
+    day = kiosk.today
+    code, tags, _ = kiosk.settle(day, paid)
+    assert code == "00" and int(tags["DF28"]) == len(paid), (code, tags)
+    done(f"settled the day: {len(paid)} payments, both agree")
+    wrong = {**paid, "777777": 500}
+    del wrong[min(paid)]
+    code, tags, serial = kiosk.settle(day, wrong)
+    assert code == "B3", code
+    found = kiosk.ask("0320", {48: upload(serial, day, wrong), 60: f"00{kiosk.batch}201"})
+    assert found[39] == "00", found
+    end = tlv(("DF0C", serial.encode()), ("DF0D", day.encode()), ("DF26", b"%d" % len(wrong)))
+    found = kiosk.ask("0320", {48: end, 60: f"00{kiosk.batch}202"})
+    pairs = read_tlv(bytes(found[48]))  # type: ignore[call-overload]
+    rows = [dict(read_tlv(value)) for tag, value in pairs if tag == "E6"]
+    assert found[39] == "B4" and dict(pairs)["DF2B"] == b"2", found
+    assert {row["DF2A"].decode(): row["DF2C"] for row in rows} == {min(paid): b"journal_only", "777777": b"kiosk_only"}
+    done("settled it once more with a wrong book: both differences came back")
 
 
 def done(what: str) -> None:

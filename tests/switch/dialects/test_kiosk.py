@@ -11,8 +11,10 @@ from iso8583 import tlv
 from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.dialects.kiosk import PRIVATE_MAX, FormatError, KioskDialect, LocalTime, ReplyTo
 from switch.errors import BadRequestError
+from switch.limits import E_BILL_METERS_MAX, E_BILL_STEPS_MAX
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import Quote, Receivable
-from switch.model.request import BillInquiry, EchoTest, PaymentRequest, ResultInquiry, SignOn
+from switch.model.request import BillInquiry, EBillInquiry, EchoTest, PaymentRequest, ResultInquiry, SignOn
 
 HEADER = bytes.fromhex("6000031234603100000000")
 SPEC = iso8583.load("kiosk", header="tpdu+pos6")
@@ -155,3 +157,26 @@ def test_a_name_outside_gbk_does_not_break_the_answer() -> None:
     answer = SPEC.decode(DIALECT.quote(request.reply, quote(1, "𠮷田" + "张" * 60), NOW))
     name = dict(tlv.decode(answer[48]))["DF03"]
     assert len(name) <= 64 and name.decode("gbk").startswith("?田")
+
+
+def test_the_fullest_month_of_an_e_bill_fits_and_what_does_not_is_asked_for_again() -> None:
+    asked = frame(COMMON | {60: "74000001000", 48: tlv.encode([("DF01", b"9" * 20), ("DF12", b"202612")])})
+    request = DIALECT.read(asked)
+    assert isinstance(request, EBillInquiry) and (request.newest, request.months) == ("202612", 6)
+    reply = request.reply
+    assert isinstance(reply, ReplyTo)
+    most = 10**12 - 1
+    meters = tuple(Meter("M" * 20, "1" * 15, "2" * 15, most) for _ in range(E_BILL_METERS_MAX))
+    steps = tuple(Step(99, most, "1" * 15, most) for _ in range(E_BILL_STEPS_MAX))
+    months = [
+        EBill(period, "20261225", most, most, most, most, most, "20261225101010", meters, steps, cut=True)
+        for period in ("202612", "202611")
+    ]
+    answer = SPEC.decode(DIALECT.e_bills(reply, "9" * 20, months, "202610", NOW))
+    assert len(answer.raw(48)) <= PRIVATE_MAX
+    tags = tlv.decode(answer.raw(48))
+    (month,) = tlv.every(tags, "E2")
+    assert ("DF12", b"202612") in tlv.decode(month) and ("DF08", b"1") in tlv.decode(month)
+    assert ("DF08", b"1") in tags and ("DF24", b"202611") in tags, "the second one is the first of the next page"
+    last = SPEC.decode(DIALECT.e_bills(reply, "9" * 20, months[:1], "", NOW))
+    assert ("DF08", b"0") in tlv.decode(last.raw(48))

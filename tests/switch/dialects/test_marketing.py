@@ -13,6 +13,7 @@ from switch.dialects import marketing
 from switch.dialects.marketing import MarketingDialect
 from switch.errors import BadRequestError
 from switch.machines.payment_table import Input
+from switch.model.ebill import EBill, Meter, Step
 from switch.model.payment import Posting
 
 DIALECT = MarketingDialect("SELF01")
@@ -222,3 +223,48 @@ def _fits(value: object) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+E_BILL = {
+    "account": "A1",
+    "period": "202601",
+    "read_on": "20260125",
+    "energy_kwh": 300,
+    "principal": 17_867,
+    "penalty": 100,
+    "amount": 17_967,
+    "paid": 0,
+    "paid_at": "",
+    "meters": [{"meter": "7", "reading_before": "100.5", "reading": "400.5", "energy_kwh": 300}],
+    "steps": [{"tier": 1, "energy_kwh": 300, "price": "0.5889", "amount": 17_867}],
+}
+
+
+def test_an_e_bill_is_told_as_it_came() -> None:
+    bill = DIALECT.e_bill_of(answer(**E_BILL), "A1", "202601")
+    assert isinstance(bill, EBill) and not bill.cut
+    assert (bill.read_on, bill.energy_kwh, bill.amount, bill.paid, bill.paid_at) == ("20260125", 300, 17_967, 0, "")
+    assert bill.meters == (Meter("7", "100.5", "400.5", 300),) and bill.steps == (Step(1, 300, "0.5889", 17_867),)
+    many = E_BILL | {"meters": E_BILL["meters"] * 5}  # type: ignore[operator]
+    bill = DIALECT.e_bill_of(answer(**many), "A1", "202601")
+    assert isinstance(bill, EBill) and bill.cut and len(bill.meters) == 4
+    assert DIALECT.e_bill_of(answer(code="06"), "A1", "202601") == "no_bill"
+    assert DIALECT.e_bill_of(answer(code="99"), "A1", "202601") == "bill_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"account": "A2"}, "another account or month"),
+        ({"period": "202602"}, "another account or month"),
+        ({"paid_at": "2026"}, r"e_bill\.paid_at: expected YYYYMMDDhhmmss"),
+        ({"read_on": "2026012"}, r"e_bill\.read_on: expected 8 digits"),
+        ({"amount": -1}, r"e_bill\.amount"),
+        ({"meters": [{"meter": "7", "reading_before": "-1", "reading": "2", "energy_kwh": 3}]}, "a decimal number"),
+        ({"steps": [{"tier": 1, "energy_kwh": 3, "price": "1e3", "amount": 3}]}, "a decimal number"),
+        ({"steps": [{"tier": 1, "energy_kwh": 3, "price": "1"}]}, r"e_bill\.steps\[0\]\.amount: missing"),
+    ],
+)
+def test_an_e_bill_that_is_not_as_the_spec_says_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        DIALECT.e_bill_of(answer(**(E_BILL | changes)), "A1", "202601")

@@ -85,6 +85,7 @@ def test_what_belongs_to_no_payment_changes_at_the_instant(kind: str) -> None:
         lambda: bench.live.sign_off(1),
         lambda: bench.live.inquiry(1, "1"),
         lambda: bench.live.history(1, "1", "202601"),
+        lambda: bench.live.e_bill(1, "1", "202601"),
         lambda: bench.live.totals(1, "20261201", 1, 1),
     ]
     for now_us, version in ((AT_US - 1, bench.old), (AT_US, bench.new)):

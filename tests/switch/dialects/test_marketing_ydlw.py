@@ -11,6 +11,7 @@ from switch.dialects.marketing_ydlw import YdlwDialect
 from switch.errors import BadRequestError, ConfigError
 from switch.machines import days
 from switch.machines.payment_table import Input
+from switch.model.ebill import Meter, Step
 from switch.model.payment import Posting, serial_began_us
 from switch.records.fixed import FixedWire
 from switch.records.spec import load
@@ -253,3 +254,32 @@ def test_a_spec_that_asks_for_what_we_have_not_or_lacks_what_we_need_is_refused_
 def test_a_trace_shows_what_names_a_payment() -> None:
     told = DIALECT.shown.tell(DIALECT.shown.take(posted().frame))
     assert told == {"op": "post", "id": "7", "version": "1.0.0", "code": "00", "serial": SERIAL, "account": ACCOUNT}
+
+
+def test_an_e_bill_is_made_of_the_months_payments() -> None:
+    """Rows of one meter at several prices are steps; what was paid twice is energy that was used once."""
+    asked = DIALECT.e_bill(5, ACCOUNT, "202601")
+    meter = {"reading_before": "100", "reading": "400", "metering_point": "7", "prepaid": 0, "penalty": 0}
+    first = ROW | meter | {"energy_kwh": 260, "price": "0.5889", "amount": 15_311}
+    second = ROW | meter | {"energy_kwh": 40, "price": "0.6389", "amount": 2_656, "penalty": 100}
+    deposit = ROW | {"energy_kwh": 0, "amount": 5_000, "prepaid": 5_000, "penalty": 0}
+
+    def told(*rows: dict[str, Any], **changes: Any) -> Any:
+        answer = {"code": "00", "account": ACCOUNT, **HISTORY, "rows": list(rows)} | changes
+        return DIALECT.e_bill_of(answered(asked, answer), ACCOUNT, "202601")
+
+    bill = told(first, second, second, deposit)
+    assert (bill.period, bill.energy_kwh, bill.paid) == ("202601", 300, 15_311 + 2 * 2_656)
+    assert (bill.principal, bill.penalty, bill.amount) == (15_311 + 2_556, 100, 17_967)
+    assert bill.meters == (Meter("7", "100", "400", 300),)
+    assert bill.steps == (Step(1, 260, "0.5889", 15_311), Step(2, 40, "0.6389", 2_556))
+    assert not bill.cut and bill.paid_at == f"{BEGAN:%Y%m%d%H%M%S}"
+    many = [first | {"metering_point": str(n), "price": f"0.{n}"} for n in range(9)]
+    bill = told(*many)
+    assert bill.cut and (len(bill.meters), len(bill.steps)) == (4, 8) and bill.energy_kwh == 9 * 260
+    assert told() == "no_bill" and told(deposit) == "no_bill"
+    for code, said in (("03", "unknown_account"), ("06", "no_bill"), ("50", "bill_unavailable")):
+        assert DIALECT.e_bill_of(answered(asked, {"code": code}), ACCOUNT, "202601") == said
+    for other in ({"account": "0300000017"}, {"period": "202602"}):
+        with pytest.raises(BadRequestError, match="another account or month"):
+            told(first, **other)

@@ -4,7 +4,10 @@ Steps are counted from the begin of the payment on: each write of the journal (b
 after it), each fsync, each send, each receipt (before and after). For every n: one life is killed there, the next one
 recovers, and the customer, who knows nothing of this, comes again and pays what the switch says he still owes.
 
-    python killed_kiosk.py PORT FOLDER BOOK FIRST_ACCOUNT STEPS      STEPS: "all", or numbers with commas
+    python killed_kiosk.py PORT FOLDER BOOK FIRST_ACCOUNT STEPS      STEPS: "all", "settle", or numbers with commas
+
+After all of them the day is settled: what the kiosk remembers as paid is what the switch has. With "settle" a day is
+settled on which that is not so, and the lives are killed at the steps of that.
 
 The lives are forks of this process: to import everything again each time would take most of the time.
 """
@@ -21,6 +24,8 @@ import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from switch.kiosk import Bills, KioskClient, KioskJournal, Outcome, Pan, PaymentResult, Refusal, SoftwareKeys, keyed
 from switch.kiosk import client as client_module
@@ -157,6 +162,40 @@ async def comes_back(account: str) -> int:
     return 0
 
 
+async def settles(kill_at: int, wanted: str) -> int:
+    killer = Killer(kill_at)
+    async with kiosk_of(journal_of()) as kiosk:
+        killer.armed = kill_at > 0
+        result = await kiosk.settle()
+        killer.armed = False
+        assert result.code == wanted, result
+    return 0
+
+
+def forget_one() -> None:
+    """The kiosk's memory loses a payment."""
+    journal = journal_of()
+    (day,) = journal.unsettled_days
+    rest = dict(journal._state.paid) | {day: journal._state.paid[day][1:]}
+    journal._save(structs.replace(journal._state, paid=rest))
+    journal.close()
+
+
+def settle_killed(customer: int) -> int:
+    for account in (customers.account(customer), customers.account(customer + 1)):
+        if life(lambda account=account: pays(account, 0)) != 0:  # type: ignore[misc]
+            return 1
+    forget_one()
+    for number in itertools.count(1):
+        status = life(lambda number=number: settles(number, "batch_reported"))  # type: ignore[misc]
+        if status == 0:
+            print(f"killed at {number - 1} steps", flush=True)
+            return 0
+        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+            return 1
+    return 1
+
+
 def life(of: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """In a fork; gives its wait status."""
     child = os.fork()
@@ -174,6 +213,8 @@ def life(of: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 
 def main() -> int:
+    if sys.argv[5] == "settle":
+        return settle_killed(int(sys.argv[4]))
     numbers = itertools.count(1) if sys.argv[5] == "all" else map(int, sys.argv[5].split(","))
     customer = int(sys.argv[4])
     killed = 0
@@ -185,7 +226,7 @@ def main() -> int:
             killed += 1
         elif status == 0:
             print(f"killed at {killed} steps", flush=True)
-            return 0  # the payment has fewer steps
+            return life(lambda: settles(0, "batch_equal"))  # the payment has fewer steps
         else:
             return 1
         if life(lambda account=account: comes_back(account)) != 0:  # type: ignore[misc]

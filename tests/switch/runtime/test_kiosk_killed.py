@@ -59,3 +59,21 @@ def test_while_the_card_network_is_silent(play: Callable[..., None], steps: str)
         assert world.marketing and not any("00" in entry.told for entry in entries.values())
 
     play(story, "[unionpay]\nsilence_rate = 1.0\n")
+
+
+def test_at_every_step_of_a_settlement(play: Callable[..., None]) -> None:
+    """Each life begins anew; the last one is told the same difference, and no payment has moved."""
+
+    async def story(world: Any) -> None:
+        killed, entries = await _killed_at(world, "settle")
+        assert killed >= 12, "three messages sent and received, and a write of the journal"
+        settlements = await world.rows("SELECT * FROM switch.batch_settlement")
+        assert {row["switch_count"] for row in settlements} == {2} and {row["kiosk_count"] for row in settlements} == {
+            1
+        }
+        reported = [row for row in settlements if row["state"] == "reported"]
+        differences = await world.rows("SELECT kind, switch_fen FROM switch.batch_difference")
+        assert len(reported) == len(differences) >= 1 and {row["kind"] for row in differences} == {"journal_only"}
+        assert {entry.final for entry in entries.values()} == {"00"}
+
+    play(story)

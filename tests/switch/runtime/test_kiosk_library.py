@@ -14,7 +14,9 @@ from msgspec import structs
 
 from switch.kiosk import (
     Balance,
+    BatchDifference,
     Bills,
+    EBills,
     KioskClient,
     KioskJournal,
     OpenPaymentError,
@@ -475,3 +477,92 @@ def test_a_fleet_in_a_storm_whose_lines_are_cut_hears_every_final_word(play: Cal
         assert {Outcome.PAID, Outcome.DECLINED, Outcome.RETURNED} <= outcomes and len(finals) > FLEET * VISITS // 2
 
     play(story, STORM, kiosks=FLEET)
+
+
+def test_e_bills_are_turned_page_by_page(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            page = await kiosk.e_bill(customers.account(0))
+            assert isinstance(page, EBills)
+            months = list(page.months)
+            while page.older:
+                page = await kiosk.e_bill(page.account, page.older)
+                assert isinstance(page, EBills)
+                months += page.months
+            assert len(months) == 24 and [month.period for month in months] == sorted(
+                {month.period for month in months}, reverse=True
+            )
+            for month in months:
+                assert month.principal + month.penalty == month.amount and not month.cut
+                assert sum(step.amount for step in month.steps) == month.principal
+                assert sum(meter.energy_kwh for meter in month.meters) == month.energy_kwh
+            refused = await kiosk.e_bill("0399999990")
+            assert isinstance(refused, Refusal) and (refused.code, refused.response_code) == ("unknown_account", "E1")
+            nothing = await kiosk.e_bill(customers.account(0), "200001")
+            assert isinstance(nothing, Refusal) and nothing.text == "所查月份无电费账单，或超出可查范围。"
+            for wrong in ({"newest": "2026"}, {"newest": "202613"}, {"months": 0}, {"months": 7}):
+                with pytest.raises(ValueError, match=r"newest|months"):
+                    await kiosk.e_bill(customers.account(0), **wrong)
+
+    play(story)
+
+
+def test_a_day_is_settled_from_the_kiosks_own_journal(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            assert not len(kiosk.unsettled_days) and (await kiosk.settle()).agrees
+            for _ in range(2):
+                bills = await bills_of(world, kiosk, 1)
+                assert (await kiosk.pay(bills, bills.months, CARD)).outcome is Outcome.PAID
+            assert len(kiosk.unsettled_days) == 1
+            result = await kiosk.settle()
+            assert result.agrees and result.done and result.text == "结算成功，账目一致。"
+            assert (result.count, result.amount) == (result.switch_count, result.switch_amount) and result.count == 2
+            assert not len(kiosk.unsettled_days)
+            bills = await bills_of(world, kiosk, 1)
+            await kiosk.pay(bills, bills.months, CARD)
+            assert kiosk.unsettled_days == (result.day,), "more was paid since"
+            old = await kiosk.settle("0101" if result.day > "0301" else "0701")
+            assert (old.code, old.done) == ("stale_date", False)
+        async with library(world) as kiosk:
+            assert (await kiosk.settle()).count == 3, "after a restart too"
+            with pytest.raises(ValueError, match="MMDD"):
+                await kiosk.settle("1")
+
+    play(story)
+
+
+def test_what_the_kiosk_lost_is_reported_when_it_settles(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            for _ in range(2):
+                bills = await bills_of(world, kiosk, 1)
+                paid = await kiosk.pay(bills, bills.months, CARD)
+            journal = kiosk._journal
+            (day,) = journal.unsettled_days
+            rest = {day: (journal._state.paid[day][0], (777_777, 500))}
+            journal._save(structs.replace(journal._state, paid=rest))
+            result = await kiosk.settle()
+            assert (result.code, result.done, result.agrees) == ("batch_reported", True, False)
+            assert result.differences == 2 and set(result.listed) == {
+                BatchDifference(paid.key.serial, "journal_only", 0, paid.amount),
+                BatchDifference("777777", "kiosk_only", 500, 0),
+            }
+            assert kiosk.unsettled_days == (), "people know of it now"
+        assert (await world.settle()).holds
+
+    play(story)
+
+
+def test_no_day_is_settled_while_a_payment_is_under_way(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            bills = await bills_of(world, kiosk, 1)
+            paying = asyncio.create_task(kiosk.pay(bills, bills.months, CARD))
+            await helpers.wait_until(lambda: bool(kiosk.open_payments))
+            result = await kiosk.settle()
+            assert (result.code, result.text) == ("open_payments", "有交易尚未完成，请稍后再结算。") and not result.done
+            assert (await paying).outcome is Outcome.PAID
+            assert (await kiosk.settle()).agrees
+
+    play(story, "[unionpay]\ndelay_ms = [300.0, 400.0]\nlate_s = [0.2, 0.3]\n")
