@@ -151,7 +151,7 @@ def test_questions_are_bounded_as_bill_inquiries_are(play: Callable[..., None]) 
 def test_with_more_work_than_can_be_done_they_are_turned_away_first(play: Callable[..., None]) -> None:
     async def story(world: Any) -> None:
         kiosk = await world.kiosk()
-        world.worker.switch.dispatcher._pressure = SimpleNamespace(overloaded=True)
+        world.worker.switch.dispatcher._pressure = SimpleNamespace(overloaded=True, is_full=True)
         answer = await kiosk.ask_e_bill(ACCOUNT, _this_month())
         assert answer.stable == "busy" and world.marketing.counts["e_bill"] == 0
 
