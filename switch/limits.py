@@ -112,6 +112,10 @@ SIGN_ON_PARALLEL_MAX: Final = 64  # terminal sign-ons in flight: a fleet that st
 # at once take 50 s, and a host that serves payments sees 200 a second of them, not all
 SIGN_ON_GAP_S: Final = 0.005
 SIGN_ON_QUEUE_MAX: Final = 20_000  # terminals in that queue: every kiosk of a province; beyond it they try later
+# an acquirer may ask for another sign-on so long after the last: one that asks in every answer is heard now and then
+SIGN_ON_WISH_S: Final = 600.0
+DOWNLOADS_MAX: Final = 32  # downloads in flight: a fleet that fetches new keys leaves the link to customers
+DOWNLOAD_ANSWER_S: Final = 15.0  # no answer of the acquirer by then: the kiosk, which waits 20 s, asks again
 SIGN_ON_LIFE_S: Final = 86_400.0  # working keys are renewed once a day (facts: every 24 h) …
 # … or up to so much sooner, by a fixed share of each terminal: a fleet that signed on in one minute at 06:00 is told to
 # do so again (by the answer to its echo test) between 00:00 and 06:00, a terminal every two seconds
@@ -218,6 +222,7 @@ KIOSK_STATE_BYTES: Final = 65_536  # of one copy of its file: 32 payments of 24 
 KIOSK_SERIAL_BLOCK: Final = 100  # serials reserved by one write: a kiosk that is switched off and on loses the rest
 KIOSK_SERIALS_A_SECOND: Final = 11  # where a new file begins: 86,400 seconds into 999,999 serials
 KIOSK_SERIAL_SKIP: Final = 1_000  # serials left out after "key conflict": somebody used those of today
+KIOSK_DOWNLOAD_ITEMS_MAX: Final = 99  # public keys or applications of one listing: two digits count them; 40 are usual
 KIOSK_REQUESTS_MAX: Final = 32  # unanswered requests of one kiosk: one customer, and what it asks by itself
 
 # ---- peripherals of kiosks

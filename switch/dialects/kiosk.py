@@ -10,7 +10,7 @@ import iso8583
 from iso8583 import tlv
 from switch.dialects.codes import CardCodes, kiosk_codes
 from switch.dialects.shown import CardMessages
-from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC
+from switch.dialects.unionpay import HEADER_SIZE, MAC_SIZE, NO_MAC, WISH_AT
 from switch.errors import BadRequestError
 from switch.limits import BATCH_COUNT_MAX, BATCH_DETAILS_MAX, E_BILL_PAGE_MAX, POSTINGS_PER_PAYMENT_MAX
 from switch.machines import days
@@ -19,12 +19,14 @@ from switch.model.batch import BatchDetail, BatchStanding
 from switch.model.ebill import EBill
 from switch.model.payment import Card, Posting, Quote, Receivable, began_us
 from switch.model.request import (
+    DOWNLOADS,
     BalanceInquiry,
     BatchSettlement,
     BatchUpload,
     BatchUploadEnd,
     BillInquiry,
     EBillInquiry,
+    Download,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -58,6 +60,12 @@ class ReplyTo(Struct):
 
     header: bytes
     fields: dict[int, Any]  # the MTI and what is echoed; None: the request did not have it
+
+    def pass_on(self, wish: str) -> None:
+        """The acquirer's wish goes to the kiosk where it came from: in digit 6 of the header."""
+        header = bytearray(self.header)
+        header[WISH_AT] = header[WISH_AT] & 0xF0 | int(wish or "0", 16)
+        self.header = bytes(header)
 
 
 class LocalTime(Struct):
@@ -127,6 +135,12 @@ class KioskDialect:
         if len(reserved) < 8:
             raise _FieldError(60, "expected at least 8 digits: business type 2, batch 6")
         business, network = reserved[:2], reserved[8:11]
+        if mti in ("0800", "0820") and business == "00" and network in DOWNLOADS:
+            if 64 not in message:
+                raise _FieldError(64, "the MAC is missing: a download has one")
+            mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
+            data = message.raw(62) if 62 in message else b""
+            return Download(terminal_id, merchant_id, serial, "", reply, mab, mac, network, data)
         if mti == "0800":
             if business != "00":
                 raise _FieldError(60, "60.1 of a sign-on is 00")
@@ -135,7 +149,7 @@ class KioskDialect:
             if network == "002":
                 return SignOff(terminal_id, merchant_id, serial, "", reply, b"", None)
             if network != "301":
-                raise _FieldError(60, "60.3 of an echo test is 301, of a sign-off 002")
+                raise _FieldError(60, "60.3 of an echo test is 301, of a sign-off 002; see also downloads")
             if 64 not in message:
                 return EchoTest(terminal_id, merchant_id, serial, "", reply, b"", None)
             mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
@@ -225,6 +239,10 @@ class KioskDialect:
 
     def echo(self, reply: ReplyTo, time: LocalTime, *, mac: bool) -> bytes:
         return self._answer(reply, "00", [], {}, time, mac=mac)
+
+    def download(self, reply: ReplyTo, data: bytes, time: LocalTime) -> bytes:
+        """Field 62 as the acquirer sent it."""
+        return self._answer(reply, "00", [], {62: data or None}, time, mac=True)
 
     def balance(self, reply: ReplyTo, balance: str, time: LocalTime) -> bytes:
         """Field 54 as the card network has it: 20 characters each account, the last 13 of them sign and fen."""

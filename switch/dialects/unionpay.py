@@ -16,7 +16,7 @@ from switch.dialects.shown import CardMessages
 from switch.errors import BadRequestError
 from switch.machines.payment import Payment
 from switch.model.payment import Card, KeptCard
-from switch.model.request import CardAnswer
+from switch.model.request import DOWNLOADS, WISHES, CardAnswer
 from switch.model.secret import ChipData, Secret
 
 HEADER_SIZE = 11  # bytes: TPDU 5 and message header 6
@@ -25,6 +25,8 @@ NO_MAC = bytes(MAC_SIZE)
 PURCHASE_60 = "22"  # 60.1
 BALANCE_60 = "01"
 _BALANCE = "31"  # field 3 begins with it
+_ASKS = frozenset({"362", "372", "382"})  # downloads that begin with a question: 0820, all others 0800
+WISH_AT = 7  # the byte whose low half is digit 6 of the header
 _KINDS = {"0210": "purchase", "0410": "reversal", "0810": "sign_on", "0830": "echo"}
 # Tags of field 55 in a reversal: TVR, IFD serial, issuer application data, ATC, script results.
 _REVERSAL_TAGS = frozenset({"95", "9F1E", "9F10", "9F36", "DF31"})
@@ -147,6 +149,17 @@ class UnionPayDialect:
         fields: dict[int, Any] = {0: "0820", 11: stan, 41: terminal_id, 42: merchant_id, 60: "00000000301"}
         return self._encode({**fields, 64: NO_MAC} if mac else fields)
 
+    def download(self, terminal_id: str, merchant_id: str, batch_number: str, network_code: str, data: bytes) -> bytes:
+        """One message of a download of parameters. It has neither trace number nor MAC (facts of live traffic)."""
+        fields: dict[int, Any] = {
+            0: "0820" if network_code in _ASKS else "0800",
+            41: terminal_id,
+            42: merchant_id,
+            60: f"00{batch_number}{network_code}",
+            62: data or None,
+        }
+        return self._encode(fields)
+
     def _encode(self, fields: dict[int, Any]) -> bytes:
         return self._spec.encode(fields, header=self._header)
 
@@ -177,13 +190,17 @@ class UnionPayDialect:
             if kind == "purchase" and (message.get(3) or "").startswith(_BALANCE):
                 kind, balance = "balance", message.get(54) or ""
             reserved = message.get(60) or ""
+            stan = message.get(11) or ""
+            if kind in ("sign_on", "echo") and reserved[8:11] in DOWNLOADS:
+                kind, stan = "download", reserved[8:11]
+            wish = f"{frame[WISH_AT] & 0x0F:x}"
             has_mac = 64 in message
             amount = message.get(4)
             return CardAnswer(
                 kind=kind,
                 terminal_id=message[41],
                 batch_number=reserved[2:8],
-                stan=message.get(11) or "",
+                stan=stan,
                 response_code=message.get(39) or "",
                 amount=-1 if amount is None else int(amount),
                 rrn=message.get(37) or "",
@@ -193,6 +210,8 @@ class UnionPayDialect:
                 mab=mab(frame) if has_mac else b"",
                 mac=frame[-MAC_SIZE:] if has_mac else None,
                 balance=balance,
+                wants=wish if wish in WISHES else "",
+                data=(message.get(62) or b"") if kind == "download" else b"",
             )
         except iso8583.DecodeError as error:
             raise BadRequestError("unreadable", str(error)) from None

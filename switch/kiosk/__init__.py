@@ -9,6 +9,7 @@ from switch.kiosk.devices import CardReader, DeviceError, PinPad, PrinterStatus,
 from switch.kiosk.journal import KioskJournal
 from switch.kiosk.keys import KeyHolder, SoftwareKeys
 from switch.kiosk.messages import chip, keyed, swiped
+from switch.kiosk.parameters import ParameterFile, Parameters
 from switch.kiosk.results import (
     Balance,
     Bills,
@@ -47,6 +48,8 @@ __all__ = [
     "OpenPaymentError",
     "Outcome",
     "Pan",
+    "ParameterFile",
+    "Parameters",
     "PaymentKey",
     "PaymentResult",
     "PinBlock",

@@ -29,6 +29,8 @@ from switch.kiosk.results import (
     SlipAgain,
 )
 from switch.limits import E_BILL_PAGE_MAX
+from switch.kiosk.parameters import APPLICATIONS, PUBLIC_KEYS, TEXT, ParameterFile, Parameters
+from switch.kiosk.results import Balance, Bills, Month, PaymentKey, PaymentResult, Refusal, SignOn, SlipAgain
 from switch.model.payment import Card
 
 T = TypeVar("T")
@@ -116,6 +118,15 @@ class BlockingKioskClient:
 
     def slip_again(self, key: PaymentKey) -> SlipAgain | Refusal:
         return self._call(self._client.slip_again(key))
+
+    def download_parameters(
+        self, file: ParameterFile, kinds: Iterable[str] = (TEXT, PUBLIC_KEYS, APPLICATIONS)
+    ) -> Parameters | Refusal:
+        return self._call(self._client.download_parameters(file, kinds))
+
+    @property
+    def wish(self) -> str:
+        return self._client.wish
 
     def sign_off(self) -> None:
         self._call(self._client.sign_off())

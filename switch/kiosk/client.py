@@ -41,12 +41,24 @@ from switch.kiosk.devices import DeviceError, PinPad
 from switch.kiosk.journal import KioskJournal, OpenPayment
 from switch.kiosk.keys import KeyHolder
 from switch.kiosk.messages import HEADER_SIZE, Answer, Messages, check_account, clock_offset, local
+from switch.kiosk.parameters import (
+    APPLICATIONS,
+    PUBLIC_KEYS,
+    STEPS,
+    TEXT,
+    ParameterFile,
+    Parameters,
+    question,
+    read_item,
+    read_listing,
+)
 from switch.kiosk.results import (
     KEYS_DIFFER,
     NO_ANSWER,
     NO_ANSWER_TO_INQUIRY,
     NOT_CONNECTED,
     OPEN_PAYMENTS,
+    PARAMETERS_WRONG,
     Balance,
     Bills,
     EBills,
@@ -69,6 +81,7 @@ from switch.limits import (
     CONNECT_TIMEOUT_S,
     E_BILL_PAGE_MAX,
     FRAME_SIZE_MAX,
+    KIOSK_DOWNLOAD_ITEMS_MAX,
     KIOSK_REQUESTS_MAX,
     KIOSK_SERIAL_SKIP,
     KIOSK_STANDARD,
@@ -144,6 +157,9 @@ class KioskClient:
             raise ValueError(f"{journal.path} is the file of terminal {journal.terminal_id}, not of {terminal_id}")
         self.terminal_id = terminal_id
         self.last_sign_on = SignOn(False, NOT_CONNECTED, text_of(NOT_CONNECTED))
+        # What the acquirer last asked this terminal for (interface §1), "" for nothing: "1", "4" and "5" are for
+        # ``download_parameters``, "3" the client does by itself.
+        self.wish = ""
         self._host = host
         self._port = port
         self._journal = journal
@@ -225,6 +241,23 @@ class KioskClient:
             serial = await self._serial()
             await self._ask(self._messages.sign_off(serial), "0830", serial, with_mac=False)
         await self.close()
+
+    async def download_parameters(
+        self, file: ParameterFile, kinds: Iterable[str] = (TEXT, PUBLIC_KEYS, APPLICATIONS)
+    ) -> Parameters | Refusal:
+        """Fetch what the acquirer has for this terminal: its parameters, public keys of card schemes, applications of
+        the chip reader. For when no customer stands there: after the first sign-on, and when ``wish`` is one of these.
+
+        After a refusal, a lost line or a restart call it again: what has come is kept, and it goes on from there.
+
+        Raises:
+            JournalError: The file cannot be written.
+        """
+        for kind in kinds:
+            refusal = await self._download(file, kind)
+            if refusal is not None:
+                return refusal
+        return file.parameters
 
     # ------------------------------------------------------------------------------------------------ business
     async def inquire(self, account: str) -> Bills | Refusal:
@@ -476,6 +509,45 @@ class KioskClient:
         """The customer has seen it and the slip is printed. Nothing for a result that is not final."""
         self._journal.acknowledge(result.key)
 
+    # ------------------------------------------------------------------------------------------------ downloads
+    async def _download(self, file: ParameterFile, kind: str) -> Refusal | None:
+        steps = STEPS[kind]
+        listing: list[bytes] = []
+        try:
+            more = bool(steps.listing)
+            while more:
+                answer = await self._step_of_download(steps.listing, b"1%02d" % len(listing))
+                if isinstance(answer, Refusal):
+                    return answer
+                page, more = read_listing(kind, answer.data)
+                listing += page
+                if len(listing) > KIOSK_DOWNLOAD_ITEMS_MAX or (more and not page):
+                    raise ValueError("the listing has no end")
+            for listed in listing or ([b""] if not steps.listing else []):
+                if listed and listed in file.coming(kind):
+                    continue  # of a download that was interrupted
+                answer = await self._step_of_download(steps.item, question(listed))
+                if isinstance(answer, Refusal):
+                    return answer
+                await _in_thread(file.keep, kind, listed, read_item(kind, listed, answer.data))
+        except ValueError as error:
+            return Refusal(PARAMETERS_WRONG, "", f"{text_of(PARAMETERS_WRONG)}（{error}）")
+        answer = await self._step_of_download(steps.done, b"")
+        if isinstance(answer, Refusal):
+            return answer
+        await _in_thread(file.finish, kind, listing if steps.listing else [b""])
+        return None
+
+    async def _step_of_download(self, network_code: str, data: bytes) -> Answer | Refusal:
+        if not await self._until_ready():
+            return Refusal(NOT_CONNECTED, "", text_of(NOT_CONNECTED))
+        serial = await self._serial()
+        frame = self._messages.download(serial, network_code, data)
+        answer = await self._ask(frame, f"{int(frame[HEADER_SIZE : HEADER_SIZE + 2].hex()) + 10:04d}", serial)
+        if answer is None or (answer.code == "00" and not answer.proven):
+            return Refusal(NO_ANSWER, "", NO_ANSWER_TO_INQUIRY)
+        return answer if answer.code == "00" else answer.refusal()
+
     # ------------------------------------------------------------------------------------------------ one payment
     async def _charge(
         self, account: str, receivables: tuple[str, ...], amount: int, build: Callable[[PaymentKey], bytes]
@@ -726,6 +798,8 @@ class KioskClient:
             if answer.mac:
                 with contextlib.suppress(SecurityError, DeviceError):
                     answer.proven = bool(await self._with_keys(self._keys.verify_mac, answer.covered, answer.mac))
+            if answer.proven or answer.mti == "0810":
+                self.wish = answer.wish
             if answer.code in _SIGN_ON_AGAIN or answer.stable == "pin_wrong":
                 self._sign_on_again()
         return answer

@@ -23,6 +23,8 @@ from switch.model.secret import ChipData, Pan, PinBlock, Track
 HEADER: Final = bytes.fromhex("6000030000603100000000")  # TPDU and network header
 HEADER_SIZE: Final = len(HEADER)
 MAC_SIZE: Final = 8
+_WISH_AT: Final = 7  # the byte with digit 6 of the header
+_ASKS: Final = frozenset({"362", "372", "382"})  # downloads that begin with a question
 _NO_BATCH: Final = "000000"
 _PIN_LENGTH_MAX: Final = "06"  # field 26
 _PIN_BY_PAN: Final = "2600000000000000"  # field 53: PIN block with the card number in it, double-length key
@@ -115,6 +117,8 @@ class Answer(Struct):
     began_at: str = ""
     months: tuple[Month, ...] = ()
     proven: bool = False
+    wish: str = ""  # digit 6 of the header: what the acquirer wants of this terminal; "": nothing
+    data: bytes = b""  # field 62 of a download
 
     def refusal(self) -> Refusal:
         return Refusal(self.stable, self.code, self.text)
@@ -141,6 +145,12 @@ class Messages:
 
     def sign_off(self, serial: str) -> bytes:
         return self._frame({0: "0820", 11: serial, 60: f"00{self.batch}002"})
+
+    def download(self, serial: str, network_code: str, data: bytes) -> bytes:
+        """One message of a download of parameters (interface §4.2b)."""
+        mti = "0820" if network_code in _ASKS else "0800"
+        values: Values = {0: mti, 11: serial, 60: f"00{self.batch}{network_code}"}
+        return self._frame({**values, **({62: data} if data else {})}, mac=True)
 
     def inquiry(self, serial: str, date: str, account: str) -> bytes:
         """Raises ValueError: no account number."""
@@ -256,6 +266,8 @@ class Messages:
             batch=reserved[2:8],
             layout=reserved[8:11],
             keys=message.raw(62) if 62 in message and message.mti == "0810" else b"",
+            data=message.raw(62) if 62 in message else b"",
+            wish=f"{frame[_WISH_AT] & 0x0F:x}".replace("0", ""),
             local_time=str(message.get(12, "")),
             bills=_bills(tags, first) if code == "00" and "DF02" in first else None,
             balance=_balance(str(message.get(54, ""))) if code == "00" and 54 in message else None,

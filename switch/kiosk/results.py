@@ -82,9 +82,11 @@ NO_ANSWER: Final = "no_answer"
 NOT_CONNECTED: Final = "not_connected"
 KEYS_DIFFER: Final = "check_value_differs"
 OPEN_PAYMENTS: Final = "open_payments"
+PARAMETERS_WRONG: Final = "parameters_wrong"
 _OWN_TEXTS: Final = {
     NO_ANSWER: "交易结果待确认，请勿重复缴费，稍后可查询结果。",
     NOT_CONNECTED: "网络中断，未扣款，请稍后再试。",
+    PARAMETERS_WRONG: "参数下载失败，请联系管理人员。",
     KEYS_DIFFER: "工作密钥校验失败，请联系管理人员。",
     OPEN_PAYMENTS: "有交易尚未完成，请稍后再结算。",
 }

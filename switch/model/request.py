@@ -7,6 +7,22 @@ from msgspec import Struct
 from switch.model.batch import BatchDetail
 from switch.model.payment import Card
 
+# What an acquirer may ask a terminal for, in digit 6 of a message's header.
+WISHES = "123456789bc"
+WISH_SIGN_ON = "3"
+# Messages of a download by their 60.3, and the wish that the last one of its kind fulfils.
+DOWNLOADS = {
+    "360": "",
+    "361": "1",  # parameters of the terminal
+    "362": "2",  # its state
+    "372": "",
+    "370": "",
+    "371": "4",  # public keys of card schemes: what there is, one of them, done
+    "382": "",
+    "380": "",
+    "381": "5",  # parameters of chip applications
+}
+
 
 class Request(Struct):
     terminal_id: str
@@ -36,6 +52,13 @@ class EchoTest(Request):
 
 class SignOff(Request):
     """The kiosk closes for now: it gives up its place as the terminal's connection."""
+
+
+class Download(Request):
+    """One message of a download of parameters: asks what there is, fetches one item, or says that all has come."""
+
+    network_code: str  # 60.3, of DOWNLOADS
+    data: bytes  # field 62 as it goes on to the acquirer
 
 
 class BalanceInquiry(Request):
@@ -113,7 +136,7 @@ class KioskReversal(ResultInquiry):
 class CardAnswer(Struct):
     """A response of the card network, as far as the switch looks at it."""
 
-    kind: str  # "purchase", "balance", "reversal", "sign_on", "echo"
+    kind: str  # "purchase", "balance", "reversal", "sign_on", "echo", "download"
     terminal_id: str
     batch_number: str
     stan: str
@@ -126,6 +149,8 @@ class CardAnswer(Struct):
     mab: bytes
     mac: bytes | None
     balance: str = ""  # field 54 as it came
+    wants: str = ""  # what the acquirer asks the terminal to do, one of WISHES; "": nothing
+    data: bytes = b""  # field 62 of a download
 
     def __repr__(self) -> str:
         return f"<CardAnswer {self.key}: {self.response_code}>"

@@ -58,6 +58,7 @@ _FIELDS: Final = (
 )
 _HEADER: Final = bytes.fromhex("6000030000603100000000")
 _HEADER_SIZE: Final = 11
+_KEY_NAME: Final = bytes.fromhex("9F0605A0000009999F220101")  # of a public key: scheme and index
 _ENCODINGS: Final = {
     "bcd_left": "BCD",
     "bcd_right": "BCD",
@@ -123,7 +124,7 @@ class _Vectors:
         if macced:
             base |= {13: "1123", 25: "00", 49: "156", 64: bytes(8)}
         frame = self.spec.encode(base | fields, header=_HEADER)
-        if macced:
+        if macced or 64 in fields:
             frame = self.sealed(frame)
         self.framed(name, frame)
         return frame
@@ -244,6 +245,10 @@ def vectors() -> str:
     end = v.request("upload_end_request", {0: "0320", 11: "000013", 48: ending, 60: "00000001202"})
     found = BatchStanding("batch_reported", 1, 10_000, 1, (BatchDifference("000009", "not_paid", 5_000, 0),))
     v.framed("upload_end_response", v.sealed(v.dialect.batch(v.reply(end), found, "000001", v.now)))
+    download = v.request(
+        "download_request", {0: "0800", 11: "000020", 60: "00000001370", 62: _KEY_NAME, 64: bytes(8)}, macced=False
+    )
+    v.framed("download_response", v.sealed(v.dialect.download(v.reply(download), b"1" + _KEY_NAME, v.now)))
     return "```\n" + "\n".join(v.lines) + "\n```"
 
 

@@ -34,6 +34,7 @@ from switch.ports import Cases, Clock, Dice, KioskBatches, LeasedJournal, Observ
 from switch.runtime.balance import Balances
 from switch.runtime.batch import Batches
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
+from switch.runtime.downloads import Downloads
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
 from switch.runtime.pressure import Pressure
@@ -169,6 +170,9 @@ class Switch:
             clock=clock,
             observer=observer,
         )
+        downloads = Downloads(
+            link=self.card_link, dialect=card_dialect, codes=codes, sessions=sessions, times=times, observer=observer
+        )
         self.pressure = Pressure(asyncio.get_running_loop(), clock, observer, journal)
         self.dispatcher = Dispatcher(
             dialect=kiosk_dialect,
@@ -178,6 +182,7 @@ class Switch:
             payments=self.payments,
             balances=balances,
             batches=None if batches is None else Batches(batches, clock, observer),
+            downloads=downloads,
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,

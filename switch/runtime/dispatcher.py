@@ -33,6 +33,7 @@ from switch.model.request import (
     BatchUploadEnd,
     BillInquiry,
     EBillInquiry,
+    Download,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -48,6 +49,7 @@ from switch.runtime.balance import Balances
 from switch.runtime.batch import Batches
 from switch.runtime.calls import call_each
 from switch.runtime.ebill import EBills
+from switch.runtime.downloads import Downloads
 from switch.runtime.lines import Lines
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
@@ -77,6 +79,7 @@ _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
 _BATCHES = frozenset({BatchSettlement, BatchUpload, BatchUploadEnd})
 _ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry, *_BATCHES})
 _GREETINGS = (SignOn, SignOff, EchoTest)
+_MOVE_NOTHING = frozenset({BillInquiry, BalanceInquiry, Download})
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
 
 
@@ -121,6 +124,7 @@ class Dispatcher:
         sessions: TerminalSessions,
         payments: Payments,
         balances: Balances,
+        downloads: Downloads,
         card_link: CardLink,
         marketing_link: MarketingLink,
         journal: Journal,
@@ -154,6 +158,7 @@ class Dispatcher:
             timers=timers,
             observer=observer,
         )
+        self._downloads = downloads
         self._lines = Lines(timers, observer, times.kiosk_s)
         self._card_link = card_link
         self._marketing_link = marketing_link
@@ -273,6 +278,8 @@ class Dispatcher:
             self._refuse(wire, request.reply, None, code)
             return
         terminal = None if session is None else session.terminal
+        if session is not None and session.wishes:
+            _pass_on(session, request.reply)
         if session is None or terminal is None or terminal.merchant_id != request.merchant_id:
             if self._tolerated(wire, caller):
                 self._observer.event("terminal.unknown", peer=wire.peer)
@@ -327,6 +334,7 @@ class Dispatcher:
             self._refuse(wire, request.reply, None, code)
             return
         assert type(request.reply) is ReplyTo
+        _pass_on(session, request.reply)  # what this sign-on brought
         terminal = session.terminal
         self._door.signed_on(terminal.terminal_id)
         caller.signed_on = terminal.terminal_id
@@ -360,6 +368,7 @@ class Dispatcher:
         if not self._door.request(caller, terminal_id, self._clock.now()):
             # Of a payment nothing untrue may be said: "unknown" makes the kiosk ask, later.
             code = "too_fast" if kind in _ONLY_ASKING else "result_unknown"
+            code = "too_fast" if kind in _MOVE_NOTHING else "result_unknown"
             self._refuse(wire, request.reply, session, code)
             self._hang_up(wire, "requests")
         elif kind in _ASKING:
@@ -380,6 +389,8 @@ class Dispatcher:
         elif kind in _BATCHES:
             assert isinstance(request, BatchRequest)
             self._batch(wire, caller, request, session)
+        elif type(request) is Download:
+            self._download(wire, request, session)
         elif type(request) is PaymentRequest:
             self._pay(wire, caller, request, session)
 
@@ -526,6 +537,24 @@ class Dispatcher:
                 self._refuse(wire, reply, session, code)
 
         self._balances.inquire(request, session, told)
+
+    def _download(self, wire: Wire, request: Download, session: TerminalSession) -> None:
+        reply = request.reply
+        assert isinstance(reply, ReplyTo)
+
+        def told(code: str, response_code: str, data: bytes) -> None:
+            _pass_on(session, reply)  # its last message fulfils what was asked for
+            if code == "found":
+                self._answer(wire, session, self._dialect.download(reply, data, self._now()))
+            elif code == "declined":
+                self._answer(wire, session, self._dialect.declined(reply, response_code, self._now()))
+            else:
+                self._refuse(wire, reply, session, code)
+
+        if self._card_link.is_usable:
+            self._downloads.relay(request, session, told)
+        else:
+            told("card_unavailable", "", b"")
 
     def _quote(self, account: str, done: Callable[[Quote | str], None]) -> None:
         """Ask the marketing system what the account owes; ``done`` gets the quote or the code of a refusal."""
@@ -961,6 +990,12 @@ class Dispatcher:
             moment = days.local(second * 1_000_000)
             self._time = (second, LocalTime(moment.strftime("%H%M%S"), moment.strftime("%m%d")))
         return self._time[1]
+
+
+def _pass_on(session: TerminalSession, reply: object) -> None:
+    """What the acquirer wants of this terminal, in the header of the answer."""
+    assert isinstance(reply, ReplyTo)
+    reply.pass_on(session.wish)
 
 
 def _still_served(terminal: Terminal, request: Request) -> bool:

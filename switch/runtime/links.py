@@ -182,6 +182,7 @@ class CardLink(UpstreamLink):
     ) -> None:
         super().__init__(name, times, timers, clock, observer, journal)
         self.on_answer: Callable[[CardAnswer], None] = lambda answer: None
+        self.on_wish: Callable[[CardAnswer], None] = lambda answer: None
         self._dialect = dialect
         self._service = service
         self._echo_stan = count(1)
@@ -200,14 +201,21 @@ class CardLink(UpstreamLink):
         self.manage("sign_on", terminal_id, stan, frame, done)
 
     def manage(
-        self, kind: str, terminal_id: str, stan: str, frame: bytes, done: Callable[[CardAnswer | None], None]
+        self,
+        kind: str,
+        terminal_id: str,
+        stan: str,
+        frame: bytes,
+        done: Callable[[CardAnswer | None], None],
+        wait_s: float | None = None,
     ) -> None:
-        """A message that moves no money: ``sign_on``, ``echo`` or ``balance``. ``done`` as with ``sign_on``."""
+        """A message that moves no money: ``sign_on``, ``echo``, ``balance`` or ``download``, which has its 60.3 for a
+        trace number. ``done`` as with ``sign_on``."""
         key = (kind, terminal_id, stan)
         if not self.send(frame, key):
             done(None)
             return
-        timer = self._timers.after(self._times.card_s, lambda: self._end_managed(key, None))
+        timer = self._timers.after(wait_s or self._times.card_s, lambda: self._end_managed(key, None))
         self._managed[key] = (done, timer)
 
     def frame_lost(self, token: object, *, unsent: bool) -> None:
@@ -234,9 +242,14 @@ class CardLink(UpstreamLink):
 
     def _read(self, frame: bytes) -> None:
         answer = self._dialect.read(frame)
+        if answer.wants or answer.kind == "sign_on":
+            self.on_wish(answer)
         if answer.kind in ("purchase", "reversal"):
             self.on_answer(answer)
-        elif answer.kind in ("sign_on", "balance") or (answer.kind, answer.terminal_id, answer.stan) in self._managed:
+        elif (
+            answer.kind in ("sign_on", "balance", "download")
+            or (answer.kind, answer.terminal_id, answer.stan) in self._managed
+        ):
             self._end_managed((answer.kind, answer.terminal_id, answer.stan), answer)
         elif answer.response_code == "00":
             self._answered()

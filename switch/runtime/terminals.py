@@ -11,7 +11,7 @@ from functools import partial
 from switch import limits
 from switch.dialects.unionpay import mab, with_mac
 from switch.errors import NOT_NOW, SecurityError, SwitchError, UnavailableError
-from switch.model.request import CardAnswer
+from switch.model.request import WISH_SIGN_ON, CardAnswer
 from switch.ports import Clock, Key, KeyUsage, Observer, SecurityModule, Terminal, Terminals
 from switch.runtime.calls import call_each
 from switch.runtime.links import CardLink
@@ -39,6 +39,7 @@ class TerminalSession:
     kiosk: KioskSide | None = None  # mode translate
     old_kiosk_key: Key | None = None  # as ``old_mac_key``
     must_sign_on: bool = False  # the host refused our keys or batch
+    wishes: str = ""  # what the acquirer asks this terminal for, oldest first; see ``model.request.WISHES``
     next_stan: int = 0
     stans_left: int = 0
     refilling: bool = False
@@ -48,6 +49,11 @@ class TerminalSession:
     @property
     def is_signed_on(self) -> bool:
         return self.kiosk_key is not None and not self.must_sign_on and not self.terminal.sign_on_fault
+
+    @property
+    def wish(self) -> str:
+        """The one that the kiosk hears of next."""
+        return self.wishes[:1]
 
     @property
     def translates(self) -> bool:
@@ -119,6 +125,7 @@ class TerminalSessions:
         self._queue: deque[TerminalSession] = deque()  # they sign on when it is their turn
         self._next_start_at = 0.0
         self._starting: Timer | None = None
+        link.on_wish = self.wished
 
     # ------------------------------------------------------------------------------------------ sessions
     def get(self, terminal_id: str, done: Callable[[TerminalSession | SwitchError | None], None]) -> None:
@@ -357,8 +364,38 @@ class TerminalSessions:
     # ------------------------------------------------------------------------------------------ sign-on
     def is_due(self, session: TerminalSession) -> bool:
         """Its keys are missing, refused, or have lived long enough."""
-        age_s = (self._clock.wall_us() - session.terminal.signed_on_us) / 1e6
+        age_s = self._signed_on_s(session)
+        if WISH_SIGN_ON in session.wishes:
+            return True
         return not session.is_signed_on or not 0 <= age_s < life_s(session.terminal.terminal_id)
+
+    def wished(self, answer: CardAnswer) -> None:
+        """The acquirer asks a terminal for something in an answer's header, or, with a sign-on, for nothing more.
+
+        A new sign-on is our own business: from now on the keys are due, which the kiosk hears with its next echo
+        test and no customer has to wait for. All else is the kiosk's, which is told in the header of its answers.
+        """
+        session = self._sessions.get(answer.terminal_id)
+        if session is None:
+            return  # the service terminal's, which trades nothing
+        wish = answer.wants
+        if answer.kind == "sign_on":
+            session.wishes = "" if wish == WISH_SIGN_ON else wish
+        elif wish == WISH_SIGN_ON and self._signed_on_s(session) < limits.SIGN_ON_WISH_S:
+            return  # it has just done so: a host that says it in every answer must not keep the terminal busy
+        elif wish not in session.wishes:
+            session.wishes += wish
+        else:
+            return
+        if wish:
+            self._observer.event("terminal.wished", terminal=answer.terminal_id, wish=wish)
+
+    def fulfilled(self, session: TerminalSession, wish: str) -> None:
+        session.wishes = session.wishes.replace(wish, "")
+
+    def _signed_on_s(self, session: TerminalSession) -> float:
+        """How long ago it did."""
+        return (self._clock.wall_us() - session.terminal.signed_on_us) / 1e6
 
     def sign_on(self, session: TerminalSession, done: SignedOn) -> None:
         """Once a day and after the host refused our keys; several callers share one sign-on (single-flight).

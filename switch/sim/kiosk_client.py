@@ -18,6 +18,7 @@ import iso8583
 from iso8583 import tlv
 from switch import limits
 from switch.errors import SecurityError
+from switch.model.request import DOWNLOADS
 from switch.ports import KeyUsage
 from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import testkeys
@@ -33,6 +34,7 @@ _MAY_MOVE: Final = frozenset({"U2", "C1"})  # final for the customer; files or a
 _HEADER: Final = bytes.fromhex("6000030000603100000000")
 _HEADER_SIZE: Final = 11
 _MAC_SIZE: Final = 8
+_WISH_AT: Final = 7
 _PIN: Final = "123456"
 _WRONG_PIN: Final = "000000"
 _RECENT_MAX: Final = 64  # payments remembered to compare what is told twice
@@ -58,6 +60,7 @@ class Answer:
     older: str = ""  # month from which older e-bills may be asked for
     batch: Batch | None = None
     balance: int | None = None  # fen, of the first account
+    data: bytes = b""  # field 62 of a download
     message: iso8583.Message | None = field(default=None, repr=False)
 
     @property
@@ -182,6 +185,7 @@ class Kiosk:
         self.load_master_key(testkeys.test_tmk(self.terminal_id))
         self._mac_algorithm = "sm4_ecb" if sm4 else "unionpay_ecb"
         self.keys: bytes = b""  # field 62 of its last sign-on
+        self.wish = ""  # digit 6 of the latest answer's header: what the acquirer wants
         self._mac: mac.Mac | None = None
         self._mac_before: mac.Mac | None = None  # answers under way during a sign-on
         self._pin: primitives.BlockCipher | None = None
@@ -289,6 +293,18 @@ class Kiosk:
         """What is on a card; ``balance`` is set when the code is 00."""
         values = {0: "0200", 3: "310000", 25: "00", 60: f"01{self._batch}000", **self._card_fields(card, 0)}
         return await self._ask(self._financial(values), "0210", with_mac=True, wait_s=self._profile.kiosk_s)
+
+    async def download(self, network_code: str, data: bytes = b"") -> Answer:
+        """One message of a download; ``data`` is what came."""
+        mti = "0820" if network_code in ("362", "372", "382") else "0800"
+        values: Values = {
+            0: mti,
+            41: self.terminal_id,
+            42: self.merchant_id,
+            60: f"00{self._batch}{network_code}",
+            **({62: data} if data else {}),
+        }
+        return await self._ask(values, f"{int(mti) + 10:04d}", with_mac=True, wait_s=self._profile.kiosk_s)
 
     async def ask_slip(self, payment: Payment) -> Answer:
         """The slip of a payment, to print it again; ``slip`` is set when there is such a payment."""
@@ -590,6 +606,7 @@ class Kiosk:
         """The response, if its MAC is right or not due; else None, as if it had never come."""
         code = str(message[39])
         due = message.mti in ("0210", "0330", "0410", "0510") or (message.mti == "0830" and 64 in message)
+        due = message.mti in ("0210", "0410") or (message.mti in ("0810", "0830") and 64 in message)
         if due and code not in WITHOUT_MAC and (64 in message or code not in MAY_LACK_MAC):
             covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
             keys = [key for key in (self._mac, self._mac_before) if key is not None]
@@ -597,6 +614,9 @@ class Kiosk:
                 self._count("mac_error")
                 return None
         answer = Answer(code, amount=int(str(message.get(4, "0"))), message=message)
+        self.wish = f"{frame[_WISH_AT] & 0x0F:x}".replace("0", "")
+        if str(message.get(60, ""))[8:11] in DOWNLOADS and 62 in message:
+            answer.data = message.raw(62)
         amounts = str(message.get(54, ""))
         if len(amounts) >= 20:
             answer.balance = int(amounts[8:20]) * (-1 if amounts[7] == "D" else 1)

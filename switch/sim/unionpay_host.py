@@ -8,7 +8,9 @@ Written from the UnionPay POS message tables. What it promises, and its ledger p
     - a reversal that finds nothing leaves no trace: a purchase that is acted on later is charged all the same;
     - it acts on a purchase ``LATE_MAX_S`` after it came, or never.
 
-A balance inquiry is answered with a sum that follows from the card number, and leaves no trace.
+A balance inquiry is answered with a sum that follows from the card number, and leaves no trace. Parameters, public keys
+and chip applications can be downloaded (``sim/parameters.py``); after ``renew`` every answer asks terminals for it in
+its header, until they have done so.
 
 Refusals of a purchase, in the order of the checks: 77 terminal not signed on, A0 MAC, 03 merchant, 30 a field is
 missing, 77 batch number, 94 duplicate, 14 card number, 13 amount, 99 PIN block, 55 PIN 000000; then the scenario.
@@ -29,7 +31,7 @@ from typing import Any, Final
 import iso8583
 from switch.errors import SecurityError
 from switch.security import mac, pinblock, primitives, workingkeys
-from switch.sim import testkeys
+from switch.sim import parameters, testkeys
 from switch.sim.day import time_and_date, wall_s
 from switch.sim.host import SimulatedHost
 from switch.sim.scenario import APPROVE, LATE_MAX_S, Action, Rules, Scenario, card_chances, reversal_chances
@@ -42,6 +44,8 @@ _ACQUIRER: Final = "48984401"
 _ADDITIONAL: Final = f"{'01020000':<11}{_ACQUIRER:<11}"  # issuer and acquirer
 _RRN_BLOCK: Final = 10_000_000  # more answers than one run of a host gives
 _FIRST_BATCH: Final = "000001"
+_WISH_AT: Final = 7  # the byte with digit 6 of the header
+_FULFILS: Final = {"361": "1", "362": "2", "371": "4", "381": "5"}
 _WRONG_PIN: Final = "000000"
 _REVERSAL_REASONS: Final = ("06", "96", "98", "A0")
 _BALANCE_FIELDS: Final = frozenset({3, 11, 22, 25, 41, 42, 49, 60})
@@ -54,7 +58,7 @@ Values = dict[int | str, Any]
 class _Terminal:
     """What the host keeps of one terminal. Its keys follow from its id and the number of its sign-ons."""
 
-    __slots__ = ("batch", "epoch", "layout", "mac", "merchant_id", "pin", "signed_on", "terminal_id")
+    __slots__ = ("batch", "done", "epoch", "layout", "mac", "merchant_id", "pin", "signed_on", "terminal_id")
 
     def __init__(self, terminal_id: str, merchant_id: str) -> None:
         self.terminal_id = terminal_id
@@ -63,6 +67,7 @@ class _Terminal:
         self.epoch = 0
         self.layout = "003"  # 60.3 of its last sign-on: 001 single DES, 003 double, 004 with a track key, 006 SM4
         self.signed_on = False
+        self.done: dict[str, int] = {}  # by wish, how often it was renewed when the terminal last fulfilled it
         self.mac: mac.Mac | None = None
         self.pin: primitives.BlockCipher | None = None
 
@@ -113,6 +118,11 @@ class UnionPayHost(SimulatedHost):
         self._terminals: dict[str, _Terminal] = {}
         self._purchases: dict[str, _Purchase] = {}
         self._last_rrn = 0
+        self._wishes: dict[str, int] = {}  # how often each was renewed
+
+    def renew(self, wish: str) -> None:
+        """From now on terminals are asked for this (digit 6 of the header) until they have done it once more."""
+        self._wishes[wish] = self._wishes.get(wish, 0) + 1
 
     def behave(self, scenario: Scenario) -> None:
         self._mood = scenario.unionpay
@@ -176,6 +186,8 @@ class UnionPayHost(SimulatedHost):
                 self._take_echo(connection, request)
             case "0820", "00", "002":
                 self._take_sign_off(connection, request)
+            case ("0820", "00", "362" | "372" | "382") | ("0800", "00", "360" | "361" | "370" | "371" | "380" | "381"):
+                self._take_download(connection, request)
             case _:
                 self.counts["unknown_message"] += 1
                 try:
@@ -199,6 +211,7 @@ class UnionPayHost(SimulatedHost):
             return self._reply(request, {39: "03"})
         layout = request.network_code
         self._install_keys(terminal, terminal.epoch + 1, layout)
+        terminal.done["3"] = self._wishes.get("3", 0)
         self.write("sign_on", terminal=terminal.terminal_id, epoch=terminal.epoch, batch=terminal.batch, layout=layout)
         tmk = terminal.cipher(self.master_keys.get(terminal.terminal_id) or testkeys.test_tmk(terminal.terminal_id))
         pin_size, mac_size = self._key_sizes(layout)
@@ -254,6 +267,37 @@ class UnionPayHost(SimulatedHost):
             terminal.signed_on = False
             self.write("sign_off", terminal=terminal.terminal_id)
         self._answer(connection, request, {39: "00"})
+
+    # ---- downloads
+    def _take_download(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["download"] += 1
+        action = self._rules.choose("download", terminal=request.terminal_id) or APPROVE
+        self._obey(action, connection, request, self._download, self._decline_management)
+
+    def _download(self, request: _Request) -> bytes:
+        terminal = self._terminals.get(request.terminal_id)
+        if terminal is None or not terminal.signed_on:
+            return self._reply(request, {39: "77"})
+        question = request.message.raw(62) if 62 in request.message else b""
+        found: bytes | None = b""
+        match request.network_code:
+            case "360":
+                found = parameters.TEXT
+            case "372":
+                found = parameters.listed(parameters.KEYS, question)
+            case "370":
+                found = parameters.item(parameters.KEYS, question)
+            case "382":
+                found = parameters.listed(parameters.APPLICATIONS, question)
+            case "380":
+                found = parameters.item(parameters.APPLICATIONS, question)
+            case last:
+                wish = _FULFILS[last]
+                terminal.done[wish] = self._wishes.get(wish, 0)
+        if found is None:
+            return self._reply(request, {39: "25"})
+        values: Values = {37: self._next_rrn(), 39: "00"}
+        return self._reply(request, values | ({62: found} if found else {}))
 
     # ---- balance
     def _take_balance(self, connection: FrameConnection, request: _Request) -> None:
@@ -566,7 +610,17 @@ class UnionPayHost(SimulatedHost):
 
     def _reply(self, request: _Request, values: Values) -> bytes:
         time, date = time_and_date()
-        return request.message.reply({12: time, 13: date, **values})
+        return self._with_wish(request, request.message.reply({12: time, 13: date, **values}))
+
+    def _with_wish(self, request: _Request, frame: bytes) -> bytes:
+        """Digit 6 of the header: what the terminal has to do, if anything."""
+        if not self._wishes:
+            return frame
+        terminal = self._terminals.get(request.terminal_id)
+        for wish, renewed in self._wishes.items():
+            if terminal is not None and terminal.done.get(wish, 0) < renewed:
+                return frame[:_WISH_AT] + bytes([frame[_WISH_AT] & 0xF0 | int(wish, 16)]) + frame[_WISH_AT + 1 :]
+        return frame
 
     def _financial_reply(self, request: _Request, values: Values) -> bytes:
         if 2 not in request.message and request.pan:
@@ -579,10 +633,10 @@ class UnionPayHost(SimulatedHost):
         values[44] = _ADDITIONAL
         values[63] = "CUP"
         if terminal is None or terminal.mac is None:
-            return request.message.reply(values)
+            return self._with_wish(request, request.message.reply(values))
         values[64] = bytes(_MAC_SIZE)
         frame = request.message.reply(values)[:-_MAC_SIZE]
-        return frame + terminal.mac.make(frame[_HEADER_SIZE:])
+        return self._with_wish(request, frame + terminal.mac.make(frame[_HEADER_SIZE:]))
 
     def _terminal(self, terminal_id: str) -> _Terminal | None:
         """A terminal of the test range, made when first heard of."""

@@ -10,6 +10,7 @@ requests of section 7 byte for byte, and checks the responses' MACs; then it spe
 from __future__ import annotations
 
 import datetime
+import hashlib
 import socket
 import sys
 import time
@@ -212,6 +213,10 @@ def check_vectors(vectors: dict[str, str]) -> None:
     same("sign_on_request", framed(sign_on), known["sign_on_request"])
     same("echo_request", framed(build("0820", {**who, 11: "000002", 60: "00000001301"})), known["echo_request"])
     for name in ("inquiry", "balance", "refusal", "e_bill", "settlement", "upload_end"):
+    key_name = bytes.fromhex("9F0605A0000009999F220101")
+    download = build("0800", {**who, 11: "000020", 60: "00000001370", 62: key_name, 64: bytes(8)})
+    same("download_request", framed(with_mac(mac_key, download)), known["download_request"])
+    for name in ("inquiry", "balance", "refusal", "download"):
         message = known[f"{name}_response"][2:]
         same(f"the MAC of {name}_response", mac_of(mac_key, message[11:-8]), message[-8:])
     owed = take_apart(known["inquiry_response"][2:])
@@ -299,12 +304,20 @@ class Kiosk:
         return data[2:]
 
     def ask(
-        self, mti: str, fields: dict[int, object], *, plain: bool = False, send_only: bool = False
+        self,
+        mti: str,
+        fields: dict[int, object],
+        *,
+        plain: bool = False,
+        bare: bool = False,
+        send_only: bool = False,
     ) -> dict[int, object]:
-        """One request with the next serial, and its response with its MAC checked."""
+        """One request with the next serial, and its response with its MAC checked. ``bare``: no more than asked for."""
         self.serial += 1
         base = {**self.who, 11: f"{self.serial:06d}"}
-        if not plain:
+        if bare:
+            base[64] = bytes(8)
+        elif not plain:
             base |= {13: self.today, 25: "00", 49: "156", 64: bytes(8)}
         message = build(mti, {**base, **fields})
         self.line.sendall(framed(message if plain else with_mac(self.mac_key, message)))
@@ -327,6 +340,28 @@ class Kiosk:
         self.pin_key, self.mac_key = decrypt(self.master, keys[:16]), decrypt(self.master, keys[20:36])
         assert encrypt(self.pin_key, bytes(8))[:4] == keys[16:20] and encrypt(self.mac_key, bytes(8))[:4] == keys[36:40]
         self.batch = str(found[60])[2:8]
+
+    def public_keys(self) -> int:
+        """Every public key that the acquirer has, each compared with its check value; how many."""
+        listing: list[bytes] = []
+        status = b"2"
+        while status == b"2":
+            found = self.ask("0820", {60: f"00{self.batch}372", 62: b"1%02d" % len(listing)}, bare=True)
+            assert found[39] == "00", found
+            page = bytes(found[62])  # type: ignore[call-overload]
+            status = page[:1]
+            names = read_tlv(page[1:])
+            for at, (tag, value) in enumerate(names):
+                if tag == "9F06":
+                    assert names[at + 1][0] == "9F22"
+                    listing.append(tlv((tag, value), names[at + 1]))
+        for name in listing:
+            found = self.ask("0800", {60: f"00{self.batch}370", 62: name}, bare=True)
+            key = dict(read_tlv(bytes(found[62])[1:]))  # type: ignore[call-overload]
+            covered = key["9F06"] + key["9F22"] + key["DF02"] + key["DF04"]
+            assert found[39] == "00" and hashlib.sha1(covered).digest() == key["DF03"]
+        assert self.ask("0800", {60: f"00{self.batch}371"}, bare=True)[39] == "00"
+        return len(listing)
 
     def card(self) -> dict[int, object]:
         block = pin_block(self.pin_key, "123456", self.pan)
@@ -368,6 +403,7 @@ def spend_a_day(kiosk: Kiosk, accounts: list[str]) -> None:
     done("signed on, both check values right")
     assert kiosk.ask("0820", {60: f"00{kiosk.batch}301"}, plain=True)[39] == "00"
     done("echo test")
+    done(f"{kiosk.public_keys()} public keys of card schemes, each with its check value")
     found, paid = kiosk.pay(first)
     assert found[39] == "00", found
     reference = dict(read_tlv(bytes(found[48])))["DF0F"]  # type: ignore[call-overload]

@@ -35,6 +35,7 @@ from switch.model.secret import Pan, PinBlock, Track
 from switch.ports import ClaimKind, Key, KeyUsage, SecurityModule, Terminal
 from switch.runtime.balance import Balances
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
+from switch.runtime.downloads import Downloads
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
 from switch.runtime.pressure import Pressure
@@ -279,6 +280,14 @@ class Bench:
                 sessions=self.sessions,
                 security=security,
                 clock=clock,
+                observer=watcher,
+            ),
+            downloads=Downloads(
+                link=self.card_link,
+                dialect=card_dialect,
+                codes=codes,
+                sessions=self.sessions,
+                times=SHORT,
                 observer=watcher,
             ),
             card_link=self.card_link,
