@@ -114,6 +114,7 @@ SIGN_ON_GAP_S: Final = 0.005
 SIGN_ON_QUEUE_MAX: Final = 20_000  # terminals in that queue: every kiosk of a province; beyond it they try later
 # an acquirer may ask for another sign-on so long after the last: one that asks in every answer is heard now and then
 SIGN_ON_WISH_S: Final = 600.0
+ISSUER_DATA_BYTES_MAX: Final = 512  # of field 55 in an answer: 16 bytes of 91 and scripts of 128 each, twice over
 DOWNLOADS_MAX: Final = 32  # downloads in flight: a fleet that fetches new keys leaves the link to customers
 DOWNLOAD_ANSWER_S: Final = 15.0  # no answer of the acquirer by then: the kiosk, which waits 20 s, asks again
 SIGN_ON_LIFE_S: Final = 86_400.0  # working keys are renewed once a day (facts: every 24 h) …

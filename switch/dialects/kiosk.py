@@ -244,14 +244,14 @@ class KioskDialect:
         """Field 62 as the acquirer sent it."""
         return self._answer(reply, "00", [], {62: data or None}, time, mac=True)
 
-    def balance(self, reply: ReplyTo, balance: str, time: LocalTime) -> bytes:
+    def balance(self, reply: ReplyTo, balance: str, time: LocalTime, icc_data: ChipData | None = None) -> bytes:
         """Field 54 as the card network has it: 20 characters each account, the last 13 of them sign and fen."""
-        return self._answer(reply, "00", self._said["found"], {54: balance}, time, mac=True)
+        return self._answer(reply, "00", self._said["found"], {54: balance, **_for_chip(icc_data)}, time, mac=True)
 
-    def declined(self, reply: ReplyTo, response_code: str, time: LocalTime) -> bytes:
+    def declined(self, reply: ReplyTo, response_code: str, time: LocalTime, icc_data: ChipData | None = None) -> bytes:
         """The issuer says no to something that is no payment."""
-        shown = _screen(self._card_codes.text(response_code))
-        return self._answer(reply, response_code, [("DF0A", b"declined"), shown], {}, time, mac=True)
+        said = [("DF0A", b"declined"), _screen(self._card_codes.text(response_code))]
+        return self._answer(reply, response_code, said, _for_chip(icc_data), time, mac=True)
 
     def quote(self, reply: ReplyTo, quote: Quote, time: LocalTime, *, closed: str = "") -> bytes:
         """Args: closed: the stable code of why no payment can begin now, so that no card is put in for nothing."""
@@ -341,6 +341,8 @@ class KioskDialect:
             37: payment.rrn or None,
             38: payment.authorization_code or None,
         }
+        if payment.issuer_data is not None and not isinstance(asked, SlipInquiry):
+            fields |= _for_chip(payment.issuer_data)
         return self._answer(reply, f39, said + tlv.encode(tags), fields, time, mac=True)
 
     def _answer(
@@ -493,6 +495,10 @@ def _card(message: iso8583.Message) -> Card:
         security_control=security_control,
         icc_data=ChipData(message.raw(55)) if 55 in message else None,
     )
+
+
+def _for_chip(icc_data: ChipData | None) -> dict[int, Any]:
+    return {} if icc_data is None else {55: icc_data.reveal()}
 
 
 def _slip(payment: Payment) -> list[tuple[str, bytes]]:

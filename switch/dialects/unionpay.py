@@ -14,6 +14,7 @@ import iso8583
 from iso8583 import tlv
 from switch.dialects.shown import CardMessages
 from switch.errors import BadRequestError
+from switch.limits import ISSUER_DATA_BYTES_MAX
 from switch.machines.payment import Payment
 from switch.model.payment import Card, KeptCard
 from switch.model.request import DOWNLOADS, WISHES, CardAnswer
@@ -40,6 +41,12 @@ def mab(frame: bytes) -> bytes:
 def with_mac(frame: bytes, mac: bytes) -> bytes:
     assert len(mac) == MAC_SIZE
     return frame[:-MAC_SIZE] + mac
+
+
+def _issuer_data(message: iso8583.Message) -> ChipData | None:
+    """Field 55 of an answer as it came."""
+    size = len(message.raw(55))
+    return ChipData(message.raw(55)) if 0 < size <= ISSUER_DATA_BYTES_MAX else None
 
 
 def _clear(value: Secret[Any] | None) -> Any:
@@ -212,6 +219,7 @@ class UnionPayDialect:
                 balance=balance,
                 wants=wish if wish in WISHES else "",
                 data=(message.get(62) or b"") if kind == "download" else b"",
+                icc_data=_issuer_data(message) if 55 in message else None,
             )
         except iso8583.DecodeError as error:
             raise BadRequestError("unreadable", str(error)) from None

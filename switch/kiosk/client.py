@@ -927,6 +927,7 @@ def _result(payment: OpenPayment, outcome: Outcome, code: str, answer: Answer | 
         case_number="" if answer is None else answer.case_number,
         rrn="" if answer is None else answer.rrn,
         authorization_code="" if answer is None else answer.authorization_code,
+        issuer_data=b"" if answer is None else answer.issuer_data,
     )
 
 

@@ -270,7 +270,7 @@ class KioskJournal:
                 return
             after = structs.replace(
                 before,
-                last=before.last if last is None else last,
+                last=before.last if last is None else _kept(last),
                 reversing=before.reversing if reversing is None else reversing,
             )
             if after != before:
@@ -289,6 +289,7 @@ class KioskJournal:
                     open=tuple(each for each in self._state.open if each.key != result.key),
                     finished=(*self._state.finished, result)[-KIOSK_FINISHED_MAX:],
                     paid=_with_paid(self._state.paid, result) if result.outcome is Outcome.PAID else self._state.paid,
+                    finished=(*self._state.finished, _kept(result))[-KIOSK_FINISHED_MAX:],
                 )
             )
 
@@ -385,3 +386,8 @@ def _sync_folder(folder: Path) -> None:
 def _write_error(path: Path, error: OSError) -> JournalError:
     reason: Any = error.strerror or error
     return JournalError("journal_write", f"{path}: cannot be used: {reason}; nothing was sent, mend the disk first")
+
+
+def _kept(result: PaymentResult) -> PaymentResult:
+    """Without what is for the chip that is in the reader now."""
+    return structs.replace(result, issuer_data=b"") if result.issuer_data else result

@@ -119,6 +119,7 @@ class Answer(Struct):
     proven: bool = False
     wish: str = ""  # digit 6 of the header: what the acquirer wants of this terminal; "": nothing
     data: bytes = b""  # field 62 of a download
+    issuer_data: bytes = b""  # field 55: for the card's chip
 
     def refusal(self) -> Refusal:
         return Refusal(self.stable, self.code, self.text)
@@ -267,6 +268,7 @@ class Messages:
             layout=reserved[8:11],
             keys=message.raw(62) if 62 in message and message.mti == "0810" else b"",
             data=message.raw(62) if 62 in message else b"",
+            issuer_data=message.raw(55) if 55 in message else b"",
             wish=f"{frame[_WISH_AT] & 0x0F:x}".replace("0", ""),
             local_time=str(message.get(12, "")),
             bills=_bills(tags, first) if code == "00" and "DF02" in first else None,

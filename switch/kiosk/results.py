@@ -203,6 +203,7 @@ class PaymentResult(Struct, frozen=True):
     case_number: str = ""  # 差错单号, for the slip
     rrn: str = ""  # retrieval reference number of the card network, field 37
     authorization_code: str = ""  # field 38
+    issuer_data: bytes = b""  # what the issuer tells the card's chip (field 55); not kept by the journal
 
     @property
     def final(self) -> bool:

@@ -28,6 +28,7 @@ from switch.model.effect import (
     Tell,
 )
 from switch.model.payment import DRIVEN, FINAL, Card, Posting, PostingState, State, StoredPayment
+from switch.model.secret import ChipData
 
 NEVER: Final = float("inf")
 
@@ -64,6 +65,7 @@ class Facts(Struct):
     flagged: bool = False  # "success with a defect": for reconciliation
     doubtful: bool = False  # the refusal of a month that was posted before: perhaps because it is posted
     reason: str = ""  # short stable text for the journal
+    icc_data: ChipData | None = None  # what the issuer tells the chip
     decision: dict[str, Any] | None = None  # with a settlement input: who decided, on what evidence
 
 
@@ -138,6 +140,7 @@ class Payment(Struct):
     cut_over_at: float = NEVER  # monotonic: the card network's day ends
     day_close_at: float = NEVER  # monotonic: the marketing system's day ends
     card: Card | None = None  # only in memory, and only while it may be needed
+    issuer_data: ChipData | None = None  # what the issuer tells the card's chip; only in memory
     state: State = _NEW
     ver: int = 0
     link: bytes = b""  # hash of the last event
@@ -713,5 +716,7 @@ class Payment(Struct):
             self.settlement_date = changes["settlement_date"] = facts.settlement_date
         if facts.authorization_code:
             self.authorization_code = changes["authorization_code"] = facts.authorization_code
+        if facts.icc_data is not None:
+            self.issuer_data = facts.icc_data
         if facts.flagged:
             self.flagged = self.changes["flagged"] = True

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from switch.model.batch import BatchDetail
 from switch.model.payment import Card
+from switch.model.secret import ChipData
 
 # What an acquirer may ask a terminal for, in digit 6 of a message's header.
 WISHES = "123456789bc"
@@ -151,6 +152,7 @@ class CardAnswer(Struct):
     balance: str = ""  # field 54 as it came
     wants: str = ""  # what the acquirer asks the terminal to do, one of WISHES; "": nothing
     data: bytes = b""  # field 62 of a download
+    icc_data: ChipData | None = None  # what the issuer tells the chip: 91, 71, 72, 8A, as far as it does
 
     def __repr__(self) -> str:
         return f"<CardAnswer {self.key}: {self.response_code}>"

@@ -18,12 +18,13 @@ from switch.errors import NOT_NOW, SecurityError
 from switch.machines.payment_table import Input
 from switch.model.payment import Card
 from switch.model.request import BalanceInquiry, CardAnswer
+from switch.model.secret import ChipData
 from switch.ports import Clock, Observer, SecurityModule
 from switch.runtime.links import CardLink
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 
-# (stable code, response code of the card network or "", field 54 or "")
-Told = Callable[[str, str, str], None]
+# (stable code, response code of the card network or "", field 54 or "", what the issuer tells the chip)
+Told = Callable[[str, str, str, ChipData | None], None]
 _UNAVAILABLE: Final = "card_unavailable"
 
 
@@ -51,15 +52,15 @@ class Balances:
     def inquire(self, request: BalanceInquiry, session: TerminalSession, told: Told) -> None:
         """``told`` is called once: found with field 54, declined with the issuer's code, or why nobody was asked."""
         if self._open >= limits.INQUIRIES_MAX:
-            told("busy", "", "")
+            told("busy", "", "", None)
             return
         self._open += 1
         asked_at = self._clock.now()
 
-        def done(code: str, response_code: str = "", balance: str = "") -> None:
+        def done(code: str, response_code: str = "", balance: str = "", icc_data: ChipData | None = None) -> None:
             self._open -= 1
             self._observer.observe("switch_leg_seconds", self._clock.now() - asked_at, ("balance",))
-            told(code, response_code, balance)
+            told(code, response_code, balance, icc_data)
 
         self._sessions.take_stan(session, partial(self._numbered, request, session, done))
 
@@ -141,8 +142,8 @@ class Balances:
             self._observer.count("switch_mac_failures_total", (self._link.name,))
             done(_UNAVAILABLE)
         elif self._codes.purchase(code) is Input.CARD_DECLINED:
-            done("declined", code)
+            done("declined", code, "", answer.icc_data if good else None)
         elif good and answer.balance and self._codes.purchase(code) is Input.CARD_APPROVED:
-            done("found", code, answer.balance)
+            done("found", code, answer.balance, answer.icc_data)
         else:
             done(_UNAVAILABLE)

@@ -43,6 +43,7 @@ from switch.model.request import (
     SignOn,
     SlipInquiry,
 )
+from switch.model.secret import ChipData
 from switch.net import tcp
 from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observer, SecurityModule, Terminal, Wire
 from switch.runtime.balance import Balances
@@ -528,11 +529,11 @@ class Dispatcher:
             self._refuse(wire, reply, session, reason)
             return
 
-        def told(code: str, response_code: str, balance: str) -> None:
+        def told(code: str, response_code: str, balance: str, icc_data: ChipData | None) -> None:
             if code == "found":
-                self._answer(wire, session, self._dialect.balance(reply, balance, self._now()))
+                self._answer(wire, session, self._dialect.balance(reply, balance, self._now(), icc_data))
             elif code == "declined":
-                self._answer(wire, session, self._dialect.declined(reply, response_code, self._now()))
+                self._answer(wire, session, self._dialect.declined(reply, response_code, self._now(), icc_data))
             else:
                 self._refuse(wire, reply, session, code)
 

@@ -781,6 +781,8 @@ class Payments:
             unmacced_decline_reverses=self._unmacced_decline_reverses,
         )
         facts.approved = self._codes.says_charged(code)
+        if mac_good:
+            facts.icc_data = answer.icc_data
         if code in self._codes.flagged:
             facts.flagged = True
         if code in self._codes.sign_on_again and slot.session is not None:

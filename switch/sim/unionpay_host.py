@@ -44,6 +44,7 @@ _ACQUIRER: Final = "48984401"
 _ADDITIONAL: Final = f"{'01020000':<11}{_ACQUIRER:<11}"  # issuer and acquirer
 _RRN_BLOCK: Final = 10_000_000  # more answers than one run of a host gives
 _FIRST_BATCH: Final = "000001"
+_SCRIPT: Final = bytes.fromhex("9F18041234567886098424000004A1B2C3D4")  # 9F18 its number, 86 PIN unblock; made up
 _WISH_AT: Final = 7  # the byte with digit 6 of the header
 _FULFILS: Final = {"361": "1", "362": "2", "371": "4", "381": "5"}
 _WRONG_PIN: Final = "000000"
@@ -313,10 +314,10 @@ class UnionPayHost(SimulatedHost):
 
     def _balance(self, request: _Request) -> bytes:
         values: Values = {15: self.settlement_date, 39: "00", 54: f"1002156C{_balance_of(request.pan):012d}"}
-        return self._financial_reply(request, values)
+        return self._financial_reply(request, values | _for_chip(request, "00"))
 
     def _decline_balance(self, request: _Request, code: str) -> bytes:
-        return self._financial_reply(request, {39: code})
+        return self._financial_reply(request, {39: code, **_for_chip(request, code)})
 
     # ---- purchase
     def _take_purchase(self, connection: FrameConnection, request: _Request) -> None:
@@ -435,10 +436,7 @@ class UnionPayHost(SimulatedHost):
             }
         )
         values: Values = {15: settlement_date, 37: rrn, 38: authorization_code, 39: "00"}
-        chip = request.message.get(55)
-        if isinstance(chip, bytes):
-            values[55] = _chip_response(chip)
-        return self._financial_reply(request, values)
+        return self._financial_reply(request, values | _for_chip(request, "00"))
 
     def _decline_purchase(self, request: _Request, code: str) -> bytes:
         known = self._purchases.get(request.key)
@@ -455,7 +453,8 @@ class UnionPayHost(SimulatedHost):
                 code=code,
                 after="declined",
             )
-        return self._financial_reply(request, {15: self.settlement_date, 37: rrn, 39: code})
+        values: Values = {15: self.settlement_date, 37: rrn, 39: code}
+        return self._financial_reply(request, values | _for_chip(request, code))
 
     # ---- reversal
     def _take_reversal(self, connection: FrameConnection, request: _Request) -> None:
@@ -709,13 +708,27 @@ def _mmdd(day: datetime.date) -> str:
     return f"{day:%m%d}"
 
 
-def _chip_response(request: bytes) -> bytes:
-    """Field 55 of an approval: the card's counter and an issuer's cryptogram."""
+def _for_chip(request: _Request, code: str) -> Values:
+    """Field 55 of an answer: the card's counter, the issuer's word (91) and, for some cards, a script (72) that counts
+    its PIN tries anew; of a decline the counter alone. Nothing to a request without."""
+    chip = request.message.get(55)
+    if not isinstance(chip, bytes):
+        return {}
     try:
-        counter = iso8583.tlv.first(iso8583.tlv.decode(request), "9F36") or b"\x00\x01"
+        counter = iso8583.tlv.first(iso8583.tlv.decode(chip), "9F36") or b"\x00\x01"
     except iso8583.DecodeError:
         counter = b"\x00\x01"
-    return iso8583.tlv.encode([("9F36", counter), ("91", hashlib.sha256(request).digest()[:8] + b"00")])
+    found = [("9F36", counter)]
+    if code == "00":
+        found.append(("91", hashlib.sha256(chip).digest()[:8] + code.encode()))
+        if has_script(request.pan):
+            found.append(("72", _SCRIPT))
+    return {55: iso8583.tlv.encode(found)}
+
+
+def has_script(pan: str) -> bool:
+    """Whether the issuer of this test card sends a script."""
+    return pan[-2:-1] == "3"
 
 
 def _key_of(fact: Fact) -> str:

@@ -10,6 +10,7 @@ MAY_REVEAL = {
     "switch/kiosk/keys.py": "a PIN block from typed digits, for trials without a pad",
     "switch/kiosk/messages.py": "builds a kiosk's frame to the switch",
     "switch/kiosk/zt59x.py": "the PIN pad wants twelve digits of the card number",
+    "switch/dialects/kiosk.py": "gives a kiosk's chip what its issuer tells it",
     "switch/dialects/unionpay.py": "builds the frames to the card network; picks the tags that a reversal needs",
     "switch/model/payment.py": "makes the bytes that are sealed",
     "switch/runtime/dispatcher.py": "asks the security module for the card's token",

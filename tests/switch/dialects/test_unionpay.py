@@ -169,6 +169,33 @@ def test_an_answer_is_matched_by_terminal_batch_and_trace_number() -> None:
     assert found.mac == b"ABCDEF01" and found.mab == mab(answer())
 
 
+@pytest.mark.parametrize("tags", ["91", "71", "72", "8A", "9F36"])
+def test_the_issuers_words_to_the_chip_are_taken_whole_and_in_part(tags: str) -> None:
+    data = tlv.encode([(tags, bytes(8))])
+    found = DIALECT.read(answer(f55=data)).icc_data
+    assert found is not None and found.reveal() == data
+
+
+def test_an_answer_whose_chip_data_is_broken_is_no_answer() -> None:
+    """As with any other broken field: it is taken for silence, and what it may have said is found out."""
+    data = tlv.encode([("91", bytes(8))])
+    broken = answer(f55=data).replace(data, b"\x9f" + bytes(8) + b"\x9f")
+    with pytest.raises(BadRequestError, match="field 55"):
+        DIALECT.read(broken)
+
+
+@pytest.mark.parametrize("data", [b"", tlv.encode([("72", bytes(510))]), None])
+def test_nothing_or_too_much_for_a_chip_is_left_out(data: bytes | None) -> None:
+    assert DIALECT.read(answer(f55=data)).icc_data is None
+
+
+@pytest.mark.parametrize(("digit", "wish"), [(0, ""), (3, "3"), (4, "4"), (9, "9"), (0xA, ""), (0xC, "c"), (0xF, "")])
+def test_what_the_acquirer_wants_stands_in_the_header(digit: int, wish: str) -> None:
+    frame = bytearray(answer())
+    frame[7] = frame[7] & 0xF0 | digit
+    assert DIALECT.read(bytes(frame)).wants == wish
+
+
 def test_an_answer_without_mac_or_code_says_so() -> None:
     found = DIALECT.read(answer(f64=None, f39=None, f4=None))
     assert found.mac is None and found.response_code == "" and found.amount == -1
