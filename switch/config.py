@@ -388,6 +388,13 @@ class UnionpayProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Literal["reverse", "decline"],
         option('What a decline without a MAC leads to; "reverse" treats it as forged.'),
     ] = "reverse"
+    emv_completion: Annotated[
+        Literal["online_only", "wait"],
+        option(
+            "When a payment by chip is paid: once its issuer approves, or when the chip, too, has made its last "
+            "cryptogram; the kiosk has 10 s to send that."
+        ),
+    ] = "online_only"
     reversal_first_s: Annotated[
         float,
         option(

@@ -44,9 +44,9 @@ CONTROL_VERSION: Final = 1
 CONTROL_ORDERS: Final = ("certificates", "check", "drain", "service", "status", "trace", "upgrade")
 CONTROL_CHANGING: Final = frozenset({"certificates", "drain", "service", "upgrade"})
 
-# Where a payment can stand; the first four are driven by the switch, the next two wait for a file or a person.
+# Where a payment can stand; the first five are driven by the switch, the next two wait for a file or a person.
 STATES: Final = (
-    *("CARD_PENDING", "BILL_PENDING", "BILL_CANCELLING", "REVERSAL_PENDING"),
+    *("CARD_PENDING", "CARD_CONFIRMING", "BILL_PENDING", "BILL_CANCELLING", "REVERSAL_PENDING"),
     *("UNPROVEN", "SUSPENSE"),
     *("COMPLETED", "DECLINED", "REVERSED", "REFUNDED"),
 )

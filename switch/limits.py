@@ -254,6 +254,7 @@ class TimeProfile:
     name: str
     card_s: float  # no 0210 by then: in doubt, reverse
     kiosk_s: float  # the kiosk gives up waiting; we tell it PENDING before
+    chip_s: float  # an approved chip card has its last word by then, or the charge is taken back (saga C14)
     quiet_s: float  # longest time the card host can still act on a purchase
     late_s: float  # longest time an answer of the card host can be under way
     post_s: float  # no answer to a posting by then: ask
@@ -278,6 +279,8 @@ class TimeProfile:
         assert self.card_s < self.answer_s, "a card time-out is told, not guessed"
         # A kiosk must outlast the card network, or it shows "failed" for a payment that we then approve.
         assert self.card_s < self.kiosk_s
+        # A slow issuer and then a silent chip: the kiosk still hears of it while it waits.
+        assert self.card_s + self.chip_s < self.answer_s
         # A reversal can only be proved needless after the host can no longer act on the purchase.
         assert self.card_s <= self.quiet_s
         # The drain must let a customer who stands there see an answer.
@@ -296,6 +299,7 @@ STANDARD: Final = TimeProfile(
     name="standard",
     card_s=60.0,
     kiosk_s=90.0,
+    chip_s=10.0,
     quiet_s=120.0,
     late_s=60.0,
     post_s=10.0,
@@ -316,6 +320,7 @@ SHORT: Final = TimeProfile(
     name="short",
     card_s=2.0,
     kiosk_s=6.0,
+    chip_s=1.5,
     quiet_s=3.0,
     late_s=2.0,
     post_s=1.0,

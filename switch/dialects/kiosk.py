@@ -26,6 +26,7 @@ from switch.model.request import (
     BatchUploadEnd,
     BillInquiry,
     EBillInquiry,
+    ChipResult,
     Download,
     EchoTest,
     KioskReversal,
@@ -53,6 +54,8 @@ _ALL_SHOWN, _MORE_TO_SHOW = tlv.encode([("DF08", b"0")]), tlv.encode([("DF08", b
 _OLDER_SIZE = len(tlv.encode([("DF08", b"1"), ("DF24", b"202601")]))
 _NO_PAN = "a card number of 13 to 19 digits is needed, in field 2 or field 35"
 _RESPONSE_MTI = {"0200": "0210", "0320": "0330", "0400": "0410", "0500": "0510", "0800": "0810", "0820": "0830"}
+_RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0620": "0630", "0800": "0810", "0820": "0830"}
+_CRYPTOGRAMS = {0x40: True, 0x00: False}  # the first two bits of tag 9F27: TC, AAC
 
 
 class ReplyTo(Struct):
@@ -172,6 +175,16 @@ class KioskDialect:
             asked = _text(tags, "DF0C", "serial of the payment", 6)
             asked_date = _text(tags, "DF0D", "date of the payment", 4)
             return KioskReversal(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
+        if mti == "0620":
+            if business != "77":
+                raise _FieldError(60, "60.1 of a chip's last word is 77")
+            asked = _text(tags, "DF0C", "serial of the payment", 6)
+            asked_date = _text(tags, "DF0D", "date of the payment", 4)
+            accepted = _chip_accepted(message)
+            icc_data = ChipData(message.raw(55))
+            return ChipResult(
+                terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date, accepted, icc_data
+            )
         if business == "71":
             account = _text(tags, "DF01", "account", 20)
             return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)
@@ -495,6 +508,16 @@ def _card(message: iso8583.Message) -> Card:
         security_control=security_control,
         icc_data=ChipData(message.raw(55)) if 55 in message else None,
     )
+
+
+def _chip_accepted(message: iso8583.Message) -> bool:
+    if 55 not in message:
+        raise _FieldError(55, "missing (the chip's last cryptogram)")
+    information = tlv.first(tlv.decode(message.raw(55)), "9F27") or b""
+    accepted = _CRYPTOGRAMS.get(information[0] & 0xC0) if len(information) == 1 else None
+    if accepted is None:
+        raise _FieldError(55, "tag 9F27: expected 40 (TC) or 00 (AAC), one byte")
+    return accepted
 
 
 def _for_chip(icc_data: ChipData | None) -> dict[int, Any]:

@@ -43,6 +43,16 @@ def with_mac(frame: bytes, mac: bytes) -> bytes:
     return frame[:-MAC_SIZE] + mac
 
 
+def _of_reversal(icc_data: ChipData) -> ChipData | None:
+    """The tags that a reversal has."""
+    try:
+        found = tlv.decode(icc_data.reveal())
+    except iso8583.Iso8583Error:
+        return None
+    chosen = [(tag, value) for tag, value in found if tag in _REVERSAL_TAGS]
+    return ChipData(tlv.encode(chosen)) if chosen else None
+
+
 def _issuer_data(message: iso8583.Message) -> ChipData | None:
     """Field 55 of an answer as it came."""
     size = len(message.raw(55))
@@ -113,15 +123,12 @@ class UnionPayDialect:
 
     def kept(self, card: Card) -> KeptCard:
         """What a reversal will need of this card. Chip data that is no TLV is left out."""
-        icc_data: ChipData | None = None
-        if card.icc_data is not None:
-            try:
-                found = tlv.decode(card.icc_data.reveal())
-                chosen = [(tag, value) for tag, value in found if tag in _REVERSAL_TAGS]
-                icc_data = ChipData(tlv.encode(chosen)) if chosen else None
-            except iso8583.Iso8583Error:
-                icc_data = None
+        icc_data = None if card.icc_data is None else _of_reversal(card.icc_data)
         return KeptCard(card.pan, card.expiry, card.sequence_number, icc_data)
+
+    def with_chip(self, kept: KeptCard, icc_data: ChipData) -> KeptCard:
+        """The same after the chip's last cryptogram: 95, 9F10 and the results of scripts are those of that."""
+        return KeptCard(kept.pan, kept.expiry, kept.sequence_number, _of_reversal(icc_data) or kept.icc_data)
 
     def reversal(self, payment: Payment, kept: KeptCard, reason: str) -> tuple[bytes, bytes]:
         """The 0400: the original's STAN, batch and amount; field 39 is the reason; no track, no PIN block (C15)."""

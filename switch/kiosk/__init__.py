@@ -5,7 +5,17 @@ It relies on ``switch/KIOSK_INTERFACE.md`` and nothing else of the switch.
 
 from switch.kiosk.blocking import BlockingKioskClient
 from switch.kiosk.client import KioskClient, tls_context
-from switch.kiosk.devices import CardReader, DeviceError, PinPad, PrinterStatus, ReceiptPrinter, Slip, yuan
+from switch.kiosk.devices import (
+    CardReader,
+    ChipCard,
+    ChipReader,
+    DeviceError,
+    PinPad,
+    PrinterStatus,
+    ReceiptPrinter,
+    Slip,
+    yuan,
+)
 from switch.kiosk.journal import KioskJournal
 from switch.kiosk.keys import KeyHolder, SoftwareKeys
 from switch.kiosk.messages import chip, keyed, swiped
@@ -35,7 +45,9 @@ __all__ = [
     "Bills",
     "BlockingKioskClient",
     "CardReader",
+    "ChipCard",
     "ChipData",
+    "ChipReader",
     "DeviceError",
     "EBill",
     "EBills",

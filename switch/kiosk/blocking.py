@@ -29,6 +29,7 @@ from switch.kiosk.results import (
     SlipAgain,
 )
 from switch.limits import E_BILL_PAGE_MAX
+from switch.kiosk.devices import ChipReader
 from switch.kiosk.parameters import APPLICATIONS, PUBLIC_KEYS, TEXT, ParameterFile, Parameters
 from switch.kiosk.results import Balance, Bills, Month, PaymentKey, PaymentResult, Refusal, SignOn, SlipAgain
 from switch.model.payment import Card
@@ -131,11 +132,15 @@ class BlockingKioskClient:
     def sign_off(self) -> None:
         self._call(self._client.sign_off())
 
-    def pay(self, bills: Bills, months: Iterable[Month], card: Card) -> PaymentResult:
-        return self._call(self._client.pay(bills, months, card))
+    def pay(
+        self, bills: Bills, months: Iterable[Month], card: Card, *, chip: ChipReader | None = None
+    ) -> PaymentResult:
+        return self._call(self._client.pay(bills, months, card, chip=chip))
 
-    def prepay(self, account: str, amount: int, card: Card, *, confirmed: bool = False) -> PaymentResult:
-        return self._call(self._client.prepay(account, amount, card, confirmed=confirmed))
+    def prepay(
+        self, account: str, amount: int, card: Card, *, confirmed: bool = False, chip: ChipReader | None = None
+    ) -> PaymentResult:
+        return self._call(self._client.prepay(account, amount, card, confirmed=confirmed, chip=chip))
 
     def reverse(self, key: PaymentKey) -> PaymentResult:
         return self._call(self._client.reverse(key))

@@ -37,7 +37,7 @@ from msgspec import structs
 
 import iso8583
 from switch.errors import SecurityError
-from switch.kiosk.devices import DeviceError, PinPad
+from switch.kiosk.devices import ChipReader, DeviceError, PinPad
 from switch.kiosk.journal import KioskJournal, OpenPayment
 from switch.kiosk.keys import KeyHolder
 from switch.kiosk.messages import HEADER_SIZE, Answer, Messages, check_account, clock_offset, local
@@ -53,6 +53,7 @@ from switch.kiosk.parameters import (
     read_listing,
 )
 from switch.kiosk.results import (
+    CHIP_DECIDES,
     KEYS_DIFFER,
     NO_ANSWER,
     NO_ANSWER_TO_INQUIRY,
@@ -387,8 +388,13 @@ class KioskClient:
         result = _result(payment, outcome, answer.stable, answer)
         return SlipAgain(result, answer.card_masked, answer.began_at, answer.months)
 
-    async def pay(self, bills: Bills, months: Iterable[Month], card: Card) -> PaymentResult:
+    async def pay(
+        self, bills: Bills, months: Iterable[Month], card: Card, *, chip: ChipReader | None = None
+    ) -> PaymentResult:
         """Pay months of these bills.
+
+        With ``chip``, in which the card still is, it is given what its issuer answers, and its last word is sent where
+        the acquirer waits for it (interface §4.4, P1). Without, such a payment is taken back.
 
         Returns after the switch's answer, or when it could not be had for ``KioskTimes.answer_s`` and ``clarify_s``
         after it. A result that is not final is followed up in the background (``on_result``, ``wait_final``).
@@ -409,9 +415,12 @@ class KioskClient:
             receivables,
             amount,
             lambda key: self._messages.payment(key, bills, receivables, amount, card),
+            chip,
         )
 
-    async def prepay(self, account: str, amount: int, card: Card, *, confirmed: bool = False) -> PaymentResult:
+    async def prepay(
+        self, account: str, amount: int, card: Card, *, confirmed: bool = False, chip: ChipReader | None = None
+    ) -> PaymentResult:
         """Pay in advance 预存, any amount of fen up to the operator's limit. Everything else is as with ``pay``.
 
         Args:
@@ -430,6 +439,7 @@ class KioskClient:
             (),
             amount,
             lambda key: self._messages.prepayment(key, account, amount, card, confirmed=confirmed),
+            chip,
         )
 
     async def reverse(self, key: PaymentKey) -> PaymentResult:
@@ -550,7 +560,12 @@ class KioskClient:
 
     # ------------------------------------------------------------------------------------------------ one payment
     async def _charge(
-        self, account: str, receivables: tuple[str, ...], amount: int, build: Callable[[PaymentKey], bytes]
+        self,
+        account: str,
+        receivables: tuple[str, ...],
+        amount: int,
+        build: Callable[[PaymentKey], bytes],
+        chip: ChipReader | None,
     ) -> PaymentResult:
         self._journal.check(account, receivables)
         connected = await self._until_ready()
@@ -569,10 +584,38 @@ class KioskClient:
             await _in_thread(self._journal.begin, payment)
             answer = await self._exchange(frame, "0210", key.serial, self._times.answer_s)
             del frame  # card data
+            if answer is not None and answer.proven and (chip is not None or answer.stable == CHIP_DECIDES):
+                answer = await self._finish_chip(payment, answer, chip)
             return await self._follow(payment, answer)
         finally:
             self._driven.discard(key)
             self._wake_clarifier.set()
+
+    async def _finish_chip(self, payment: OpenPayment, answer: Answer, chip: ChipReader | None) -> Answer | None:
+        """The issuer's answer to the chip, and where that has the last word, its word to the switch. Gives the answer
+        that counts; None: the result has to be asked for."""
+        decides = answer.stable == CHIP_DECIDES
+        approved = decides or outcome_of(answer.stable) in _CHARGES
+        try:
+            if chip is None:
+                raise DeviceError("card_missing", "no chip reader was given")
+            word = await _in_thread(chip.finish, answer.issuer_data, approved=approved)
+        except DeviceError:
+            if not decides:
+                return answer  # the issuer's word counts; of what it had for the chip nothing is known
+            await _in_thread(self._journal.note, payment.key, reversing=True)
+            return None
+        if not decides:
+            return answer
+        serial = await self._serial()
+        try:
+            frame = await self._sealed(self._messages.chip_word(serial, self._today(), payment.key, word))
+        except (SecurityError, DeviceError):
+            self._sign_on_again()  # the key holder lost its keys; the switch takes the charge back by itself
+            return None
+        told = await self._exchange(frame, "0630", serial, self._times.answer_s)
+        about = (payment.key.serial, payment.key.date)
+        return told if told is not None and (told.asked_serial, told.asked_date) == about else None
 
     async def _follow(self, payment: OpenPayment, answer: Answer | None) -> PaymentResult:
         """From the first answer, or none, to a word: the final one, or one to send the customer home with."""

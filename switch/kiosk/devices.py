@@ -1,6 +1,7 @@
 """Ports of a kiosk's peripherals, and the slip. A driver is whatever has these methods; ours are beside this file.
 
     CardReader       sankyo.py    Sankyo ICT3K5
+    ChipReader       none yet: the makers' chip commands are in no public source; ``switch.sim.devices.ChipSimulator``
     PinPad           zt59x.py     SZZT ZT588, ZT598
     ReceiptPrinter   escpos.py    ESC/POS with Chinese text
 
@@ -17,7 +18,7 @@ from msgspec import Struct
 
 from switch.errors import SwitchError
 from switch.kiosk.results import Bills, Outcome, PaymentResult, SlipAgain
-from switch.model.secret import Pan, PinBlock, Track
+from switch.model.secret import ChipData, Pan, PinBlock, Track
 from switch.security.workingkeys import WorkingKey
 
 _TEXTS: Final = {
@@ -26,6 +27,7 @@ _TEXTS: Final = {
     "card_jam": "卡片卡住，请联系管理人员。",
     "card_unreadable": "读卡失败，请重新插卡。",
     "card_missing": "未检测到卡片，请插卡。",
+    "chip_refused": "卡片拒绝交易，请更换卡片。",
     "pin_timeout": "密码输入超时，请重新操作。",
     "pin_cancelled": "已取消输入密码。",
     "pin_keys": "密码键盘密钥无效，请联系管理人员。",
@@ -53,6 +55,43 @@ class CardReader(Protocol):
 
     def capture(self) -> None:
         """Swallow the card: the customer left it, or its bank said so (吞卡)."""
+        ...
+
+
+class ChipCard(Struct, frozen=True):
+    """What a chip said with its first GENERATE AC."""
+
+    pan: Pan
+    expiry: str  # YYMM, tag 5F24
+    sequence: str  # 3 digits, tag 5F34
+    track2: Track  # tag 57, "=" as separator
+    icc_data: ChipData  # field 55 of the request: an ARQC
+
+
+class ChipReader(Protocol):
+    """The chip of the card inside, with its EMV kernel. It gets what ``KioskClient.download_parameters`` brought."""
+
+    def start(self, amount: int) -> ChipCard:
+        """Select the application, authenticate the card, first GENERATE AC for so many fen.
+
+        Raises:
+            DeviceError: ``card_missing``, ``card_unreadable``; ``chip_refused``, when it makes no ARQC.
+        """
+        ...
+
+    def finish(self, issuer_data: bytes, *, approved: bool) -> ChipData:
+        """EXTERNAL AUTHENTICATE and scripts from the issuer's answer, second GENERATE AC; then the card may go.
+
+        Args:
+            issuer_data: Field 55 of the answer, any of 91, 8A, 71, 72; b"": it had none.
+            approved: Response code 00 for the chip, else 05.
+
+        Returns:
+            9F27 (40 TC, 00 AAC), 9F26, 9F10, 9F36, 95, and DF31 when there were scripts.
+
+        Raises:
+            DeviceError: The card is gone, or does not answer.
+        """
         ...
 
 

@@ -227,6 +227,11 @@ class Messages:
         values: Values = {0: "0400", 3: "000000", 11: serial, 13: date, 60: f"72{self.batch}000"}
         return self._financial(values, _asked(asked))
 
+    def chip_word(self, serial: str, date: str, asked: PaymentKey, icc_data: ChipData) -> bytes:
+        """The chip's last word on a payment (interface §4.4)."""
+        values: Values = {0: "0620", 11: serial, 13: date, 55: icc_data.reveal(), 60: f"77{self.batch}000"}
+        return self._financial(values, _asked(asked))
+
     def _financial(self, values: Values, tags: list[tuple[str, bytes]]) -> bytes:
         private: Values = {48: tlv.encode(tags)} if tags else {}
         return self._frame({**values, 25: "00", **private, 49: "156"}, mac=True)

@@ -82,6 +82,7 @@ NO_ANSWER: Final = "no_answer"
 NOT_CONNECTED: Final = "not_connected"
 KEYS_DIFFER: Final = "check_value_differs"
 OPEN_PAYMENTS: Final = "open_payments"
+CHIP_DECIDES: Final = "chip_decides"  # of the switch: neither paid nor not, and asked for again
 PARAMETERS_WRONG: Final = "parameters_wrong"
 _OWN_TEXTS: Final = {
     NO_ANSWER: "交易结果待确认，请勿重复缴费，稍后可查询结果。",

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from switch.errors import OutOfOrderError
 from switch.limits import RETRY_JITTER, TimeProfile
-from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, TABLE, Input, Row, Table
+from switch.machines.payment_table import ANSWERS, APPROVALS, CARD_ANSWERS, KIOSK_WORDS, TABLE, Input, Row, Table
 from switch.model.effect import (
     Effect,
     Note,
@@ -36,6 +36,7 @@ NEVER: Final = float("inf")
 COMPLETED, DECLINED, NOT_CHARGED = "completed", "declined", "not_charged"
 IN_PROGRESS, BEING_BOOKED, RESULT_UNKNOWN = "in_progress", "being_booked", "result_unknown"
 BEING_RETURNED, RETURNED, UNPROVEN, SUSPENSE = "being_returned", "returned", "unproven", "suspense"
+CHIP_DECIDES: Final = "chip_decides"
 
 # Ledger accounts (saga §8, C20)
 U_RECEIVABLE, SUSPENSE_ACCOUNT, M_PAYABLE = "u_receivable", "customer_suspense", "m_payable"
@@ -52,6 +53,8 @@ class HostProfile:
     fence: Literal["tombstone", "cancel_if_posted", "none"] = "tombstone"
     # How it can be asked for a posting: by our serial, in the account's history, or not at all.
     inquiry: Literal["serial", "history", "none"] = "serial"
+    # What ends a payment by chip: the issuer's approval, or only then the chip's own (saga C14).
+    emv_completion: Literal["online_only", "wait"] = "online_only"
 
 
 class Facts(Struct):
@@ -72,6 +75,7 @@ class Facts(Struct):
 # Bound once: to find a member of an Enum costs Python 3.11 as much as a call.
 _BILL_CANCELLING: Final = State.BILL_CANCELLING
 _BILL_PENDING: Final = State.BILL_PENDING
+_CARD_CONFIRMING: Final = State.CARD_CONFIRMING
 _CARD_PENDING: Final = State.CARD_PENDING
 _COMPLETED: Final = State.COMPLETED
 _DECLINED: Final = State.DECLINED
@@ -91,14 +95,15 @@ _IN_BILL_DEADLINE: Final = Input.BILL_DEADLINE
 _IN_BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
 _IN_CANCEL_UNCLEAR: Final = Input.CANCEL_UNCLEAR
 _IN_CARD_SILENT: Final = Input.CARD_SILENT
+_IN_CHIP_SILENT: Final = Input.CHIP_SILENT
 _IN_CUT_OVER: Final = Input.CUT_OVER
 _IN_KIOSK_DEADLINE: Final = Input.KIOSK_DEADLINE
-_IN_KIOSK_REVERSAL: Final = Input.KIOSK_REVERSAL
 _IN_RECOVER: Final = Input.RECOVER
 _IN_RETRY_DUE: Final = Input.RETRY_DUE
 _IN_REVERSAL_UNCLEAR: Final = Input.REVERSAL_UNCLEAR
 
 _TOLD: Final = {
+    _CARD_CONFIRMING: CHIP_DECIDES,
     _COMPLETED: COMPLETED,
     _REVERSED: RETURNED,
     _REFUNDED: RETURNED,
@@ -107,6 +112,7 @@ _TOLD: Final = {
     _SUSPENSE: SUSPENSE,
 }
 Steps = dict[tuple[State, Input], tuple[tuple[Row, Any, tuple[Any, ...], bool], ...]]
+_CONTACT_CHIP: Final = ("05", "95")  # field 22; contactless, the chip is gone when the issuer answers
 _NOT_POSTED: Final = (_REVERSAL_PENDING, _UNPROVEN)  # nothing of it is, or will be
 
 
@@ -394,7 +400,7 @@ class Payment(Struct):
         cls._ready = {}, {}  # it may have other guards
 
     def _unlisted(self, given: Input, facts: Facts) -> list[Effect]:
-        if given is _IN_KIOSK_REVERSAL:
+        if given in KIOSK_WORDS:
             return [Tell()]  # too late, or done already: it hears what is (C13)
         if given not in ANSWERS:
             raise OutOfOrderError("Payment", self.state, given)
@@ -437,6 +443,9 @@ class Payment(Struct):
             self.leg_deadline, self.leg_input = now + self.times.post_s, _IN_CANCEL_UNCLEAR
 
     # ------------------------------------------------------------------------------------------------ guards
+    def _if_chip_decides(self, facts: Facts, now: float) -> bool:
+        return self.profile.emv_completion == "wait" and self.entry_mode.startswith(_CONTACT_CHIP)
+
     def _if_more_to_post(self, facts: Facts, now: float) -> bool:
         postings = self.postings
         if len(postings) == 1:
@@ -696,6 +705,16 @@ class Payment(Struct):
         # ``cut_over_at`` stays: a posting that is refused now leads to a case, not to a reversal on another day.
         self.bill_deadline = NEVER
         self.forward_only = True
+
+    def _do_wait_for_chip(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.leg_deadline, self.leg_input = now + self.times.chip_s, _IN_CHIP_SILENT
+
+    def _do_more_patience(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        # The kiosk has had an answer, and waits anew from the chip's word on.
+        self.kiosk_deadline = now + self.times.answer_s
+
+    def _do_reason_96(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
+        self.reversal_reason = record.changes["reversal_reason"] = "96"
 
     def _do_reason_98(self, effects: list[Effect], record: Record, facts: Facts, now: float) -> None:
         self.reversal_reason = record.changes["reversal_reason"] = "98"

@@ -30,6 +30,9 @@ class Input(StrEnum):
     CARD_BAD_MAC = "card_bad_mac"
     CARD_SILENT = "card_silent"  # no 0210 in time, or the link was lost after the frame was handed over
     CARD_UNSENT = "card_unsent"  # proved: not one byte of the purchase left
+    CHIP_ACCEPTED = "chip_accepted"  # the card's chip made a TC: the charge stands
+    CHIP_REFUSED = "chip_refused"  # it made an AAC, though the issuer had approved
+    CHIP_SILENT = "chip_silent"  # no word of it in time
     BILL_POSTED = "bill_posted"
     BILL_REJECTED = "bill_rejected"  # definite and sticky for this serial
     BILL_UNCLEAR = "bill_unclear"  # silence, lost link, a code that proves nothing
@@ -71,6 +74,7 @@ class Row:
 
 # What the guards of the rows ask; the questions are answered in ``machines/payment.py``.
 GUARDS: Final[dict[str, str]] = {
+    "chip_decides": "the card was read by its chip, and the acquirer wants that to have the last word (profile)",
     "more_to_post": "a further month waits",
     "more_to_cancel": "a further month is posted, or may be",
     "all_posted": "with the month just found posted, all are",
@@ -107,6 +111,15 @@ S, I = State, Input  # noqa: E741 - the table reads better with one letter
 ROWS: Final[tuple[Row, ...]] = (
     # ---- the card
     Row("1", S.NEW, I.START, S.CARD_PENDING, ("claim", "send_purchase"), why="durable before the purchase leaves [M1]"),
+    Row(
+        "2c",
+        S.CARD_PENDING,
+        I.CARD_APPROVED,
+        S.CARD_CONFIRMING,
+        ("book_charge", "wait_for_chip", "tell"),
+        guard="chip_decides",
+        why="C14",
+    ),
     Row("2", S.CARD_PENDING, I.CARD_APPROVED, S.BILL_PENDING, ("book_charge", "send_post")),
     Row("3", S.CARD_PENDING, I.CARD_DECLINED, S.DECLINED, ("tell",)),
     Row("4", S.CARD_PENDING, I.CARD_AMBIGUOUS, S.REVERSAL_PENDING, ("reason_06", *UNDO)),
@@ -123,6 +136,12 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("7", S.CARD_PENDING, I.CARD_UNSENT, S.DECLINED, ("not_sent", "tell")),
     Row("11c", S.CARD_PENDING, I.KIOSK_DEADLINE, S.CARD_PENDING, ("tell",), durable=False),
     Row("6k", S.CARD_PENDING, I.KIOSK_REVERSAL, S.REVERSAL_PENDING, ("reason_06", *UNDO), why="C13"),
+    # ---- the chip
+    Row("2t", S.CARD_CONFIRMING, I.CHIP_ACCEPTED, S.BILL_PENDING, ("more_patience", "send_post"), why="C14: TC"),
+    Row("4a", S.CARD_CONFIRMING, I.CHIP_REFUSED, S.REVERSAL_PENDING, ("reason_06", *UNDO), why="C14: AAC"),
+    Row("6c", S.CARD_CONFIRMING, I.CHIP_SILENT, S.REVERSAL_PENDING, ("reason_96", *UNDO), why="C14"),
+    Row("6v", S.CARD_CONFIRMING, I.RECOVER, S.REVERSAL_PENDING, ("reason_96", "send_reversal"), why="as 6c"),
+    Row("6j", S.CARD_CONFIRMING, I.KIOSK_REVERSAL, S.REVERSAL_PENDING, ("reason_06", *UNDO), why="C13"),
     # ---- the bill
     Row("8n", S.BILL_PENDING, I.BILL_POSTED, S.BILL_PENDING, ("book_posting", "send_post"), guard="more_to_post"),
     Row("8", S.BILL_PENDING, I.BILL_POSTED, S.COMPLETED, ("book_posting", "tell")),
@@ -248,7 +267,8 @@ ROWS: Final[tuple[Row, ...]] = (
 # An answer that comes again, or after the end, changes nothing. An approval after a decline, or after "not found" was
 # taken for the truth, is an alarm: it proves that the quiet period is too short, or the host wrong.
 SETTLEMENTS: Final = frozenset({I.SETTLED_PAID, I.SETTLED_NOTHING, I.SETTLED_REFUNDED, I.SETTLED_CHARGED})
-ANSWERS: Final = frozenset(Input) - {I.START, I.RETRY_DUE, I.RECOVER, I.KIOSK_REVERSAL} - SETTLEMENTS
+KIOSK_WORDS: Final = frozenset({I.KIOSK_REVERSAL, I.CHIP_ACCEPTED, I.CHIP_REFUSED})  # it waits for an answer to them
+ANSWERS: Final = frozenset(Input) - {I.START, I.RETRY_DUE, I.RECOVER} - KIOSK_WORDS - SETTLEMENTS
 CARD_ANSWERS: Final = frozenset({I.CARD_APPROVED, I.CARD_DECLINED, I.CARD_AMBIGUOUS, I.CARD_PARTIAL, I.CARD_BAD_MAC})
 APPROVALS: Final = frozenset({I.CARD_APPROVED, I.CARD_PARTIAL})
 

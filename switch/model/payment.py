@@ -22,6 +22,7 @@ class State(StrEnum):
 
     NEW = "NEW"  # only in memory: nothing durable, nothing sent
     CARD_PENDING = "CARD_PENDING"  # the purchase may have left: charge?
+    CARD_CONFIRMING = "CARD_CONFIRMING"  # the card is charged, and its chip has the last word
     BILL_PENDING = "BILL_PENDING"  # the card is charged; a posting may have left
     BILL_CANCELLING = "BILL_CANCELLING"  # decided: no longer post; postings are being cancelled
     REVERSAL_PENDING = "REVERSAL_PENDING"  # decided: the card must not stay charged
@@ -37,7 +38,9 @@ PAYMENT_ID_TIME_SHIFT = 22  # a payment's number begins with milliseconds since 
 
 FINAL = frozenset({State.COMPLETED, State.DECLINED, State.REVERSED, State.REFUNDED})
 # Driven by the machine: something is outstanding and a deadline must exist (invariant I7).
-DRIVEN = frozenset({State.CARD_PENDING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING})
+DRIVEN = frozenset(
+    {State.CARD_PENDING, State.CARD_CONFIRMING, State.BILL_PENDING, State.BILL_CANCELLING, State.REVERSAL_PENDING}
+)
 
 
 class PostingState(StrEnum):

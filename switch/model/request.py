@@ -134,6 +134,13 @@ class KioskReversal(ResultInquiry):
     """The kiosk wants a payment taken back: it could not print, or the customer walked away."""
 
 
+class ChipResult(ResultInquiry):
+    """What the chip of a payment made of its issuer's answer."""
+
+    accepted: bool  # TC; else AAC
+    icc_data: ChipData  # its last cryptogram, and what it did with the issuer's scripts
+
+
 class CardAnswer(Struct):
     """A response of the card network, as far as the switch looks at it."""
 

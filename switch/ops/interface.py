@@ -245,6 +245,8 @@ def vectors() -> str:
     end = v.request("upload_end_request", {0: "0320", 11: "000013", 48: ending, 60: "00000001202"})
     found = BatchStanding("batch_reported", 1, 10_000, 1, (BatchDifference("000009", "not_paid", 5_000, 0),))
     v.framed("upload_end_response", v.sealed(v.dialect.batch(v.reply(end), found, "000001", v.now)))
+    word = tlv.encode([("9F27", b"\x40"), ("9F26", bytes(8)), ("9F36", b"\x00\x01"), ("95", bytes(5))])
+    v.request("chip_word_request", {0: "0620", 11: "000021", 48: asked, 55: word, 60: "77000001000"})
     download = v.request(
         "download_request", {0: "0800", 11: "000020", 60: "00000001370", 62: _KEY_NAME, 64: bytes(8)}, macced=False
     )

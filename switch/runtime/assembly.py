@@ -142,6 +142,7 @@ class Switch:
             deduplicates=marketing.profile.dedupe == "serial",
             fence=marketing.profile.fence,
             inquiry=marketing.profile.inquiry,
+            emv_completion=unionpay.profile.emv_completion,
         )
         self.payments = Payments(
             journal=journal,

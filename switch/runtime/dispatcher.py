@@ -33,6 +33,7 @@ from switch.model.request import (
     BatchUploadEnd,
     BillInquiry,
     EBillInquiry,
+    ChipResult,
     Download,
     EchoTest,
     KioskReversal,
@@ -79,6 +80,8 @@ _WITHOUT_MAC = frozenset(
 _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
 _BATCHES = frozenset({BatchSettlement, BatchUpload, BatchUploadEnd})
 _ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry, *_BATCHES})
+_ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal, ChipResult})
+_ACTING = (KioskReversal, ChipResult)  # those of them that want something done
 _GREETINGS = (SignOn, SignOff, EchoTest)
 _MOVE_NOTHING = frozenset({BillInquiry, BalanceInquiry, Download})
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
@@ -925,7 +928,9 @@ class Dispatcher:
         known = self._payments.by_kiosk_key(key)
         if known is not None and isinstance(request, KioskReversal):
             self._payments.take_back(known, partial(self._tell, wire, request.reply, session, request))
-        elif known is not None or (key in self._intakes and not isinstance(request, KioskReversal)):
+        elif known is not None and isinstance(request, ChipResult):
+            self._payments.chip_says(known, request, partial(self._tell, wire, request.reply, session, request))
+        elif known is not None or (key in self._intakes and not isinstance(request, _ACTING)):
             found(None)
         else:
             # With a reversal a payment that has not begun never will.

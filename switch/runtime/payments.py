@@ -40,7 +40,8 @@ from switch.model.effect import (
     Tell,
 )
 from switch.model.payment import DRIVEN, KeptCard, Posting, State, StoredPayment
-from switch.model.request import CardAnswer
+from switch.model.request import CardAnswer, ChipResult
+from switch.model.secret import ChipData
 from switch.ports import (
     Append,
     Appended,
@@ -66,6 +67,7 @@ Sending = SendPurchase | SendReversal | SendPost | SendStatus | SendCancel
 _SENDING = frozenset({SendPurchase, SendReversal, SendPost, SendStatus, SendCancel})
 _TO_CARD = (SendPurchase, SendReversal)
 # Bound once: to find a member of an Enum costs Python 3.11 as much as a call.
+_CARD_CONFIRMING: Final = State.CARD_CONFIRMING
 _CARD_PENDING: Final = State.CARD_PENDING
 _COMPLETED: Final = State.COMPLETED
 _REVERSAL_PENDING: Final = State.REVERSAL_PENDING
@@ -73,6 +75,8 @@ _IN_BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
 _IN_CANCEL_UNCLEAR: Final = Input.CANCEL_UNCLEAR
 _IN_CARD_SILENT: Final = Input.CARD_SILENT
 _IN_CARD_UNSENT: Final = Input.CARD_UNSENT
+_IN_CHIP_ACCEPTED: Final = Input.CHIP_ACCEPTED
+_IN_CHIP_REFUSED: Final = Input.CHIP_REFUSED
 _IN_KIOSK_REVERSAL: Final = Input.KIOSK_REVERSAL
 _IN_RECOVER: Final = Input.RECOVER
 _IN_RETRY_DUE: Final = Input.RETRY_DUE
@@ -120,6 +124,7 @@ class Slot:
     busy: bool = False
     inbox: list[tuple[Input, Facts]] = field(default_factory=list)  # at most limits.INBOX_MAX
     waiters: list[Waiter] = field(default_factory=list)  # kiosks that stand there
+    chip: ChipData | None = None  # its last cryptogram; only in memory
     kept: KeptCard | None = None  # card data for a reversal …
     sealed: bytes | None = None  # … and as the journal keeps it
     sealed_pan: bytes | None = None  # until its first record: the card number alone, for a refund
@@ -274,6 +279,18 @@ class Payments:
         if slot.payment.is_driven and len(slot.waiters) < limits.INBOX_MAX:
             slot.waiters.append(tell)
             self._give(slot, _IN_KIOSK_REVERSAL, Facts(reason="kiosk"))
+        else:
+            tell(slot.payment)
+
+    def chip_says(self, slot: Slot, result: ChipResult, tell: Waiter) -> None:
+        """The card's chip has the last word, where it was waited for. Else the kiosk hears how the payment stands."""
+        if slot.payment.state is _CARD_CONFIRMING and len(slot.waiters) < limits.INBOX_MAX:
+            slot.chip = result.icc_data
+            slot.waiters.append(tell)
+            given = _IN_CHIP_ACCEPTED if result.accepted else _IN_CHIP_REFUSED
+            self._give(slot, given, Facts(reason="chip"))
+        elif slot.payment.answer == IN_PROGRESS and len(slot.waiters) < limits.INBOX_MAX:
+            slot.waiters.append(tell)
         else:
             tell(slot.payment)
 
@@ -483,7 +500,7 @@ class Payments:
         payment = slot.payment
         self._open.pop(payment.payment_id, None)
         self._parked[payment.payment_id] = slot
-        slot.kept = slot.sealed = payment.card = None
+        slot.kept = slot.sealed = slot.chip = payment.card = None
         if slot.timer is not None:
             slot.timer.cancel()
             slot.timer, slot.timer_at = None, NEVER
@@ -549,6 +566,8 @@ class Payments:
         if kept is None:
             then(None)
             return
+        if slot.chip is not None:
+            kept = self._card_dialect.with_chip(kept, slot.chip)
         built = self._built(slot, partial(self._card_dialect.reversal, slot.payment, kept, sending.reason))
         if built is None:
             then(None)

@@ -165,7 +165,7 @@ def _holds(row: Row, answer: _Answer) -> bool | None:
 def _party(row: Row) -> str:
     """Whose word the row's input is, or whose silence; nobody's if it is the switch's own affair."""
     given = row.given
-    if given is Input.START or given.startswith("kiosk_"):
+    if given is Input.START or given.startswith(("kiosk_", "chip_")):
         return KIOSKS
     if given in SETTLEMENTS or given in (Input.RECOVER, Input.CUT_OVER, Input.BILL_DAY_OVER):
         return SWITCH

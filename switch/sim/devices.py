@@ -1,4 +1,4 @@
-"""Peripherals of a kiosk, simulated on ptys: what our drivers talk to in tests and demos.
+"""Peripherals of a kiosk, simulated on ptys: what our drivers talk to in tests and demos; and a chip, without a wire.
 
 Written from the protocols that stand at the head of each driver. Each has the faults that a test wants of it: noise,
 wrong checks, silence, no paper, a card that cannot be read.
@@ -10,16 +10,23 @@ wrong checks, silence, no paper, a card that cannot be read.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import select
 import threading
 import tty
 from types import TracebackType
 from typing import Final, Self
 
+from iso8583 import tlv
+from switch.kiosk.devices import ChipCard, DeviceError
 from switch.kiosk.serialline import ACK, ETX, NAK, STX, crc16_xmodem, xor
+from switch.model.secret import ChipData, Pan, Track
 from switch.security import pinblock
 from switch.security.primitives import BlockCipher, des
+from switch.sim import testkeys
+from switch.sim.day import china_now
 
 _READ_SIZE: Final = 4096
 
@@ -277,3 +284,82 @@ class PinPadSimulator(DeviceSimulator):
             at = min(4, len(body) - 2)  # the first byte behind the command's own
             body = body[:at] + bytes((body[at] ^ 1,)) + body[at + 1 :]
         return bytes((STX,)) + body + check
+
+
+class ChipSimulator:
+    """A chip card in a reader, on no wire: ``devices.ChipReader`` as a kernel would have it, with a test card.
+
+    It believes the simulated card host: it checks the issuer's word (91) against the cryptogram that it made, accepts
+    when that is right and the issuer approved, and obeys scripts.
+
+    Attributes:
+        refuses: It makes an AAC whatever the issuer says.
+        gone: The card is taken out.
+        cryptograms: 9F27 of what it made, in order; ``scripts`` what it obeyed.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.refuses = False
+        self.gone = False
+        self.cryptograms: list[int] = []
+        self.scripts: list[bytes] = []
+        self._counter = 0
+        self._request = b""
+
+    def start(self, amount: int) -> ChipCard:
+        self._present()
+        self._counter += 1
+        self.cryptograms.append(0x80)
+        now = china_now()
+        self._request = tlv.encode(
+            [
+                *self._cryptogram(0x80),
+                ("9F37", secrets.token_bytes(4)),
+                ("9A", bytes.fromhex(f"{now:%y%m%d}")),
+                ("9C", b"\x00"),
+                ("9F02", bytes.fromhex(f"{amount:012d}")),
+                ("5F2A", bytes.fromhex("0156")),
+                ("9F1A", bytes.fromhex("0156")),
+                ("9F03", bytes(6)),
+                ("9F33", bytes.fromhex("E0F0C8")),
+            ]
+        )
+        return ChipCard(
+            Pan(testkeys.test_pan(self.number)),
+            testkeys.test_expiry(self.number),
+            "001",
+            Track(testkeys.test_track2(self.number)),
+            ChipData(self._request),
+        )
+
+    def finish(self, issuer_data: bytes, *, approved: bool) -> ChipData:
+        self._present()
+        said = tlv.decode(issuer_data)
+        right = hashlib.sha256(self._request).digest()[:8] + b"00"
+        accepts = approved and not self.refuses and tlv.first(said, "91") == right
+        scripts = [value for tag, value in said if tag in ("71", "72")]
+        self.scripts += scripts
+        # One result a script, five bytes: done, which one, its number (9F18).
+        results = b"".join(
+            bytes([0x20 | number]) + (tlv.first(tlv.decode(script), "9F18") or bytes(4))
+            for number, script in enumerate(scripts, 1)
+        )
+        information = 0x40 if accepts else 0x00
+        self.cryptograms.append(information)
+        made = self._cryptogram(information)
+        return ChipData(tlv.encode([*made, *([("DF31", results)] if results else [])]))
+
+    def _present(self) -> None:
+        if self.gone:
+            raise DeviceError("card_missing", "the card was taken out")
+
+    def _cryptogram(self, information: int) -> list[tuple[str, bytes]]:
+        return [
+            ("9F26", secrets.token_bytes(8)),
+            ("9F27", bytes([information])),
+            ("9F10", bytes.fromhex("07010103A02000010A01000000") + bytes([information, self._counter % 256])),
+            ("9F36", self._counter.to_bytes(2, "big")),
+            ("95", bytes.fromhex("0000048000")),
+            ("82", bytes.fromhex("7C00")),
+        ]

@@ -25,7 +25,7 @@ from switch.sim import testkeys
 from switch.sim.day import china_now, stopwatch_s
 from switch.sim.wire import FrameConnection, Turn
 
-NOT_FINAL: Final = frozenset({"U1", "B1", "R1", "09"})
+NOT_FINAL: Final = frozenset({"U1", "B1", "R1", "09", "P1"})
 # answers to a kiosk whose keys are missing or in doubt, or that is out of service
 WITHOUT_MAC: Final = frozenset({"58", "77", "97", "A0", "A1", "K1"})
 # answers that carry none when the switch cannot reach the keys, could not read the request, or has too much to do
@@ -135,6 +135,8 @@ class CardChoice:
     number: int
     entry: str = "track"  # track, chip, keyed
     wrong_pin: bool = False
+    says: str = "tc"  # the chip's last word, where it is asked for: tc, aac, nothing
+    says_after_s: float = 0.0
 
 
 class Kiosk:
@@ -460,7 +462,21 @@ class Kiosk:
             self._told(payment, answer, "answer", final=False)
         else:
             self._told(payment, answer, "answer")
+        if answer.code == "P1" and answer.is_proof and card.says != "nothing":
+            if card.says_after_s:
+                await asyncio.sleep(card.says_after_s)
+            answer = await self.chip_says(payment, accepts=card.says == "tc")
         return payment
+
+    async def chip_says(self, payment: Payment, *, accepts: bool, more: tuple[tuple[str, bytes], ...] = ()) -> Answer:
+        """Send the chip's last cryptogram; the answer says how the payment stands."""
+        values = self._about(payment, "0620", "77")
+        del values[3]
+        values[55] = tlv.encode([*_last_cryptogram(accepts=accepts), *more])
+        answer = await self._ask(values, "0630", with_mac=True, wait_s=self._profile.kiosk_s)
+        if answer.code == "25" or (answer.code and answer.asked_serial == payment.serial):
+            self._told(payment, answer, "chip")
+        return answer
 
     async def ask_result(self, payment: Payment) -> Answer:
         """One result inquiry; what it says about the payment has been taken note of when this returns."""
@@ -607,6 +623,7 @@ class Kiosk:
         code = str(message[39])
         due = message.mti in ("0210", "0330", "0410", "0510") or (message.mti == "0830" and 64 in message)
         due = message.mti in ("0210", "0410") or (message.mti in ("0810", "0830") and 64 in message)
+        due = message.mti in ("0210", "0410", "0630") or (message.mti in ("0810", "0830") and 64 in message)
         if due and code not in WITHOUT_MAC and (64 in message or code not in MAY_LACK_MAC):
             covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
             keys = [key for key in (self._mac, self._mac_before) if key is not None]
@@ -706,6 +723,18 @@ def _chip_data(amount: int) -> bytes:
             ("9F33", bytes.fromhex("E0F0C8")),
         ]
     )
+
+
+def _last_cryptogram(*, accepts: bool) -> list[tuple[str, bytes]]:
+    """Of the second GENERATE AC: TC or AAC."""
+    return [
+        ("9F26", random.randbytes(8)),
+        ("9F27", b"\x40" if accepts else b"\x00"),
+        ("9F10", bytes.fromhex("07010103A02000010A01000000FFFF")),
+        ("9F36", random.randbytes(2)),
+        ("95", bytes.fromhex("0000048001")),
+        ("82", bytes.fromhex("7C00")),
+    ]
 
 
 def _today() -> str:

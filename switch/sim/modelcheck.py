@@ -57,7 +57,9 @@ FOUND_ONLY: Final = HostProfile(reversal_00_any=False, not_found_proves=True)
 PARKED: Final = frozenset({State.SUSPENSE, State.UNPROVEN})
 _KILLED, _PAUSED = _FAULTS = ("killed", "paused beyond its lease")
 _BEFORE_ANSWER: Final = frozenset({State.NEW, State.CARD_PENDING})
-_REVERSING: Final = frozenset({State.NEW, State.CARD_PENDING, State.REVERSAL_PENDING, *PARKED})
+_REVERSING: Final = frozenset({State.NEW, State.CARD_PENDING, State.CARD_CONFIRMING, State.REVERSAL_PENDING, *PARKED})
+_BEFORE_BILL: Final = frozenset({State.CARD_PENDING, State.CARD_CONFIRMING})
+_TAKEN_BACK: Final = frozenset({State.CARD_PENDING, State.CARD_CONFIRMING, State.BILL_PENDING})  # if a kiosk asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class World(NamedTuple):
     rejected: bool  # the marketing system has refused a posting
     lied: bool = False  # the kiosk has heard "paid" of what is not
     approved: bool = False  # the switch has heard that the card is charged
+    accepted: bool = False  # the card's chip has said that the charge stands
 
 
 _BILL_ANSWERS: Final[dict[str, tuple[tuple[str, Input], ...]]] = {
@@ -266,6 +269,11 @@ class ModelCheck:
         self._adopted: dict[Body, tuple[Frozen, str]] = {}
 
     # ------------------------------------------------------------------------------------------------ the machine
+    @property
+    def _entry_mode(self) -> str:
+        """A chip card where that makes a difference."""
+        return "051" if self.profile.host.emv_completion == "wait" else "021"
+
     def _thaw(self, frozen: Frozen, cut: int) -> Payment:
         postings = [
             Posting(f"R{n}", "202601", 100, 0, 100, f"S{n}", state, sends)
@@ -273,6 +281,7 @@ class ModelCheck:
         ]
         payment = self.machine(
             **_IDENTITY,
+            entry_mode=self._entry_mode,
             amount=100 * len(postings),
             postings=postings,
             times=TIMES,
@@ -355,6 +364,7 @@ class ModelCheck:
     def _fresh(self) -> Frozen:
         payment = self.machine(
             **_IDENTITY,
+            entry_mode=self._entry_mode,
             amount=100 * self.profile.postings,
             postings=[Posting(f"R{n}", "202601", 100, 0, 100, f"S{n}") for n in range(self.profile.postings)],
             times=TIMES,
@@ -369,6 +379,7 @@ class ModelCheck:
         stored = StoredPayment(1, 20260101, 1, body.state)
         stored.body = {
             **_OPENING,
+            "entry_mode": self._entry_mode,
             "amount": 100 * len(body.postings),
             "postings": [[f"R{n}", "202601", 100, 0, 100, f"S{n}", state] for n, state in enumerate(body.postings)],
             "approved_seen": body.approved_seen,
@@ -580,7 +591,11 @@ class ModelCheck:
             give(Input.CUT_OVER, "", "cut-over")
         if world.bill_day_over and payment.day_timer and (state, Input.BILL_DAY_OVER) in self.machine.table:
             give(Input.BILL_DAY_OVER, "", "the marketing system's day is over")
-        if state in (State.CARD_PENDING, State.BILL_PENDING):
+        if state is State.CARD_CONFIRMING:
+            accepted = world._replace(accepted=True)
+            self._give(found, accepted, index, worker, Input.CHIP_ACCEPTED, "", f"{who}hears that the chip accepts")
+            give(Input.CHIP_REFUSED, "", "hears that the chip refuses")
+        if state in _TAKEN_BACK:
             give(Input.KIOSK_REVERSAL, "", "the kiosk asks to take it back")
         self._quiet_moves(found, world, index, worker, who)
         if state in PARKED and not net & self.messages.requests:
@@ -668,7 +683,7 @@ class ModelCheck:
         if state is not State.BILL_PENDING:
             world = world._replace(rejected=False)
         if state not in _REVERSING:
-            world = world._replace(approved=False)
+            world = world._replace(approved=False, accepted=False)
         return world if net == world.net else world._replace(net=net)
 
     def _without_ghosts(self, world: World) -> World:
@@ -850,6 +865,9 @@ class ModelCheck:
             return "C7: taken back on silence, after the kiosk was told that it is being booked"
         if new.state is State.REVERSED and new.absent and after.approved and self.workers == 1:
             return "C3: taken as never charged, though an approval was heard"
+        waits = self.profile.host.emv_completion == "wait"
+        if waits and new.state is State.BILL_PENDING and old.state in _BEFORE_BILL and not after.accepted:
+            return "C14: a bill is being posted without the last word of the card's chip"
         if old.state in FINAL:
             return f"I8: {old.state} was final, and became {new.state}"
         return ""
@@ -951,7 +969,6 @@ _IDENTITY: Final[dict[str, Any]] = {
     "marketing_day": "20260101",
     "card_token": "t",
     "card_masked": "m",
-    "entry_mode": "021",
     "original_60": "22000001000",
 }
 _OPENING: Final[dict[str, Any]] = {
@@ -967,7 +984,6 @@ _OPENING: Final[dict[str, Any]] = {
     "marketing_day": "20260101",
     "card_token": "t",
     "card_masked": "m",
-    "entry_mode": "021",
     "original_60": "22000001000",
 }
 _FACTS: Final[dict[str, Callable[[], Facts]]] = {

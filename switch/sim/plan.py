@@ -76,6 +76,7 @@ class Plan:
     thinks_s: float = 0.0  # a customer, between the bills and the card
     regret_share: float = 0.12  # of customers want it taken back
     prepay_share: float = 0.0  # of customers pay in advance, whether they owe something or not
+    chip_dislikes: float = 0.0  # of chips refuse what their issuer approved, and as many say nothing
     people_decide: bool = False  # close, after a while, what waits for them
 
     def describe(self) -> list[str]:
@@ -86,6 +87,7 @@ class Plan:
             *(["answers 00 to what it does not find"] if profile.not_found_00 else []),
             *(["answers 25 to what is reversed already"] if profile.reversed_25 else []),
             *(["answers a refused serial as the first time"] if profile.keeps_refusals else []),
+            *(["lets the chip decide"] if host.emv_completion == "wait" else []),
             *(["hides charges behind ambiguous codes"] if profile.ambiguous_charge else []),
             "acts in order" if profile.ordered else "acts in any order",
         ]
@@ -153,8 +155,22 @@ _KINDS: Final = {
     "doze": Kind(1, ((SWITCH,),)),
 }
 KINDS: Final = tuple(_KINDS)
+_CHIP_EVERY: Final = 4  # in each such run the acquirer wants a chip to have the last word
 _PREPAY_SHARE: Final = 0.3  # of the runs whose subject does not hang on who pays what
 WELL_BEHAVED_SHARE: Final = 0.3  # of the runs whose subject is not how hosts behave
+
+
+# Whether a chip decides is a matter of its own, beside any of these.
+_OTHERS: Final = tuple(each for each in PROFILES[1:] if each.host.emv_completion == "online_only")
+
+
+# An approval with a defect, and no other oddity.
+_DEFECTIVE: Final[dict[str, Any]] = {
+    **dict.fromkeys(("decline_rate", "late_rate", "silence_rate", "drop_connection_rate", "bad_mac_rate"), 0.0),
+    "ambiguous_rate": 0.5,
+    "ambiguous_codes": ("A4",),
+    "ambiguous_charged_share": 1.0,
+}
 
 
 def targets(kind: str) -> tuple[Target, ...]:
@@ -178,7 +194,20 @@ def draw(seed: int) -> Plan:
     plan = _with_hosts(dice, plan)
     plan = SUBJECTS[seed % len(SUBJECTS)](dice, plan)
     plan = _two_workers(dice, plan) if dice.random() < 0.25 else plan
+    if seed % _CHIP_EVERY == 0:
+        plan = _chip_decides(random.Random(f"{seed}|chip"), plan)
     return _careful(plan)
+
+
+def _chip_decides(dice: random.Random, plan: Plan) -> Plan:
+    """The acquirer waits for chips, some of which refuse or say nothing; and the switch is killed while one thinks.
+    With dice of its own, so that all other runs are as they were."""
+    host = replace(plan.profile.host, emv_completion="wait")
+    killed = Fault(round(dice.uniform(1.0, 9.0), 3), "crash", SWITCH, seconds=round(dice.uniform(0.1, 3.0), 3))
+    faults = _sorted((*plan.faults, killed)) if dice.random() < 0.5 else plan.faults
+    if dice.random() < 0.1:
+        plan = _card(plan, msgspec.structs.replace(plan.scenario.unionpay, **_DEFECTIVE))
+    return replace(plan, profile=replace(plan.profile, host=host), chip_dislikes=0.25, faults=faults)
 
 
 def _profile(dice: random.Random) -> Profile:
@@ -187,7 +216,7 @@ def _profile(dice: random.Random) -> Profile:
     if roll < WELL_BEHAVED_SHARE:
         return PROFILES[0]
     if roll < 0.7:
-        return dice.choice(PROFILES[1:])
+        return dice.choice(_OTHERS)
     any_00 = dice.random() < 0.4
     fences: tuple[Literal["tombstone", "cancel_if_posted", "none"], ...] = ("tombstone", "cancel_if_posted", "none")
     return Profile(

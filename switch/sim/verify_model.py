@@ -83,6 +83,11 @@ PROFILES: Final = (
         postings=2,
     ),
     Profile(
+        "chip_decides",
+        "the acquirer wants the card's chip to have the last word on a charge",
+        host=replace(FOUND_ONLY, emv_completion="wait"),
+    ),
+    Profile(
         "ydlw",
         "the published YDLW interface until it is certified, and a card host that nobody has asked yet",
         host=HostProfile(deduplicates=False, fence="cancel_if_posted", inquiry="history"),
@@ -233,6 +238,36 @@ MUTATIONS: Final = (
         "an ambiguous code is taken as a decline",
         _instead("4", "tell", to=S.DECLINED),
         profile="94_hides_a_charge",
+    ),
+    Mutation(
+        "C14",
+        "a bill is posted when the issuer approves, though the chip has the last word",
+        believing(chip_decides=lambda *_: False),
+        profile="chip_decides",
+    ),
+    Mutation(
+        "C14-silent",
+        "a chip that says nothing is taken to accept",
+        _instead("6c", "send_post", to=S.BILL_PENDING),
+        profile="chip_decides",
+    ),
+    Mutation(
+        "C14-refused",
+        "a chip that refuses is not listened to",
+        _instead("4a", "send_post", to=S.BILL_PENDING),
+        profile="chip_decides",
+    ),
+    Mutation(
+        "C14-heir",
+        "who takes over a payment that waits for its chip goes on without that",
+        _instead("6v", "send_post", to=S.BILL_PENDING),
+        profile="chip_decides",
+    ),
+    Mutation(
+        "C14-end",
+        "a charge that the chip has refused stays",
+        _instead("4a", "tell", to=S.DECLINED),
+        profile="chip_decides",
     ),
     Mutation("C4-10", "a partial approval is taken as a decline", _instead("4p", "tell", to=S.DECLINED)),
     Mutation("5", "an answer under a wrong MAC is taken as a decline", _instead("5", "tell", to=S.DECLINED)),

@@ -171,6 +171,7 @@ class World:
         self._configs = {name: self._make_config(name) for name in self.names}
         self._dice = self.loop.stream("world")
         self._prepays = self.loop.stream("prepayments")
+        self._chips = self.loop.stream("chips")
         self._latency_s = (0.000_5, 0.004)
         self._journal_fault: memory.Fault | None = None
         self._told: list[tuple[float, str]] | None = [] if tell else None
@@ -345,6 +346,7 @@ class World:
                     reversal_00="any" if host.reversal_00_any else "found_only",
                     reversal_not_found="proves" if host.not_found_proves else "unproven",
                     cut_over=self._time_of_day(CARD),
+                    emv_completion=host.emv_completion,
                 ),
             ),
             marketing=MarketingConfig(
@@ -516,14 +518,13 @@ class World:
         if self.plan.thinks_s:
             await asyncio.sleep(self.plan.thinks_s)
             await self._ready(kiosk, dice)
-        card = CardChoice(dice.randrange(50), entry=dice.choice(("track", "chip", "keyed")))
-        self._cards.add(testkeys.test_pan(card.number))
+        card = self._card(dice)
         regrets = None
         if dice.random() < self.plan.regret_share:
             regrets = asyncio.create_task(
                 self._regret(kiosk, dice.choice((0.005, 0.05, 0.5, 2.0, 20.0)) * dice.random())
             )
-        await kiosk.pay(
+        payment = await kiosk.pay(
             bills,
             chosen,
             card,
@@ -531,6 +532,9 @@ class World:
             repeat=dice.random() < 0.15,
             hang_up_after_s=dice.uniform(0.01, 3.0) if dice.random() < 0.15 else None,
         )
+        if card.says == "nothing" and self._chips.random() < 0.5:
+            self.note(f"kiosk {kiosk.terminal_id} has no card any more, wants serial {payment.serial} taken back")
+            await kiosk.take_back(payment)
         if regrets is not None:
             await regrets
         if dice.random() < 0.3:
@@ -541,8 +545,7 @@ class World:
         """With dice of its own: who pays bills is left alone by who does not."""
         dice = self._prepays
         await self._ready(kiosk, dice)
-        card = CardChoice(dice.randrange(50), entry=dice.choice(("track", "chip", "keyed")))
-        self._cards.add(testkeys.test_pan(card.number))
+        card = self._card(dice)
         await kiosk.prepay(
             account,
             dice.randint(1, 50_000),
@@ -552,6 +555,17 @@ class World:
             hang_up_after_s=dice.uniform(0.01, 3.0) if dice.random() < 0.15 else None,
         )
         await self._clear_up(kiosk, dice)
+
+    def _card(self, dice: Any) -> CardChoice:
+        """Somebody's card; what its chip will say is drawn by dice of its own."""
+        card = CardChoice(dice.randrange(50), entry=dice.choice(("track", "chip", "keyed")))
+        self._cards.add(testkeys.test_pan(card.number))
+        dislikes = self.plan.chip_dislikes
+        if not dislikes or card.entry != "chip":
+            return card
+        roll = self._chips.random()
+        says = "aac" if roll < dislikes else "nothing" if roll < 2 * dislikes else "tc"
+        return dataclasses.replace(card, says=says, says_after_s=self._chips.uniform(0.0, 5.0))
 
     async def _regret(self, kiosk: Kiosk, after_s: float) -> None:
         """The customer walks away, or the printer is out of paper: take it back."""

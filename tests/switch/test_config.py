@@ -34,6 +34,7 @@ PROFILES = """
 reversal_00 = "found_only"
 reversal_not_found = "proves"
 unmacced_decline = "reverse"
+emv_completion = "online_only"
 cut_over = "23:00"
 reversal_first_s = 15
 [marketing.profile]
@@ -334,7 +335,10 @@ def test_production_refuses_missing_profiles_and_the_private_database(at: Any) -
     problems = production_problems(at(MINIMAL.replace("development", "production")))
     assert [line.split(": ")[1] for line in problems] == [
         "database.dsn",
-        *(f"unionpay.profile.{key}" for key in ("reversal_00", "reversal_not_found", "unmacced_decline")),
+        *(
+            f"unionpay.profile.{key}"
+            for key in ("reversal_00", "reversal_not_found", "unmacced_decline", "emv_completion")
+        ),
         *(f"unionpay.profile.{key}" for key in ("reversal_first_s", "cut_over")),
         *(f"marketing.profile.{key}" for key in ("fence", "inquiry", "dedupe", "day_close")),
     ]

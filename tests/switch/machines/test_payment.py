@@ -11,7 +11,7 @@ import pytest
 from switch.errors import OutOfOrderError
 from switch.limits import RETRY_JITTER, SHORT
 from switch.machines.payment import Facts, HostProfile, Payment
-from switch.machines.payment_table import ROWS, SETTLEMENTS, TABLE, Input
+from switch.machines.payment_table import KIOSK_WORDS, ROWS, SETTLEMENTS, TABLE, Input
 from switch.model.effect import (
     Effect,
     Note,
@@ -669,7 +669,7 @@ def test_final_states_never_change() -> None:
             if given in SETTLEMENTS or given in (Input.START, Input.RETRY_DUE, Input.RECOVER):
                 with pytest.raises(OutOfOrderError):
                     machine.step(given, Facts(), 200.0)
-            elif given is Input.KIOSK_REVERSAL:
+            elif given in KIOSK_WORDS:
                 assert kinds(machine.step(given, Facts(), 200.0)) == ["Tell"], "it hears what is (C13)"
             else:
                 assert kinds(machine.step(given, Facts(approved=True), 200.0)) == ["Note"]
@@ -755,3 +755,71 @@ def test_every_booking_is_balanced_and_suspense_is_empty_at_the_end() -> None:
     for account, debit, credit in lines:
         totals[account] = totals.get(account, 0) + debit - credit
     assert set(totals.values()) == {0}
+
+
+# ---------------------------------------------------------------------------------------------- the chip (C14)
+WAITS = HostProfile(reversal_00_any=False, not_found_proves=True, emv_completion="wait")
+
+
+def confirming() -> Payment:
+    machine = payment(profile=WAITS)
+    machine.entry_mode = "051"
+    give(machine, Input.START, 100.0)
+    effects = give(machine, Input.CARD_APPROVED, 100.1, copy(APPROVED))
+    assert kinds(effects) == ["Record", "Tell"], "nothing is posted yet"
+    assert state(machine) is State.CARD_CONFIRMING and machine.answer == "chip_decides"
+    return machine
+
+
+@pytest.mark.parametrize("entry_mode", ["021", "012", "071", "072", "91", "051"])
+def test_only_a_chip_in_the_reader_has_a_last_word_and_only_where_it_is_wanted(entry_mode: str) -> None:
+    for profile in (KNOWN, WAITS):
+        machine = payment(profile=profile)
+        machine.entry_mode = entry_mode
+        give(machine, Input.START, 100.0)
+        give(machine, Input.CARD_APPROVED, 100.1, copy(APPROVED))
+        waits = profile is WAITS and entry_mode == "051"
+        assert state(machine) is (State.CARD_CONFIRMING if waits else State.BILL_PENDING)
+
+
+def test_after_the_chips_word_the_kiosk_has_its_whole_patience_again() -> None:
+    machine = confirming()
+    assert machine.deadline == 100.1 + SHORT.chip_s
+    effects = give(machine, Input.CHIP_ACCEPTED, 101.5)
+    assert kinds(effects) == ["Record", "SendPost"] and machine.answer == "in_progress"
+    assert machine.kiosk_deadline == 101.5 + SHORT.answer_s
+    give(machine, Input.BILL_POSTED, 101.6)
+    assert state(machine) is State.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "tells"),
+    [
+        (Input.CHIP_REFUSED, "06", True),
+        (Input.CHIP_SILENT, "96", True),
+        (Input.KIOSK_REVERSAL, "06", True),
+        (Input.RECOVER, "96", False),
+    ],
+)
+def test_without_a_chips_yes_the_charge_is_taken_back(given: Input, reason: str, tells: bool) -> None:
+    machine = confirming()
+    effects = give(machine, given, 101.0)
+    assert state(machine) is State.REVERSAL_PENDING and SendReversal(reason) in effects
+    assert ("Tell" in kinds(effects)) is tells and machine.answer == "being_returned"
+    for word in (Input.CHIP_ACCEPTED, Input.CHIP_REFUSED):
+        assert give(machine, word, 101.1) == [Tell()], "too late: it hears how it stands"
+    give(machine, Input.REVERSAL_DONE, 101.2, Facts(response_code="00"))
+    assert state(machine) is State.REVERSED
+
+
+def test_a_chip_that_says_nothing_is_waited_for_so_long_and_no_longer() -> None:
+    machine = confirming()
+    assert machine.due(100.0 + SHORT.chip_s) is None
+    assert machine.due(100.1 + SHORT.chip_s) is Input.CHIP_SILENT
+
+
+def test_another_answer_to_the_purchase_changes_nothing_while_the_chip_decides() -> None:
+    machine = confirming()
+    for given in (Input.CARD_APPROVED, Input.CARD_DECLINED, Input.CARD_BAD_MAC):
+        assert give(machine, given, 100.5, Facts(response_code="51")) == [Note("duplicate")]
+    assert state(machine) is State.CARD_CONFIRMING

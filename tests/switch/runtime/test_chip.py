@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import iso8583
 from iso8583 import tlv
+from switch.config import UnionpayProfile
+from switch.kiosk import Bills, KioskClient, KioskJournal, Outcome, SoftwareKeys, chip
+from switch.limits import KIOSK_SHORT
 from switch.model.cardnumber import Known
 from switch.ops.scan import Scan
+from switch.sim import customers, testkeys
+from switch.sim.devices import ChipSimulator
 from switch.sim.kiosk_client import CardChoice
 
 Play = Callable[..., None]
+SPEC = iso8583.load("unionpay_pos", header="tpdu+pos6")
+WAITS = UnionpayProfile(reversal_00="found_only", reversal_not_found="proves", emv_completion="wait")
+ONLINE = UnionpayProfile(reversal_00="found_only", reversal_not_found="proves")
 CHIP, SCRIPT = CardChoice(1, entry="chip"), CardChoice(3, entry="chip")  # the second one's issuer sends a script
 
 
@@ -102,3 +112,244 @@ def test_what_comes_under_a_wrong_mac_is_not_told_to_a_chip(play: Play) -> None:
         assert (await world.settle()).charged_fen == 0
 
     play(story, script("bad_mac"))
+
+
+# ---------------------------------------------------------------------------------------------------- the last word
+def reversals(watch: Watch) -> list[Any]:
+    return [message for frame in watch.sent if (message := SPEC.decode(frame)).mti == "0400"]
+
+
+def test_a_chip_that_accepts_lets_the_bill_be_posted(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        watch = Watch(world, kiosk)
+        payment = await world.pay(kiosk, 2, CHIP)
+        first, last = watch.answers
+        assert (first.code, first.stable) == ("P1", "chip_decides") and set(for_chip(first)) == {"9F36", "91"}
+        assert (last.code, payment.final, payment.stable) == ("00", "00", "completed")
+        assert await world.events() == [
+            ("1", "CARD_PENDING"),
+            ("2c", "CARD_CONFIRMING"),
+            ("2t", "BILL_PENDING"),
+            ("8n", "BILL_PENDING"),
+            ("8", "COMPLETED"),
+        ]
+        proof = await world.settle()
+        assert proof.holds and proof.fen == payment.amount
+
+    play(story, profile=WAITS)
+
+
+@pytest.mark.parametrize(
+    ("says", "row", "reason", "iad"), [("aac", "4a", "06", "FFFF"), ("nothing", "6c", "96", "0000")]
+)
+def test_a_chip_that_refuses_or_says_nothing_has_the_charge_taken_back(
+    play: Play, says: str, row: str, reason: str, iad: str
+) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        watch = Watch(world, kiosk)
+        payment = await world.pay(kiosk, 1, CardChoice(1, entry="chip", says=says))
+        proof = await world.settle()
+        assert proof.holds and proof.charged_fen == 0
+        assert (await kiosk.ask_result(payment)).code == "R2"
+        assert [each for each, _ in await world.events()] == ["1", "2c", row, "15"]
+        (reversal,) = reversals(watch)
+        found = dict(tlv.decode(reversal.raw(55)))
+        assert reversal[39] == reason and {"95", "9F10", "9F36"} <= set(found)
+        assert found["9F10"].hex().upper().endswith(iad), "of the last cryptogram where there is one"
+        assert world.marketing.counts["post"] == 0
+
+    play(story, profile=WAITS)
+
+
+@pytest.mark.parametrize("entry", ["track", "keyed"])
+def test_without_a_chip_nobody_waits_for_one(play: Play, entry: str) -> None:
+    async def story(world: Any) -> None:
+        payment = await world.pay(await world.kiosk(), 1, CardChoice(1, entry=entry))
+        assert payment.final == "00" and payment.words == 1
+
+    play(story, profile=WAITS)
+
+
+def test_the_kiosk_may_take_it_back_instead(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1, CardChoice(1, entry="chip", says="nothing"))
+        answer = await kiosk.take_back(payment)
+        assert answer.stable == "being_returned"
+        late = await kiosk.chip_says(payment, accepts=True)
+        assert late.stable in ("being_returned", "returned"), "too late: it hears how it stands"
+        assert (await world.settle()).charged_fen == 0
+        assert "6j" in [row for row, _ in await world.events()]
+
+    play(story, profile=WAITS)
+
+
+def test_a_repeat_and_a_result_inquiry_are_told_that_the_chip_decides(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1, CardChoice(1, entry="chip", says="nothing"))
+        asked = await kiosk.ask_result(payment)
+        assert (asked.code, set(for_chip(asked))) == ("P1", {"9F36", "91"})
+        assert (await kiosk.chip_says(payment, accepts=True)).code == "00"
+        again = await kiosk.chip_says(payment, accepts=False)
+        assert again.code == "00", "said once, it counts"
+        assert (await world.settle()).holds
+
+    play(story, profile=WAITS)
+
+
+def test_who_takes_over_a_payment_that_waits_for_its_chip_takes_the_charge_back(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1, CardChoice(1, entry="chip", says="nothing"))
+        await world.worker.stop()
+        await world.start_worker()
+        kiosk.port = world.worker.kiosk_port
+        await kiosk.connect()
+        assert await kiosk.sign_on() == "00"
+        assert (await kiosk.chip_says(payment, accepts=True)).stable in ("being_returned", "returned")
+        assert (await world.settle()).charged_fen == 0
+        assert "6v" in [row for row, _ in await world.events()]
+
+    play(story, profile=WAITS)
+
+
+@pytest.mark.parametrize("information", [b"", b"\x80", b"\xc0", b"\x40\x40"])
+def test_a_last_word_that_is_none_is_refused(play: Play, monkeypatch: pytest.MonkeyPatch, information: bytes) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1, CardChoice(1, entry="chip", says="nothing"))
+        word = [("9F27", information)]
+        monkeypatch.setattr("switch.sim.kiosk_client._last_cryptogram", lambda *, accepts: word)
+        assert (await kiosk.chip_says(payment, accepts=True)).code == "30"
+        assert (await world.settle()).charged_fen == 0
+
+    play(story, profile=WAITS)
+
+
+def test_of_what_never_was_the_chip_says_nothing(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1, CHIP)
+        payment.serial = "999998"
+        assert (await kiosk.chip_says(payment, accepts=True)).code == "25"
+
+    play(story, profile=WAITS)
+
+
+# ---------------------------------------------------------------------------------------------------- client library
+@asynccontextmanager
+async def library(world: Any, **options: Any) -> AsyncIterator[tuple[KioskClient, SoftwareKeys]]:
+    terminal, merchant = testkeys.test_terminal(1)
+    keys = SoftwareKeys(testkeys.test_tmk(terminal))
+    journal = KioskJournal.open(world.folder / "kiosk", terminal, create=True)
+    try:
+        async with KioskClient(
+            "127.0.0.1",
+            world.worker.kiosk_port,
+            terminal_id=terminal,
+            merchant_id=merchant,
+            journal=journal,
+            keys=keys,
+            times=KIOSK_SHORT,
+            **options,
+        ) as kiosk:
+            yield kiosk, keys
+    finally:
+        journal.close()
+
+
+async def pay_by_chip(world: Any, kiosk: KioskClient, keys: SoftwareKeys, reader: ChipSimulator, **lost: bool) -> Any:
+    while True:
+        bills = await kiosk.inquire(customers.account(world.next_account))
+        world.next_account += 1
+        if isinstance(bills, Bills) and len(bills.months) == 1:
+            break
+    card = reader.start(bills.total)
+    block = keys.pin_block("123456", card.pan)
+    reader.gone = bool(lost)
+    read = chip(card.pan, card.expiry, block, card.icc_data, sequence=card.sequence, track2=card.track2)
+    return await kiosk.pay(bills, bills.months, read, chip=reader)
+
+
+@pytest.mark.parametrize("profile", [WAITS, ONLINE], ids=["wait", "online_only"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_library_gives_the_chip_its_issuers_answer(play: Play, profile: UnionpayProfile, number: int) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as (kiosk, keys):
+            reader = ChipSimulator(number)
+            result = await pay_by_chip(world, kiosk, keys, reader)
+            assert (result.outcome, result.code) == (Outcome.PAID, "completed")
+            assert reader.cryptograms == [0x80, 0x40] and len(reader.scripts) == (1 if number == 3 else 0)
+            assert kiosk.result(result.key).issuer_data == b"", "not in its file"
+        assert (await world.settle()).holds
+
+    play(story, profile=profile)
+
+
+def test_the_library_tells_a_chip_that_its_issuer_declined(play: Play) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as (kiosk, keys):
+            reader = ChipSimulator(1)
+            result = await pay_by_chip(world, kiosk, keys, reader)
+            assert result.outcome is Outcome.DECLINED and reader.cryptograms == [0x80, 0x00]
+
+    play(story, script("decline:51"), profile=WAITS)
+
+
+def test_what_the_chip_refuses_the_library_follows_to_its_end(play: Play) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as (kiosk, keys):
+            reader = ChipSimulator(1)
+            reader.refuses = True
+            result = await pay_by_chip(world, kiosk, keys, reader)
+            assert result.outcome in (Outcome.BEING_RETURNED, Outcome.RETURNED)
+            final = await kiosk.wait_final(result.key, 10.0)
+            assert final.outcome is Outcome.RETURNED and reader.cryptograms == [0x80, 0x00]
+        assert (await world.settle()).charged_fen == 0
+
+    play(story, profile=WAITS)
+
+
+def test_a_card_that_is_gone_has_the_charge_taken_back_at_once(play: Play) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as (kiosk, keys):
+            result = await pay_by_chip(world, kiosk, keys, ChipSimulator(1), gone=True)
+            final = await kiosk.wait_final(result.key, 10.0)
+            assert final.outcome is Outcome.RETURNED
+        assert (await world.settle()).charged_fen == 0
+        assert "6j" in [row for row, _ in await world.events()], "the switch need not wait for its time to end"
+
+    play(story, profile=WAITS)
+
+
+def test_where_the_issuers_word_counts_a_card_that_is_gone_is_paid_with(play: Play) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as (kiosk, keys):
+            result = await pay_by_chip(world, kiosk, keys, ChipSimulator(1), gone=True)
+            assert result.outcome is Outcome.PAID
+        assert (await world.settle()).holds
+
+    play(story, profile=ONLINE)
+
+
+def test_a_last_word_that_gets_lost_leaves_no_unknown(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as (kiosk, keys):
+            reader = ChipSimulator(1)
+            exchange = kiosk._exchange
+
+            async def loses(frame: bytes, mti: str, serial: str, wait_s: float) -> Any:
+                if mti == "0630":
+                    kiosk._drop()
+                    return None
+                return await exchange(frame, mti, serial, wait_s)
+
+            monkeypatch.setattr(kiosk, "_exchange", loses)
+            result = await pay_by_chip(world, kiosk, keys, reader)
+            assert (await kiosk.wait_final(result.key, 10.0)).outcome is Outcome.RETURNED
+        assert (await world.settle()).charged_fen == 0
+
+    play(story, profile=WAITS)
