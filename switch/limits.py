@@ -115,6 +115,10 @@ SIGN_ON_QUEUE_MAX: Final = 20_000  # terminals in that queue: every kiosk of a p
 # an acquirer may ask for another sign-on so long after the last: one that asks in every answer is heard now and then
 SIGN_ON_WISH_S: Final = 600.0
 ISSUER_DATA_BYTES_MAX: Final = 512  # of field 55 in an answer: 16 bytes of 91 and scripts of 128 each, twice over
+NOTICES_MAX: Final = 256  # script notices being kept; a kiosk whose notice is not kept sends it again
+NOTICES_AT_ONCE: Final = 50  # due ones sent by one look: no load that customers could feel
+NOTICES_EVERY_S: Final = 5.0  # between looks for those that are due
+NOTICE_LIFE_S: Final = 86_400.0  # the terminal's batch has been settled by then: they are given up
 DOWNLOADS_MAX: Final = 32  # downloads in flight: a fleet that fetches new keys leaves the link to customers
 DOWNLOAD_ANSWER_S: Final = 15.0  # no answer of the acquirer by then: the kiosk, which waits 20 s, asks again
 SIGN_ON_LIFE_S: Final = 86_400.0  # working keys are renewed once a day (facts: every 24 h) …
@@ -223,6 +227,7 @@ KIOSK_STATE_BYTES: Final = 65_536  # of one copy of its file: 32 payments of 24 
 KIOSK_SERIAL_BLOCK: Final = 100  # serials reserved by one write: a kiosk that is switched off and on loses the rest
 KIOSK_SERIALS_A_SECOND: Final = 11  # where a new file begins: 86,400 seconds into 999,999 serials
 KIOSK_SERIAL_SKIP: Final = 1_000  # serials left out after "key conflict": somebody used those of today
+KIOSK_CHIP_TRIES: Final = 3  # a chip's last word is sent so often at most: the customer waits
 KIOSK_DOWNLOAD_ITEMS_MAX: Final = 99  # public keys or applications of one listing: two digits count them; 40 are usual
 KIOSK_REQUESTS_MAX: Final = 32  # unanswered requests of one kiosk: one customer, and what it asks by itself
 

@@ -212,6 +212,31 @@ class Cases(Protocol):
         ...
 
 
+@dataclass(slots=True, frozen=True)
+class ScriptNotice:
+    """What a chip did with its issuer's scripts, for the acquirer. One a payment."""
+
+    opened_on: int
+    payment_id: int
+    body: dict[str, Any]  # no card data
+    sealed: bytes  # ``KeptCard`` under ``payment id | "script"``
+    age_s: float = 0.0
+
+
+class NoticeStore(Protocol):
+    """All raise UnavailableError."""
+
+    async def add(self, notice: ScriptNotice, again_s: float) -> None:
+        """Durably; it is due after ``again_s``. Nothing, if its payment has one."""
+        ...
+
+    async def due(self, again_s: float) -> list[ScriptNotice]:
+        """Some that are due, no longer due for any worker for ``again_s``, then for twice as long, and so on."""
+        ...
+
+    async def end(self, notice: ScriptNotice) -> None: ...
+
+
 # ---------------------------------------------------------------------------------------------------- terminals
 @dataclass(slots=True)
 class Terminal:

@@ -181,9 +181,25 @@ class KioskDialect:
             asked = _text(tags, "DF0C", "serial of the payment", 6)
             asked_date = _text(tags, "DF0D", "date of the payment", 4)
             accepted = _chip_accepted(message)
-            icc_data = ChipData(message.raw(55))
+            has_scripts = tlv.first(tlv.decode(message.raw(55)), "DF31") is not None
+            pan = _pan(message)
+            if has_scripts and pan is None:
+                raise _FieldError(2, "missing (card number: the results of scripts go to the acquirer)")
             return ChipResult(
-                terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date, accepted, icc_data
+                terminal_id,
+                merchant_id,
+                serial,
+                date,
+                reply,
+                mab,
+                mac,
+                asked,
+                asked_date,
+                accepted=accepted,
+                icc_data=ChipData(message.raw(55)),
+                has_scripts=has_scripts,
+                pan=pan,
+                sequence_number=message.get(23),
             )
         if business == "71":
             account = _text(tags, "DF01", "account", 20)
@@ -474,6 +490,13 @@ def _months_asked(tags: list[tuple[str, bytes]]) -> tuple[str, int]:
     if not (count.isdigit() and len(count) == 1 and 1 <= int(count) <= E_BILL_PAGE_MAX):
         raise _FieldError(48, f"tag DF1C (months): expected 1 to {E_BILL_PAGE_MAX}")
     return newest, int(count)
+def _pan(message: iso8583.Message) -> Pan | None:
+    if not message.get(2):
+        return None
+    try:
+        return Pan(message[2])
+    except ValueError:
+        raise _FieldError(2, _NO_PAN) from None
 
 
 def _card(message: iso8583.Message) -> Card:
@@ -482,12 +505,7 @@ def _card(message: iso8583.Message) -> Card:
     if entry_mode is None:
         raise _FieldError(22, "missing (entry mode)")
     track2 = Track(message[35]) if 35 in message else None
-    pan: Pan | None = None
-    if message.get(2):
-        try:
-            pan = Pan(message[2])
-        except ValueError:
-            raise _FieldError(2, _NO_PAN) from None
+    pan = _pan(message)
     expiry: str | None = message.get(14)
     if track2 is not None:
         if not track2.has_separator:

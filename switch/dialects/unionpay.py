@@ -28,9 +28,13 @@ BALANCE_60 = "01"
 _BALANCE = "31"  # field 3 begins with it
 _ASKS = frozenset({"362", "372", "382"})  # downloads that begin with a question: 0820, all others 0800
 WISH_AT = 7  # the byte whose low half is digit 6 of the header
-_KINDS = {"0210": "purchase", "0410": "reversal", "0810": "sign_on", "0830": "echo"}
+_KINDS = {"0210": "purchase", "0410": "reversal", "0630": "script", "0810": "sign_on", "0830": "echo"}
 # Tags of field 55 in a reversal: TVR, IFD serial, issuer application data, ATC, script results.
 _REVERSAL_TAGS = frozenset({"95", "9F1E", "9F10", "9F36", "DF31"})
+
+
+# … and in a script notice.
+_SCRIPT_TAGS = frozenset({"9F33", "95", "9F37", "9F1E", "9F10", "9F26", "9F36", "82", "DF31", "9F1A", "9A"})
 
 
 def mab(frame: bytes) -> bytes:
@@ -43,13 +47,13 @@ def with_mac(frame: bytes, mac: bytes) -> bytes:
     return frame[:-MAC_SIZE] + mac
 
 
-def _of_reversal(icc_data: ChipData) -> ChipData | None:
-    """The tags that a reversal has."""
+def _of(icc_data: ChipData, tags: frozenset[str]) -> ChipData | None:
+    """These tags of it, as far as it has them."""
     try:
         found = tlv.decode(icc_data.reveal())
     except iso8583.Iso8583Error:
         return None
-    chosen = [(tag, value) for tag, value in found if tag in _REVERSAL_TAGS]
+    chosen = [(tag, value) for tag, value in found if tag in tags]
     return ChipData(tlv.encode(chosen)) if chosen else None
 
 
@@ -123,12 +127,12 @@ class UnionPayDialect:
 
     def kept(self, card: Card) -> KeptCard:
         """What a reversal will need of this card. Chip data that is no TLV is left out."""
-        icc_data = None if card.icc_data is None else _of_reversal(card.icc_data)
+        icc_data = None if card.icc_data is None else _of(card.icc_data, _REVERSAL_TAGS)
         return KeptCard(card.pan, card.expiry, card.sequence_number, icc_data)
 
     def with_chip(self, kept: KeptCard, icc_data: ChipData) -> KeptCard:
         """The same after the chip's last cryptogram: 95, 9F10 and the results of scripts are those of that."""
-        return KeptCard(kept.pan, kept.expiry, kept.sequence_number, _of_reversal(icc_data) or kept.icc_data)
+        return KeptCard(kept.pan, kept.expiry, kept.sequence_number, _of(icc_data, _REVERSAL_TAGS) or kept.icc_data)
 
     def reversal(self, payment: Payment, kept: KeptCard, reason: str) -> tuple[bytes, bytes]:
         """The 0400: the original's STAN, batch and amount; field 39 is the reason; no track, no PIN block (C15)."""
@@ -152,6 +156,27 @@ class UnionPayDialect:
             safe,
             lambda: {2: kept.pan.reveal(), 14: kept.expiry, 55: _clear(kept.icc_data), 64: NO_MAC},
         )
+
+    def script_notice(self, body: dict[str, Any], batch_number: str, card: KeptCard) -> bytes:
+        """The 0620 without its MAC: what the chip of an earlier purchase did with scripts. ``body``: see
+        ``runtime.scripts``."""
+        fields: dict[int, Any] = {
+            0: "0620",
+            3: "000000",
+            4: body["amount"],
+            11: body["stan"],
+            22: body["entry_mode"],
+            23: card.sequence_number,
+            25: "00",
+            37: body["rrn"] or None,
+            41: body["terminal"],
+            42: body["merchant"],
+            49: "156",
+            60: f"00{batch_number}951",
+            61: body["original"],
+        }
+        chosen = None if card.icc_data is None else _of(card.icc_data, _SCRIPT_TAGS)
+        return self._whole(fields, lambda: {2: card.pan.reveal(), 55: _clear(chosen), 64: NO_MAC})
 
     def sign_on(self, terminal_id: str, merchant_id: str, stan: str, network_code: str) -> bytes:
         """``network_code`` (60.3) says which working keys are wanted; see ``security/workingkeys.py``."""

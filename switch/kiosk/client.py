@@ -19,7 +19,8 @@ What it does by itself, so that no vendor has to:
     a payment without a final word is asked for until there is one: for hours if need be, and after a restart
     a bill that is being paid cannot be taken again
 
-A request is sent once. Nothing here knows a card number when the payment has left.
+A request is sent once. Nothing here knows a card number when the payment has left, except while its chip is still to be
+finished; of its last word three copies may be sent.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from switch.errors import SecurityError
 from switch.kiosk.devices import ChipReader, DeviceError, PinPad
 from switch.kiosk.journal import KioskJournal, OpenPayment
 from switch.kiosk.keys import KeyHolder
-from switch.kiosk.messages import HEADER_SIZE, Answer, Messages, check_account, clock_offset, local
+from switch.kiosk.messages import HEADER_SIZE, Answer, Messages, check_account, clock_offset, has_scripts, local
 from switch.kiosk.parameters import (
     APPLICATIONS,
     PUBLIC_KEYS,
@@ -82,6 +83,7 @@ from switch.limits import (
     CONNECT_TIMEOUT_S,
     E_BILL_PAGE_MAX,
     FRAME_SIZE_MAX,
+    KIOSK_CHIP_TRIES,
     KIOSK_DOWNLOAD_ITEMS_MAX,
     KIOSK_REQUESTS_MAX,
     KIOSK_SERIAL_SKIP,
@@ -92,6 +94,7 @@ from switch.limits import (
     KioskTimes,
 )
 from switch.model.payment import Card
+from switch.model.secret import ChipData
 from switch.security import workingkeys
 
 _SIGN_ON_AGAIN: Final = frozenset({"77", "A0", "A1", "K1"})
@@ -415,7 +418,7 @@ class KioskClient:
             receivables,
             amount,
             lambda key: self._messages.payment(key, bills, receivables, amount, card),
-            chip,
+            None if chip is None else (chip, card),
         )
 
     async def prepay(
@@ -439,7 +442,7 @@ class KioskClient:
             (),
             amount,
             lambda key: self._messages.prepayment(key, account, amount, card, confirmed=confirmed),
-            chip,
+            None if chip is None else (chip, card),
         )
 
     async def reverse(self, key: PaymentKey) -> PaymentResult:
@@ -565,7 +568,7 @@ class KioskClient:
         receivables: tuple[str, ...],
         amount: int,
         build: Callable[[PaymentKey], bytes],
-        chip: ChipReader | None,
+        chip: tuple[ChipReader, Card] | None,
     ) -> PaymentResult:
         self._journal.check(account, receivables)
         connected = await self._until_ready()
@@ -591,7 +594,9 @@ class KioskClient:
             self._driven.discard(key)
             self._wake_clarifier.set()
 
-    async def _finish_chip(self, payment: OpenPayment, answer: Answer, chip: ChipReader | None) -> Answer | None:
+    async def _finish_chip(
+        self, payment: OpenPayment, answer: Answer, chip: tuple[ChipReader, Card] | None
+    ) -> Answer | None:
         """The issuer's answer to the chip, and where that has the last word, its word to the switch. Gives the answer
         that counts; None: the result has to be asked for."""
         decides = answer.stable == CHIP_DECIDES
@@ -599,23 +604,34 @@ class KioskClient:
         try:
             if chip is None:
                 raise DeviceError("card_missing", "no chip reader was given")
-            word = await _in_thread(chip.finish, answer.issuer_data, approved=approved)
+            reader, card = chip
+            word = await _in_thread(reader.finish, answer.issuer_data, approved=approved)
         except DeviceError:
             if not decides:
                 return answer  # the issuer's word counts; of what it had for the chip nothing is known
             await _in_thread(self._journal.note, payment.key, reversing=True)
             return None
-        if not decides:
+        if not decides and not has_scripts(word):
             return answer
-        serial = await self._serial()
-        try:
-            frame = await self._sealed(self._messages.chip_word(serial, self._today(), payment.key, word))
-        except (SecurityError, DeviceError):
-            self._sign_on_again()  # the key holder lost its keys; the switch takes the charge back by itself
-            return None
-        told = await self._exchange(frame, "0630", serial, self._times.answer_s)
-        about = (payment.key.serial, payment.key.date)
-        return told if told is not None and (told.asked_serial, told.asked_date) == about else None
+        told = await self._say_for_chip(payment.key, word, card)
+        return told if decides else answer
+
+    async def _say_for_chip(self, key: PaymentKey, word: ChipData, card: Card) -> Answer | None:
+        """The chip's last word, and what it did with scripts: until the switch has it, a few times. None: unknown."""
+        for _ in range(KIOSK_CHIP_TRIES):
+            if not await self._until_ready():
+                break
+            serial = await self._serial()
+            try:
+                frame = await self._sealed(self._messages.chip_word(serial, self._today(), key, word, card))
+            except (SecurityError, DeviceError):
+                self._sign_on_again()  # the key holder lost its keys
+                continue
+            told = await self._exchange(frame, "0630", serial, self._times.answer_s)
+            if told is not None and (told.asked_serial, told.asked_date) == (key.serial, key.date):
+                return told
+            await asyncio.sleep(self._times.ask_first_s)
+        return None
 
     async def _follow(self, payment: OpenPayment, answer: Answer | None) -> PaymentResult:
         """From the first answer, or none, to a word: the final one, or one to send the customer home with."""

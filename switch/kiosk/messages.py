@@ -227,9 +227,11 @@ class Messages:
         values: Values = {0: "0400", 3: "000000", 11: serial, 13: date, 60: f"72{self.batch}000"}
         return self._financial(values, _asked(asked))
 
-    def chip_word(self, serial: str, date: str, asked: PaymentKey, icc_data: ChipData) -> bytes:
+    def chip_word(self, serial: str, date: str, asked: PaymentKey, icc_data: ChipData, card: Card) -> bytes:
         """The chip's last word on a payment (interface §4.4)."""
         values: Values = {0: "0620", 11: serial, 13: date, 55: icc_data.reveal(), 60: f"77{self.batch}000"}
+        if has_scripts(icc_data):
+            values |= {2: card.pan.reveal(), 23: card.sequence_number or "000"}
         return self._financial(values, _asked(asked))
 
     def _financial(self, values: Values, tags: list[tuple[str, bytes]]) -> bytes:
@@ -294,6 +296,11 @@ def check_account(account: str) -> None:
     """Raises ValueError: no account number."""
     if not (1 <= len(account) <= 20 and account.isascii() and account.isprintable()):
         raise ValueError("account: expected 1 to 20 printable ASCII characters")
+
+
+def has_scripts(icc_data: ChipData) -> bool:
+    """Whether a chip tells what it did with its issuer's scripts."""
+    return tlv.first(tlv.decode(icc_data.reveal()), "DF31") is not None
 
 
 def _card_fields(card: Card) -> Values:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from switch.model.batch import BatchDetail
 from switch.model.payment import Card
-from switch.model.secret import ChipData
+from switch.model.secret import ChipData, Pan
 
 # What an acquirer may ask a terminal for, in digit 6 of a message's header.
 WISHES = "123456789bc"
@@ -139,6 +139,9 @@ class ChipResult(ResultInquiry):
 
     accepted: bool  # TC; else AAC
     icc_data: ChipData  # its last cryptogram, and what it did with the issuer's scripts
+    has_scripts: bool
+    pan: Pan | None  # always there with scripts
+    sequence_number: str | None
 
 
 class CardAnswer(Struct):

@@ -31,6 +31,7 @@ from switch.net.serial import SerialLine
 from switch.net.upstream import Dialer, TransactionDialer
 from switch.observe.trace import Shown, Trace
 from switch.ports import Cases, Clock, Dice, KioskBatches, LeasedJournal, Observer, SecurityModule, Terminals
+from switch.ports import Cases, Clock, Dice, LeasedJournal, NoticeStore, Observer, SecurityModule, Terminals
 from switch.runtime.balance import Balances
 from switch.runtime.batch import Batches
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
@@ -38,6 +39,7 @@ from switch.runtime.downloads import Downloads
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
 from switch.runtime.pressure import Pressure
+from switch.runtime.scripts import Scripts
 from switch.runtime.terminals import TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -51,6 +53,7 @@ class Switch:
         machine: the payment's machine.
         cases: what people decide; None: nobody does.
         batches: settlements of kiosks; None: none settles.
+        notices: keeps what chips did with scripts; None: no such word of a chip is taken.
         certificates: for whatever speaks TLS by the configuration; None: nothing does.
     """
 
@@ -68,6 +71,7 @@ class Switch:
         machine: type[Payment] = Payment,
         cases: Cases | None = None,
         batches: KioskBatches | None = None,
+        notices: NoticeStore | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         assert certificates is not None or not any(
@@ -174,6 +178,16 @@ class Switch:
         downloads = Downloads(
             link=self.card_link, dialect=card_dialect, codes=codes, sessions=sessions, times=times, observer=observer
         )
+        self.scripts = Scripts(
+            notices,
+            link=self.card_link,
+            dialect=card_dialect,
+            codes=codes,
+            sessions=sessions,
+            security=security,
+            times=times,
+            observer=observer,
+        )
         self.pressure = Pressure(asyncio.get_running_loop(), clock, observer, journal)
         self.dispatcher = Dispatcher(
             dialect=kiosk_dialect,
@@ -184,6 +198,7 @@ class Switch:
             balances=balances,
             batches=None if batches is None else Batches(batches, clock, observer),
             downloads=downloads,
+            scripts=self.scripts,
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,
@@ -239,6 +254,7 @@ class Switch:
         for line in self.lines:
             line.start()
         self.pressure.start()
+        self.scripts.start()
         self._heir = asyncio.create_task(self._take_over_forever(), name="take over")
         return adopted
 
@@ -250,6 +266,7 @@ class Switch:
                 await self._heir
         await asyncio.gather(self.listener.stop("stopping"), *(line.stop("stopping") for line in self.lines))
         self.pressure.stop()
+        await self.scripts.stop()
         for dialer in reversed(self._dialers):
             await dialer.stop()
         self._timers.stop()

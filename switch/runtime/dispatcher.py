@@ -56,6 +56,7 @@ from switch.runtime.lines import Lines
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
 from switch.runtime.pressure import Pressure
+from switch.runtime.scripts import Scripts
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -81,7 +82,6 @@ _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
 _BATCHES = frozenset({BatchSettlement, BatchUpload, BatchUploadEnd})
 _ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry, *_BATCHES})
 _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal, ChipResult})
-_ACTING = (KioskReversal, ChipResult)  # those of them that want something done
 _GREETINGS = (SignOn, SignOff, EchoTest)
 _MOVE_NOTHING = frozenset({BillInquiry, BalanceInquiry, Download})
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
@@ -129,6 +129,7 @@ class Dispatcher:
         payments: Payments,
         balances: Balances,
         downloads: Downloads,
+        scripts: Scripts,
         card_link: CardLink,
         marketing_link: MarketingLink,
         journal: Journal,
@@ -163,6 +164,7 @@ class Dispatcher:
             observer=observer,
         )
         self._downloads = downloads
+        self._scripts = scripts
         self._lines = Lines(timers, observer, times.kiosk_s)
         self._card_link = card_link
         self._marketing_link = marketing_link
@@ -926,15 +928,42 @@ class Dispatcher:
             self._tell(wire, request.reply, session, request, outcome)
 
         known = self._payments.by_kiosk_key(key)
-        if known is not None and isinstance(request, KioskReversal):
+        if isinstance(request, ChipResult):
+            self._chip_says(wire, request, session)
+        elif known is not None and isinstance(request, KioskReversal):
             self._payments.take_back(known, partial(self._tell, wire, request.reply, session, request))
-        elif known is not None and isinstance(request, ChipResult):
-            self._payments.chip_says(known, request, partial(self._tell, wire, request.reply, session, request))
-        elif known is not None or (key in self._intakes and not isinstance(request, _ACTING)):
+        elif known is not None or (key in self._intakes and not isinstance(request, KioskReversal)):
             found(None)
         else:
             # With a reversal a payment that has not begun never will.
             self._find(key, found, close="not_found")
+
+    # -------------------------------------------------------------------------------------------- chip's last word
+    def _chip_says(self, wire: Wire, request: ChipResult, session: TerminalSession) -> None:
+        tell = partial(self._tell, wire, request.reply, session, request)
+
+        def found(stored: Found | SwitchError) -> None:
+            if isinstance(stored, StoredPayment):
+                payment = self._payments.stored(stored)
+                self._with_scripts(payment, request, tell, lambda: tell(payment))
+            else:
+                tell("not_found" if isinstance(stored, Closed) else "result_unknown")
+
+        known = self._payments.by_kiosk_key(request.asked_key)
+        if known is None:
+            self._find(request.asked_key, found, close="not_found")
+        else:
+            self._with_scripts(known.payment, request, tell, lambda: self._payments.chip_says(known, request, tell))
+
+    def _with_scripts(self, payment: Payment, request: ChipResult, tell: Waiter, then: Callable[[], None]) -> None:
+        """First what the chip did with scripts is kept and sent, then its word is heard: in this order the acquirer
+        wants a notice and a reversal."""
+        if not request.has_scripts:
+            then()
+        elif request.pan is None or request.pan.masked != payment.card_masked:
+            tell("key_conflict")
+        else:
+            self._scripts.keep(payment, request, lambda kept: then() if kept else tell("busy"))
 
     # -------------------------------------------------------------------------------------------- answers
     def _tell(

@@ -247,7 +247,7 @@ class CardLink(UpstreamLink):
         if answer.kind in ("purchase", "reversal"):
             self.on_answer(answer)
         elif (
-            answer.kind in ("sign_on", "balance", "download")
+            answer.kind in ("sign_on", "balance", "download", "script")
             or (answer.kind, answer.terminal_id, answer.stan) in self._managed
         ):
             self._end_managed((answer.kind, answer.terminal_id, answer.stan), answer)

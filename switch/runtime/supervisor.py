@@ -36,6 +36,7 @@ from switch.store.cases import PostgresCases
 from switch.store.journal import PostgresJournal
 from switch.store.kept import PostgresSealedHours
 from switch.store.migrate import pending
+from switch.store.notices import PostgresNotices
 from switch.store.projector import Projector
 from switch.store.terminals import PostgresTerminals
 from switch.store.threeway import PostgresThreeWay
@@ -108,6 +109,8 @@ class Worker:
         self._closing.append(cases.stop)
         batches = PostgresBatches(self._dsn, observer)
         self._closing.append(batches.stop)
+        notices = PostgresNotices(self._dsn, "script notices")
+        self._closing.append(notices.stop)
         self.switch = Switch(
             config,
             journal=self.journal,
@@ -118,6 +121,7 @@ class Worker:
             observer=observer,
             cases=cases,
             batches=batches,
+            notices=notices,
             certificates=certificates,
         )
         certificates.start()

@@ -465,14 +465,28 @@ class Kiosk:
         if answer.code == "P1" and answer.is_proof and card.says != "nothing":
             if card.says_after_s:
                 await asyncio.sleep(card.says_after_s)
-            answer = await self.chip_says(payment, accepts=card.says == "tc")
+            answer = await self.chip_says(payment, card, accepts=card.says == "tc", issuer_data=_issuer_data(answer))
+        elif card.entry == "chip" and answer.is_proof and "72" in (said := _issuer_data(answer)):
+            await self.chip_says(payment, card, accepts=True, issuer_data=said)
         return payment
 
-    async def chip_says(self, payment: Payment, *, accepts: bool, more: tuple[tuple[str, bytes], ...] = ()) -> Answer:
-        """Send the chip's last cryptogram; the answer says how the payment stands."""
+    async def chip_says(
+        self,
+        payment: Payment,
+        card: CardChoice | None = None,
+        *,
+        accepts: bool,
+        issuer_data: dict[str, bytes] | None = None,
+    ) -> Answer:
+        """Send the chip's last cryptogram, and what it did with the issuer's script if that had one; the answer says
+        how the payment stands."""
         values = self._about(payment, "0620", "77")
         del values[3]
-        values[55] = tlv.encode([*_last_cryptogram(accepts=accepts), *more])
+        word = _last_cryptogram(accepts=accepts)
+        if card is not None and "72" in (issuer_data or {}):
+            values |= {2: testkeys.test_pan(card.number), 23: "001"}
+            word = [*word, ("DF31", bytes.fromhex("2112345678"))]
+        values[55] = tlv.encode(word)
         answer = await self._ask(values, "0630", with_mac=True, wait_s=self._profile.kiosk_s)
         if answer.code == "25" or (answer.code and answer.asked_serial == payment.serial):
             self._told(payment, answer, "chip")
@@ -723,6 +737,11 @@ def _chip_data(amount: int) -> bytes:
             ("9F33", bytes.fromhex("E0F0C8")),
         ]
     )
+
+
+def _issuer_data(answer: Answer) -> dict[str, bytes]:
+    found = answer.message
+    return dict(tlv.decode(found.raw(55))) if found is not None and 55 in found else {}
 
 
 def _last_cryptogram(*, accepts: bool) -> list[tuple[str, bytes]]:

@@ -110,7 +110,7 @@ def parse_action(text: str, late_max_s: float) -> Action:
 class CardWhen(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Which request a rule of the card host is for; everything given must fit."""
 
-    message: str = "purchase"  # purchase, balance, reversal, sign_on, echo, download
+    message: str = "purchase"  # purchase, balance, reversal, sign_on, echo, download, script
     amount: int | None = None  # fen
     nth: int | None = None  # the n-th request of this kind since start, from 1
     terminal: str | None = None
@@ -348,6 +348,7 @@ def _check_scripts(table: str, scripts: Sequence[CardScript | MarketingScript], 
 _CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo")
 _MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "history", "e_bill", "sign_on", "echo")
 _CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo", "download")
+_CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo", "download", "script")
 _MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "sign_on", "echo")
 
 

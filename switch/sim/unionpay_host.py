@@ -24,6 +24,7 @@ import datetime
 import functools
 import hashlib
 import hmac
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -119,6 +120,7 @@ class UnionPayHost(SimulatedHost):
         self._terminals: dict[str, _Terminal] = {}
         self._purchases: dict[str, _Purchase] = {}
         self._last_rrn = 0
+        self._script_dice = random.Random(f"{scenario.seed}|scripts")  # so that those of purchases roll as ever
         self._wishes: dict[str, int] = {}  # how often each was renewed
 
     def renew(self, wish: str) -> None:
@@ -179,6 +181,9 @@ class UnionPayHost(SimulatedHost):
                 return
         if (request.mti, request.business_type, request.message.get(3)) == ("0200", "01", "310000"):
             self._take_balance(connection, request)
+            return
+        if (request.mti, request.network_code) == ("0620", "951"):
+            self._take_script(connection, request)
             return
         match request.mti, request.business_type, request.network_code:
             case "0800", "00", "001" | "003" | "004" | "006":
@@ -541,6 +546,41 @@ class UnionPayHost(SimulatedHost):
         known = purchase is not None and purchase.state in ("charged", "reversed")
         return self._reversal_reply(request, purchase if known else None, code)
 
+    # ---- scripts
+    def _take_script(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["script"] += 1
+        refusal = self._refusal_of_script(request)
+        if refusal is not None:
+            self.counts[f"script_refused_{refusal}"] += 1
+            self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
+            return
+        action = self._rules.choose("script", terminal=request.terminal_id)
+        if action is None and self._script_dice.random() < self._mood.silence_rate:
+            action = Action("silence", acted=self._script_dice.random() < 0.5)
+        self._obey(action or APPROVE, connection, request, self._note_script, self._decline_balance)
+
+    def _refusal_of_script(self, request: _Request) -> str | None:
+        terminal = self._terminals.get(request.terminal_id)
+        if terminal is None or not terminal.signed_on or terminal.mac is None:
+            return "77"
+        request.terminal = terminal
+        if not request.mac_is_right(terminal.mac):
+            request.terminal = None
+            return "A0"
+        chip = request.message.get(55)
+        done = isinstance(chip, bytes) and iso8583.tlv.first(iso8583.tlv.decode(chip), "DF31")
+        original = str(request.message.get(61, ""))
+        if not done or not request.pan or len(original) != 16:
+            return "30"
+        known = self._purchases.get(f"{request.terminal_id}|{original[:6]}|{original[6:12]}")
+        return None if known is not None and known.card == request.card else "25"
+
+    def _note_script(self, request: _Request) -> bytes:
+        original = str(request.message[61])
+        # For people who read the ledger; nothing is recalled from it.
+        self.write("script", terminal=request.terminal_id, batch=original[:6], stan=original[6:12])
+        return self._financial_reply(request, {39: "00"})
+
     # ---- moods
     def _obey(
         self,
@@ -728,7 +768,7 @@ def _for_chip(request: _Request, code: str) -> Values:
 
 def has_script(pan: str) -> bool:
     """Whether the issuer of this test card sends a script."""
-    return pan[-2:-1] == "3"
+    return pan[-2:-1] in ("3", "6", "8")
 
 
 def _key_of(fact: Fact) -> str:

@@ -52,7 +52,7 @@ from switch.sim.truth import MemoryTruthLedger, Posted, read_charges, read_posti
 from switch.sim.unionpay_host import UnionPayHost
 from switch.sim.wire import Turn
 from switch.store import memory
-from switch.store.memory import MemoryCases, MemoryDatabase, MemoryJournal, MemoryTerminals
+from switch.store.memory import MemoryCases, MemoryDatabase, MemoryJournal, MemoryNotices, MemoryTerminals
 
 HOST: Final = "127.0.0.1"
 PORTS: Final = {SWITCH: 7000, CARD: 7001, BILL: 7002, SECOND: 7003}
@@ -229,6 +229,8 @@ class World:
                 self.add("fault", f"a kiosk failed: {task.exception()!r}")
 
     def _at_rest(self) -> bool:
+        if self.database.notices:
+            return False  # a script notice that nobody has answered
         resting = FINAL if self.plan.people_decide else FINAL | {State.SUSPENSE, State.UNPROVEN}
         return all(events[max(events)][0].state in resting for events in self.database.events.values())
 
@@ -304,6 +306,8 @@ class World:
         ):
             for violation in checks:
                 self.add(violation.invariant, violation.what)
+        for notice, *_ in self.database.notices.values():
+            self.add("I14", f"the script notice of payment {notice.payment_id} was never answered")
         for events in self.database.events.values():
             state = events[max(events)][0].state.value
             self.outcome.states[state] = self.outcome.states.get(state, 0) + 1
@@ -456,6 +460,7 @@ class World:
             bind=lambda host, port, reuse_port: SimSocket(self.loop.network, host, port),
             machine=self._watch.machine(self.parts.machine),
             cases=MemoryCases(self.database),
+            notices=MemoryNotices(self.database, node),
         )
         switch.pressure.every_s = PULSE_S
         if not self.parts.recovers:

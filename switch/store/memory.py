@@ -27,6 +27,7 @@ from switch.ports import (
     Found,
     JournalEntry,
     Observer,
+    ScriptNotice,
     Stray,
     Terminal,
     Verdict,
@@ -73,6 +74,7 @@ class MemoryDatabase:
     open: dict[int, str] = field(default_factory=dict)  # payment id to the key of its claim OPEN
     kept: dict[tuple[int, int], tuple[bytes, int]] = field(default_factory=dict)  # sealed card number, last day
     strays: list[Stray] = field(default_factory=list)
+    notices: dict[int, list[Any]] = field(default_factory=dict)  # by payment: the notice, tries, when it is due
     verdicts: dict[int, tuple[Verdict, str]] = field(default_factory=dict)  # by id, with the outcome; "": none yet
     terminals: dict[str, Terminal] = field(default_factory=dict)
     stan_next: dict[str, int] = field(default_factory=dict)
@@ -446,6 +448,29 @@ class MemoryCases:
 
     async def settle(self, verdict: Verdict, outcome: str) -> None:
         self._database.verdicts[verdict.id] = verdict, outcome
+
+
+class MemoryNotices:
+    """``ports.NoticeStore`` in memory."""
+
+    def __init__(self, database: MemoryDatabase, clock: Clock) -> None:
+        self._notices = database.notices
+        self._clock = clock
+
+    async def add(self, notice: ScriptNotice, again_s: float) -> None:
+        self._notices.setdefault(notice.payment_id, [notice, 0, self._clock.now() + again_s])
+
+    async def due(self, again_s: float) -> list[ScriptNotice]:
+        now = self._clock.now()
+        found: list[ScriptNotice] = []
+        for row in self._notices.values():
+            if row[2] <= now:
+                row[1:] = [row[1] + 1, now + again_s * 2 ** min(row[1], 4)]
+                found.append(row[0])
+        return found
+
+    async def end(self, notice: ScriptNotice) -> None:
+        self._notices.pop(notice.payment_id, None)
 
 
 class MemoryTerminals:

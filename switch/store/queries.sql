@@ -151,8 +151,27 @@ WITH RECURSIVE kept (keep_until, start) AS (
 SELECT ARRAY(SELECT switch.sealed_hour(start) FROM kept
              UNION
              SELECT switch.sealed_hour(sealed) FROM switch.open_payment WHERE sealed IS NOT NULL
+             UNION
+             SELECT switch.sealed_hour(sealed) FROM switch.script_notice
             ) AS hours,
        extract(epoch FROM clock_timestamp())::float8 AS now_s;
+
+-- notice_add --
+-- A kiosk may say it twice. $1 opened on, $2 payment, $3 body, $4 sealed, $5 seconds until it is due again.
+INSERT INTO switch.script_notice (opened_on, payment_id, body, sealed, next_at)
+VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5)) ON CONFLICT DO NOTHING;
+
+-- notice_due --
+-- Those that may be sent again, taken by this worker for a while that doubles. $1 seconds of the first, $2 most.
+UPDATE switch.script_notice
+   SET tries = tries + 1, next_at = now() + make_interval(secs => $1 * power(2, least(tries, 4)))
+ WHERE (opened_on, payment_id) IN (SELECT opened_on, payment_id FROM switch.script_notice WHERE next_at <= now()
+                                    ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING opened_on, payment_id, body, sealed, extract(epoch FROM now() - made_at)::float8 AS age_s;
+
+-- notice_end --
+-- $1 opened on, $2 payment.
+DELETE FROM switch.script_notice WHERE opened_on = $1 AND payment_id = $2;
 
 -- claim_purge --
 -- Keys of finished payments that nobody can ask for any more. $1 days kept, $2 most rows at once, so that no lock is held long.

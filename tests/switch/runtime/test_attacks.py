@@ -39,6 +39,7 @@ from switch.runtime.downloads import Downloads
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
 from switch.runtime.pressure import Pressure
+from switch.runtime.scripts import Scripts
 from switch.runtime.terminals import TerminalSessions
 from switch.runtime.timers import Timers
 from switch.store.memory import Fault, MemoryDatabase, MemoryJournal, MemoryTerminals
@@ -287,6 +288,16 @@ class Bench:
                 dialect=card_dialect,
                 codes=codes,
                 sessions=self.sessions,
+                times=SHORT,
+                observer=watcher,
+            ),
+            scripts=Scripts(
+                None,
+                link=self.card_link,
+                dialect=card_dialect,
+                codes=codes,
+                sessions=self.sessions,
+                security=security,
                 times=SHORT,
                 observer=watcher,
             ),

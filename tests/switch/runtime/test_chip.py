@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import iso8583
 from iso8583 import tlv
+from switch import limits
 from switch.config import UnionpayProfile
 from switch.kiosk import Bills, KioskClient, KioskJournal, Outcome, SoftwareKeys, chip
 from switch.limits import KIOSK_SHORT
@@ -18,7 +20,7 @@ from switch.model.cardnumber import Known
 from switch.ops.scan import Scan
 from switch.sim import customers, testkeys
 from switch.sim.devices import ChipSimulator
-from switch.sim.kiosk_client import CardChoice
+from switch.sim.kiosk_client import CardChoice, _last_cryptogram
 
 Play = Callable[..., None]
 SPEC = iso8583.load("unionpay_pos", header="tpdu+pos6")
@@ -59,7 +61,7 @@ def test_what_the_issuer_says_reaches_the_chip_and_no_disk(play: Play, short_dir
         kiosk = await world.kiosk()
         watch = Watch(world, kiosk)
         payment = await world.pay(kiosk, 1, SCRIPT)
-        (answer,) = watch.answers
+        answer, *_ = watch.answers
         found = for_chip(answer)
         assert payment.final == "00" and set(found) == {"9F36", "91", "72"} and len(found["91"]) == 10
         # A kiosk that did not hear it asks for the result, and gets it as well; on a slip it has no place.
@@ -284,6 +286,7 @@ def test_the_library_gives_the_chip_its_issuers_answer(play: Play, profile: Unio
             assert (result.outcome, result.code) == (Outcome.PAID, "completed")
             assert reader.cryptograms == [0x80, 0x40] and len(reader.scripts) == (1 if number == 3 else 0)
             assert kiosk.result(result.key).issuer_data == b"", "not in its file"
+            assert world.unionpay.counts["script"] == len(reader.scripts)
         assert (await world.settle()).holds
 
     play(story, profile=profile)
@@ -353,3 +356,136 @@ def test_a_last_word_that_gets_lost_leaves_no_unknown(play: Play, monkeypatch: p
         assert (await world.settle()).charged_fen == 0
 
     play(story, profile=WAITS)
+
+
+# ---------------------------------------------------------------------------------------------------- scripts
+def notices(watch: Watch) -> list[Any]:
+    return [message for frame in watch.sent if (message := SPEC.decode(frame)).mti == "0620"]
+
+
+async def until_no_notice(world: Any, seconds: float = 12.0) -> None:
+    ends = asyncio.get_running_loop().time() + seconds
+    while await world.rows("SELECT * FROM switch.script_notice"):
+        assert asyncio.get_running_loop().time() < ends, "a script notice is still there"
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("profile", [ONLINE, WAITS], ids=["online_only", "wait"])
+def test_what_a_chip_did_with_scripts_goes_to_the_acquirer(play: Play, profile: UnionpayProfile) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        watch = Watch(world, kiosk)
+        payment = await world.pay(kiosk, 1, SCRIPT)
+        assert payment.final == "00" and world.unionpay.counts["script"] == 1
+        (notice,) = notices(watch)
+        (purchase,) = (found for frame in watch.sent if (found := SPEC.decode(frame)).mti == "0200")
+        assert notice[61][:12] == purchase[60][2:8] + purchase[11] and notice[11] != purchase[11]
+        assert (notice[2], notice[23], notice[4], notice[60][8:]) == (purchase[2], purchase[23], purchase[4], "951")
+        tags = dict(tlv.decode(notice.raw(55)))
+        assert tags["DF31"].hex() == "2112345678" and not {"9F27", "9F02"} & set(tags)
+        await until_no_notice(world)
+        assert (await world.settle()).holds
+
+    play(story, profile=profile)
+
+
+def test_the_notice_goes_before_the_reversal_that_the_chip_causes(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        watch = Watch(world, kiosk)
+        await world.pay(kiosk, 1, CardChoice(3, entry="chip", says="aac"))
+        assert (await world.settle()).charged_fen == 0
+        order = [SPEC.decode(frame).mti for frame in watch.sent]
+        assert [mti for mti in order if mti in ("0620", "0400")] == ["0620", "0400"]
+        (reversal,) = reversals(watch)
+        assert dict(tlv.decode(reversal.raw(55)))["DF31"].hex() == "2112345678"
+
+    play(story, profile=WAITS)
+
+
+@pytest.mark.parametrize("do", ["silence", "silence:done", "drop", "bad_mac", "decline:77", "ambiguous:96"])
+def test_without_an_answer_it_is_sent_again_and_with_the_same_number(play: Play, do: str) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        watch = Watch(world, kiosk)
+        assert (await world.pay(kiosk, 1, SCRIPT)).final == "00"
+        assert len(await world.rows("SELECT * FROM switch.script_notice")) == 1
+        if do == "decline:77":
+            assert await kiosk.sign_on() == "00"
+        await until_no_notice(world)
+        assert len(notices(watch)) == 2 and len({each[11] for each in notices(watch)}) == 1
+        assert (await world.settle()).holds
+
+    play(story, script(do, "script"))
+
+
+def test_a_definite_refusal_ends_it(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        assert (await world.pay(kiosk, 1, SCRIPT)).final == "00"
+        await until_no_notice(world, 1.0)
+        assert world.unionpay.counts["script"] == 1
+
+    play(story, script("decline:05", "script"))
+
+
+def test_a_notice_outlives_the_switch_and_is_nowhere_in_clear(play: Play, short_dir: Path, database: str) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        watch = Watch(world, kiosk)
+        payment = await world.pay(kiosk, 1, SCRIPT)
+        again = await kiosk.chip_says(payment, SCRIPT, accepts=True, issuer_data={"72": b""})
+        assert again.code == "00", "said twice"
+        assert len(await world.rows("SELECT * FROM switch.script_notice")) == 1
+        sent = dict(tlv.decode(notices(watch)[0].raw(55)))
+        scan = Scan(Known([testkeys.test_pan(3), sent["9F26"]], issuer="6222"))
+        await scan.database(database)
+        scan.path(short_dir)
+        assert scan.hits == []
+        await world.worker.stop()
+        await world.start_worker()
+        await until_no_notice(world)
+        assert world.unionpay.counts["script"] >= 2
+        assert (await world.settle()).holds
+
+    play(story, script("silence", "script", 2))
+
+
+def test_of_another_card_and_of_no_card_nothing_is_taken(play: Play) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1, CHIP)
+        said = {"72": b""}
+        assert (await kiosk.chip_says(payment, SCRIPT, accepts=True, issuer_data=said)).stable == "key_conflict"
+        assert (await kiosk.chip_says(payment, CHIP, accepts=True, issuer_data=said)).code == "00"
+        word = [*_last_cryptogram(accepts=True), ("DF31", bytes(5))]
+        values = kiosk._about(payment, "0620", "77")
+        del values[3]
+        answer = await kiosk._ask({**values, 55: tlv.encode(word)}, "0630", with_mac=True, wait_s=3.0)
+        assert answer.code == "30"
+        assert world.unionpay.counts["script"] == 1
+
+    play(story)
+
+
+def test_what_cannot_be_kept_is_not_said_to_be(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk, 1, CHIP)
+        monkeypatch.setattr(limits, "NOTICES_MAX", 0)
+        said = {"72": b""}
+        assert (await kiosk.chip_says(payment, CHIP, accepts=True, issuer_data=said)).stable == "busy"
+        assert await world.rows("SELECT * FROM switch.script_notice") == []
+
+    play(story)
+
+
+def test_a_notice_that_is_a_day_old_is_given_up(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        await world.pay(kiosk, 1, SCRIPT)
+        monkeypatch.setattr(limits, "NOTICE_LIFE_S", 0.0)
+        await until_no_notice(world)
+        assert world.unionpay.counts["script"] == 1
+
+    play(story, script("silence", "script", 9))
