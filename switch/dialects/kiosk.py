@@ -25,9 +25,9 @@ from switch.model.request import (
     BatchUpload,
     BatchUploadEnd,
     BillInquiry,
-    EBillInquiry,
     ChipResult,
     Download,
+    EBillInquiry,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -53,8 +53,15 @@ _NEEDED = {
 _ALL_SHOWN, _MORE_TO_SHOW = tlv.encode([("DF08", b"0")]), tlv.encode([("DF08", b"1")])  # of a quote's rows
 _OLDER_SIZE = len(tlv.encode([("DF08", b"1"), ("DF24", b"202601")]))
 _NO_PAN = "a card number of 13 to 19 digits is needed, in field 2 or field 35"
-_RESPONSE_MTI = {"0200": "0210", "0320": "0330", "0400": "0410", "0500": "0510", "0800": "0810", "0820": "0830"}
-_RESPONSE_MTI = {"0200": "0210", "0400": "0410", "0620": "0630", "0800": "0810", "0820": "0830"}
+_RESPONSE_MTI = {
+    "0200": "0210",
+    "0320": "0330",
+    "0400": "0410",
+    "0500": "0510",
+    "0620": "0630",
+    "0800": "0810",
+    "0820": "0830",
+}
 _CRYPTOGRAMS = {0x40: True, 0x00: False}  # the first two bits of tag 9F27: TC, AAC
 
 
@@ -490,6 +497,8 @@ def _months_asked(tags: list[tuple[str, bytes]]) -> tuple[str, int]:
     if not (count.isdigit() and len(count) == 1 and 1 <= int(count) <= E_BILL_PAGE_MAX):
         raise _FieldError(48, f"tag DF1C (months): expected 1 to {E_BILL_PAGE_MAX}")
     return newest, int(count)
+
+
 def _pan(message: iso8583.Message) -> Pan | None:
     if not message.get(2):
         return None

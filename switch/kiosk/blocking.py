@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from switch.kiosk.client import KioskClient
+from switch.kiosk.devices import ChipReader
+from switch.kiosk.parameters import APPLICATIONS, PUBLIC_KEYS, TEXT, ParameterFile, Parameters
 from switch.kiosk.results import (
     Balance,
     Bills,
@@ -29,9 +31,6 @@ from switch.kiosk.results import (
     SlipAgain,
 )
 from switch.limits import E_BILL_PAGE_MAX
-from switch.kiosk.devices import ChipReader
-from switch.kiosk.parameters import APPLICATIONS, PUBLIC_KEYS, TEXT, ParameterFile, Parameters
-from switch.kiosk.results import Balance, Bills, Month, PaymentKey, PaymentResult, Refusal, SignOn, SlipAgain
 from switch.model.payment import Card
 
 T = TypeVar("T")

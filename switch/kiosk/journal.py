@@ -287,7 +287,6 @@ class KioskJournal:
                 structs.replace(
                     self._state,
                     open=tuple(each for each in self._state.open if each.key != result.key),
-                    finished=(*self._state.finished, result)[-KIOSK_FINISHED_MAX:],
                     paid=_with_paid(self._state.paid, result) if result.outcome is Outcome.PAID else self._state.paid,
                     finished=(*self._state.finished, _kept(result))[-KIOSK_FINISHED_MAX:],
                 )

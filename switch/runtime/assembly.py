@@ -30,8 +30,17 @@ from switch.net.listener import LABEL, KioskListener
 from switch.net.serial import SerialLine
 from switch.net.upstream import Dialer, TransactionDialer
 from switch.observe.trace import Shown, Trace
-from switch.ports import Cases, Clock, Dice, KioskBatches, LeasedJournal, Observer, SecurityModule, Terminals
-from switch.ports import Cases, Clock, Dice, LeasedJournal, NoticeStore, Observer, SecurityModule, Terminals
+from switch.ports import (
+    Cases,
+    Clock,
+    Dice,
+    KioskBatches,
+    LeasedJournal,
+    NoticeStore,
+    Observer,
+    SecurityModule,
+    Terminals,
+)
 from switch.runtime.balance import Balances
 from switch.runtime.batch import Batches
 from switch.runtime.dispatcher import Dispatcher, PaymentIds

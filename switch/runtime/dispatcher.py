@@ -32,9 +32,9 @@ from switch.model.request import (
     BatchUpload,
     BatchUploadEnd,
     BillInquiry,
-    EBillInquiry,
     ChipResult,
     Download,
+    EBillInquiry,
     EchoTest,
     KioskReversal,
     PaymentRequest,
@@ -50,8 +50,8 @@ from switch.ports import Claim, ClaimKind, Clock, Closed, Found, Journal, Observ
 from switch.runtime.balance import Balances
 from switch.runtime.batch import Batches
 from switch.runtime.calls import call_each
-from switch.runtime.ebill import EBills
 from switch.runtime.downloads import Downloads
+from switch.runtime.ebill import EBills
 from switch.runtime.lines import Lines
 from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
@@ -78,12 +78,10 @@ _WITHOUT_MAC = frozenset(
 
 
 # Asked with type(): of a Struct, isinstance costs as much as a call.
-_ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal})
-_BATCHES = frozenset({BatchSettlement, BatchUpload, BatchUploadEnd})
-_ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry, *_BATCHES})
 _ASKING = frozenset({ResultInquiry, SlipInquiry, KioskReversal, ChipResult})
+_BATCHES = frozenset({BatchSettlement, BatchUpload, BatchUploadEnd})
+_ONLY_ASKING = frozenset({BillInquiry, EBillInquiry, BalanceInquiry, Download, *_BATCHES})
 _GREETINGS = (SignOn, SignOff, EchoTest)
-_MOVE_NOTHING = frozenset({BillInquiry, BalanceInquiry, Download})
 _NOT_PAID = frozenset({"declined", "not_charged", "returned"})
 
 
@@ -374,7 +372,6 @@ class Dispatcher:
         if not self._door.request(caller, terminal_id, self._clock.now()):
             # Of a payment nothing untrue may be said: "unknown" makes the kiosk ask, later.
             code = "too_fast" if kind in _ONLY_ASKING else "result_unknown"
-            code = "too_fast" if kind in _MOVE_NOTHING else "result_unknown"
             self._refuse(wire, request.reply, session, code)
             self._hang_up(wire, "requests")
         elif kind in _ASKING:

@@ -35,6 +35,7 @@ _HEADER: Final = bytes.fromhex("6000030000603100000000")
 _HEADER_SIZE: Final = 11
 _MAC_SIZE: Final = 8
 _WISH_AT: Final = 7
+_WITH_MAC: Final = frozenset({"0210", "0330", "0410", "0510", "0630"})
 _PIN: Final = "123456"
 _WRONG_PIN: Final = "000000"
 _RECENT_MAX: Final = 64  # payments remembered to compare what is told twice
@@ -635,9 +636,7 @@ class Kiosk:
     def _read(self, message: iso8583.Message, frame: bytes) -> Answer | None:
         """The response, if its MAC is right or not due; else None, as if it had never come."""
         code = str(message[39])
-        due = message.mti in ("0210", "0330", "0410", "0510") or (message.mti == "0830" and 64 in message)
-        due = message.mti in ("0210", "0410") or (message.mti in ("0810", "0830") and 64 in message)
-        due = message.mti in ("0210", "0410", "0630") or (message.mti in ("0810", "0830") and 64 in message)
+        due = message.mti in _WITH_MAC or (message.mti in ("0810", "0830") and 64 in message)
         if due and code not in WITHOUT_MAC and (64 in message or code not in MAY_LACK_MAC):
             covered, found = frame[_HEADER_SIZE:-_MAC_SIZE], frame[-_MAC_SIZE:]
             keys = [key for key in (self._mac, self._mac_before) if key is not None]

@@ -345,11 +345,8 @@ def _check_scripts(table: str, scripts: Sequence[CardScript | MarketingScript], 
             raise ConfigError(f"{at}.do", "bad_mac: the marketing wire carries no MAC")
 
 
-_CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo")
-_MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "history", "e_bill", "sign_on", "echo")
-_CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo", "download")
 _CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo", "download", "script")
-_MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "sign_on", "echo")
+_MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "history", "e_bill", "sign_on", "echo")
 
 
 def visit_chances(fleet: FleetScenario) -> Sequence[tuple[float, str]]:

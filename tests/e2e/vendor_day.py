@@ -221,11 +221,10 @@ def check_vectors(vectors: dict[str, str]) -> None:
     sign_on = build("0800", {**who, 11: "000001", 60: "00000000003", 63: "001"})
     same("sign_on_request", framed(sign_on), known["sign_on_request"])
     same("echo_request", framed(build("0820", {**who, 11: "000002", 60: "00000001301"})), known["echo_request"])
-    for name in ("inquiry", "balance", "refusal", "e_bill", "settlement", "upload_end"):
     key_name = bytes.fromhex("9F0605A0000009999F220101")
     download = build("0800", {**who, 11: "000020", 60: "00000001370", 62: key_name, 64: bytes(8)})
     same("download_request", framed(with_mac(mac_key, download)), known["download_request"])
-    for name in ("inquiry", "balance", "refusal", "download"):
+    for name in ("inquiry", "balance", "refusal", "e_bill", "settlement", "upload_end", "download"):
         message = known[f"{name}_response"][2:]
         same(f"the MAC of {name}_response", mac_of(mac_key, message[11:-8]), message[-8:])
     owed = take_apart(known["inquiry_response"][2:])
