@@ -85,7 +85,7 @@ BEGIN
     IF here IS NULL THEN
         SELECT count(*) FILTER (WHERE of_day.state = 'COMPLETED'),
                coalesce(sum(of_day.fen) FILTER (WHERE of_day.state = 'COMPLETED'), 0),
-               count(*) FILTER (WHERE of_day.state IN ('CARD_PENDING', 'BILL_PENDING', 'BILL_CANCELLING', 'REVERSAL_PENDING'))
+               count(*) FILTER (WHERE of_day.state IN ('CARD_PENDING', 'CARD_CONFIRMING', 'BILL_PENDING', 'BILL_CANCELLING', 'REVERSAL_PENDING'))
           INTO paid, paid_fen, open
           FROM switch.kiosk_day(p_terminal, lpad((p_day % 10000)::text, 4, '0')) AS of_day;
         IF open > 0 THEN
