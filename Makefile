@@ -182,7 +182,7 @@ system: ## Debian packages for the larger tiers (needs root); the core tier need
 	  missing=""; for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	  if [ -n "$$missing" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; fi; \
 	else echo "make system: not root on Debian; please install: $(SYSTEM_PACKAGES)"; fi
-SYSTEM_PACKAGES := gcc libc6-dev make valgrind clang libclang-rt-dev softhsm2 libssl-dev
+SYSTEM_PACKAGES := gcc libc6-dev make valgrind clang libclang-rt-dev softhsm2 libssl-dev chromium chromium-driver fonts-wqy-microhei
 
 clean: ## remove what was built; .venv stays
 	@rm -rf build dist *.egg-info iso8583/_native/*.so switch/security/*.so switch/security/_libcrypto.c iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built

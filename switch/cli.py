@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from switch.kiosk.__main__ import add_kiosk_parser
     from switch.ops.bench import add_bench_parser
     from switch.ops.books import add_books_parsers
     from switch.ops.cases import add_case_parser
@@ -209,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     add_certs_parser(commands)
     add_line_test_parser(commands)
     add_spec_parser(commands)
+    add_kiosk_parser(commands)
     return parser
 
 

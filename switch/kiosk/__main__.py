@@ -1,26 +1,34 @@
-"""``python -m switch.kiosk``: a kiosk on the command line, with a test terminal and test cards, for a demo.
+"""``gridswitch kiosk``, ``python -m switch.kiosk``: a kiosk for a demo, with a test terminal and test cards.
 
-It is also the example: what a kiosk's program does with the library, from a start after power loss to the slip. Only
-where its keys and cards come from is not for real kiosks: a PIN pad and a card reader stand there.
+On the command line, or with ``--web`` as a touch screen in a browser (switch/kiosk/web). It is also the example: what
+a kiosk's program does with the library, from a start after power loss to the slip. Only where its keys and cards come
+from is not for real kiosks: a PIN pad and a card reader stand there.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import datetime
+import ipaddress
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from switch.errors import SwitchError
 from switch.kiosk import (
     BlockingKioskClient,
     DeviceError,
     EBills,
+    KioskClient,
     KioskJournal,
     Outcome,
     PaymentKey,
     PaymentResult,
+    PinPad,
     Refusal,
     Settlement,
     Slip,
@@ -33,7 +41,7 @@ from switch.kiosk import (
 from switch.kiosk.escpos import EscPosPrinter
 from switch.kiosk.sankyo import SankyoReader
 from switch.kiosk.zt59x import Zt59xPinPad
-from switch.limits import KIOSK_SHORT, KIOSK_STANDARD
+from switch.limits import KIOSK_SHORT, KIOSK_STANDARD, KIOSK_WEB_IDLE_S
 from switch.model.payment import Card
 from switch.sim import testkeys
 from switch.sim.devices import CardReaderSimulator, PinPadSimulator, PrinterSimulator
@@ -41,22 +49,38 @@ from switch.sim.devices import CardReaderSimulator, PinPadSimulator, PrinterSimu
 EXIT_OK, EXIT_NOT_PAID, EXIT_WRONG = 0, 1, 2
 _WIDTH = 48
 _WAIT_S = 30.0
+_LISTEN = ("127.0.0.1", 8480)
 _EPILOG = """\
-on a demo (make demo KEEP=1 prints the address):
-  python -m switch.kiosk --connect 127.0.0.1:PORT inquire 0300000009
-  python -m switch.kiosk --connect 127.0.0.1:PORT e-bill 0300000009
-  python -m switch.kiosk --connect 127.0.0.1:PORT pay 0300000009 --months 1
-  python -m switch.kiosk --connect 127.0.0.1:PORT pay 0300000178 --devices
-  python -m switch.kiosk --connect 127.0.0.1:PORT open
+on a demo (make demo KEEP=1 prints the address, and starts a kiosk with --web by itself):
+  gridswitch kiosk --connect 127.0.0.1:PORT inquire 0300000009
+  gridswitch kiosk --connect 127.0.0.1:PORT e-bill 0300000009
+  gridswitch kiosk --connect 127.0.0.1:PORT pay 0300000009 --months 1
+  gridswitch kiosk --connect 127.0.0.1:PORT pay 0300000178 --devices
+  gridswitch kiosk --connect 127.0.0.1:PORT open
+  gridswitch kiosk --connect 127.0.0.1:PORT --web
 
 exit status: 0 paid, or asked and answered; 1 not paid; 2 wrong call or an outage
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m switch.kiosk", **_ABOUT)
+    _fill(parser)
+    return run(parser.parse_args(argv))
+
+
+def run(arguments: argparse.Namespace) -> int:
     try:
-        return _run(arguments)
+        if arguments.web == (arguments.action is not None):
+            raise ValueError("say what to do: inquire, e-bill, pay, open, reverse or settle; or --web, without any of them")
+        return _serve_page(arguments) if arguments.web else _run(arguments)
+    except ModuleNotFoundError as error:
+        if not arguments.web or error.name in (None, "switch", "iso8583"):
+            raise
+        print(
+            f"kiosk: {error.name} is not installed; run: pip install 'gridswitch[kiosk-web]' [extra]", file=sys.stderr
+        )
+        return EXIT_WRONG
     except (SwitchError, OSError, ValueError) as error:
         print(f"kiosk: {error}", file=sys.stderr)
         return EXIT_WRONG
@@ -65,13 +89,21 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m switch.kiosk",
-        description="A kiosk on the command line, with a test terminal and test cards.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+_ABOUT: dict[str, Any] = {
+    "description": "A kiosk with a test terminal and test cards: on the command line, or with --web as a touch screen "
+    "in a browser on this machine.",
+    "epilog": _EPILOG,
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+}
+
+
+def add_kiosk_parser(commands: Any) -> None:
+    parser = commands.add_parser("kiosk", help="a kiosk on the command line, or with --web in a browser", **_ABOUT)
+    _fill(parser)
+    parser.set_defaults(run=run)
+
+
+def _fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--connect", type=_address, default=("127.0.0.1", 8583), metavar="HOST:PORT", help="default 127.0.0.1:8583"
     )
@@ -79,7 +111,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--journal", type=Path, metavar="FILE", help="default .gridswitch/kiosk-TERMINAL.journal")
     parser.add_argument("--tls", type=Path, metavar="DIR", help="folder of `gridswitch certs dev`")
     parser.add_argument("--standard", action="store_true", help="times of real lines (default: those of a demo)")
-    actions = parser.add_subparsers(metavar="ACTION", required=True, dest="action")
+    web = parser.add_argument_group("in a browser")
+    web.add_argument("--web", action="store_true", help="serve a touch screen until SIGTERM")
+    web.add_argument(
+        "--listen",
+        type=_loopback,
+        default=_LISTEN,
+        metavar="HOST:PORT",
+        help="where the browser of this machine finds it; port 0: a free one (default 127.0.0.1:8480)",
+    )
+    web.add_argument("--notices", type=Path, metavar="FILE", help="notices for customers, TOML (default: a few)")
+    web.add_argument(
+        "--idle",
+        type=_seconds,
+        default=KIOSK_WEB_IDLE_S,
+        metavar="S",
+        help="seconds without a touch until the start is shown again (default %(default)g)",
+    )
+    actions = parser.add_subparsers(metavar="ACTION", dest="action")
     inquire = actions.add_parser("inquire", help="what an account owes")
     inquire.add_argument("account", metavar="ACCOUNT")
     e_bill = actions.add_parser("e-bill", help="what months of an account were made of: readings, steps, payments")
@@ -100,7 +149,6 @@ def _parser() -> argparse.ArgumentParser:
     reverse = actions.add_parser("reverse", help="take an open payment back")
     reverse.add_argument("date", metavar="MMDD")
     reverse.add_argument("serial", metavar="SERIAL")
-    return parser
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -110,14 +158,91 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    terminal, merchant = testkeys.test_terminal(arguments.terminal)
-    path = arguments.journal or Path(".gridswitch") / f"kiosk-{terminal}.journal"
+def _loopback(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback or not port.isdigit() or int(port) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text}: expected 127.0.0.1:PORT; the kiosk's browser is on the same machine")
+    return host, int(port)
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 1.0 <= found <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 to 3600 seconds")
+    return found
+
+
+def _journal_of(arguments: argparse.Namespace, terminal: str) -> Path:
+    path: Path = arguments.journal or Path(".gridswitch") / f"kiosk-{terminal}.journal"
     path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _options(arguments: argparse.Namespace, terminal: str) -> dict[str, Any]:
+    """Of both clients."""
     tls = None
     if arguments.tls is not None:
         of_terminal = arguments.tls / "terminals" / terminal
         tls = tls_context(str(arguments.tls / "ca.pem"), f"{of_terminal}.pem", f"{of_terminal}.key")
+    return {"tls": tls, "times": KIOSK_STANDARD if arguments.standard else KIOSK_SHORT}
+
+
+def _serve_page(arguments: argparse.Namespace) -> int:
+    """Until SIGTERM or SIGINT."""
+    from switch.kiosk.web.notices import Notices
+    from switch.kiosk.web.server import bind, serve, url_of
+    from switch.kiosk.web.station import Station
+    from switch.sim.counter import SimulatedCounter
+
+    logging.basicConfig(format="kiosk: %(message)s", level=logging.WARNING)
+    terminal, merchant = testkeys.test_terminal(arguments.terminal)
+    path, options = _journal_of(arguments, terminal), _options(arguments, terminal)
+    KioskJournal.open(path, terminal, create=True).close()  # what is wrong with it is told here, not on the screen
+    notices = Notices(arguments.notices)
+    host, port = arguments.connect
+    listener = bind(*arguments.listen)
+
+    def client(journal: KioskJournal, pin_pad: PinPad, on_result: Callable[[PaymentResult], None]) -> KioskClient:
+        keys = SoftwareKeys(testkeys.test_tmk(terminal))  # in memory only: gone with the power
+        return KioskClient(
+            host,
+            port,
+            terminal_id=terminal,
+            merchant_id=merchant,
+            journal=journal,
+            keys=keys,
+            pin_pad=pin_pad,
+            on_result=on_result,
+            **options,
+        )
+
+    async def served(counter: SimulatedCounter) -> None:
+        station = Station(
+            lambda: KioskJournal.open(path, terminal),
+            lambda journal, on_result: client(journal, counter.pin_pad, on_result),
+            counter,
+            notices,
+            terminal_id=terminal,
+            idle_s=arguments.idle,
+        )
+        await serve(station, listener, started=lambda: print(f"kiosk {terminal}: {url_of(listener)}", flush=True))
+
+    with listener, SimulatedCounter(testkeys.test_tmk(terminal)) as counter:
+        asyncio.run(served(counter))
+    return EXIT_OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    terminal, merchant = testkeys.test_terminal(arguments.terminal)
+    path, options = _journal_of(arguments, terminal), _options(arguments, terminal)
     keys = SoftwareKeys(testkeys.test_tmk(terminal))
     journal = KioskJournal.open(path, terminal, create=True)
     host, port = arguments.connect
@@ -131,9 +256,8 @@ def _run(arguments: argparse.Namespace) -> int:
             merchant_id=merchant,
             journal=journal,
             keys=keys,
-            tls=tls,
-            times=KIOSK_STANDARD if arguments.standard else KIOSK_SHORT,
             pin_pad=counter.pin_pad,
+            **options,
         )
         with kiosk:
             if not kiosk.last_sign_on.ok:

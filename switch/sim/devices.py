@@ -29,6 +29,7 @@ from switch.sim import testkeys
 from switch.sim.day import china_now
 
 _READ_SIZE: Final = 4096
+_PIN_DIGITS_MIN: Final = 4  # ISO 9564
 
 
 class DeviceSimulator:
@@ -40,6 +41,7 @@ class DeviceSimulator:
         self.port = os.ttyname(self._slave)
         self.noise = b""  # sent once in front of the next answer
         self.silent = 0  # so many answers are not sent
+        self._lock = threading.Lock()  # what a person does at the device waits for the answer to a command
         self._stop, self._stopped = os.pipe()
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
         self._thread.start()
@@ -52,12 +54,13 @@ class DeviceSimulator:
             ready, _, _ = select.select([self._device, self._stop], [], [])
             if self._stop in ready:
                 return
-            answer = self.receive(os.read(self._device, _READ_SIZE))
-            if answer and self.silent:
-                self.silent -= 1
-            elif answer:
-                noise, self.noise = self.noise, b""
-                os.write(self._device, noise + answer)
+            with self._lock:
+                answer = self.receive(os.read(self._device, _READ_SIZE))
+                if answer and self.silent:
+                    self.silent -= 1
+                elif answer:
+                    noise, self.noise = self.noise, b""
+                    os.write(self._device, noise + answer)
 
     def close(self) -> None:
         os.write(self._stopped, b"x")
@@ -75,12 +78,17 @@ class DeviceSimulator:
 
 
 class PrinterSimulator(DeviceSimulator):
-    """ESC/POS on paper: ``lines`` as printed, ``qr_codes``, ``cuts``. ``paper_lines``: how many more; None: many."""
+    """ESC/POS on paper: ``lines`` as printed, ``qr_codes``, ``cuts``. ``paper_lines``: how many more; None: many.
+
+    ``slips``: lines and QR codes of each piece of paper that was cut off.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.qr_codes: list[str] = []
         self.cuts = 0
+        self.slips: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        self._cut_at = (0, 0)  # lines and QR codes on slips that were cut off
         self.paper_lines: int | None = None
         self.cover_open = False
         self.unknown = b""  # commands that it does not know
@@ -124,6 +132,9 @@ class PrinterSimulator(DeviceSimulator):
             self._chinese = False
         elif head == b"\x1dV":
             self.cuts += 1
+            lines, codes = self._cut_at
+            self.slips.append((tuple(self.lines[lines:]), tuple(self.qr_codes[codes:])))
+            self._cut_at = len(self.lines), len(self.qr_codes)
         elif head == b"\x1d(":
             if command[5:8] == b"1P0":
                 self._qr = command[8:]
@@ -214,18 +225,36 @@ class CardReaderSimulator(DeviceSimulator):
 
 
 class PinPadSimulator(DeviceSimulator):
-    """A ZT59x pad with a terminal master key. ``typing`` is what the customer presses when he is asked."""
+    """A ZT59x pad with a terminal master key.
+
+    ``typing`` is what the customer presses as soon as he is asked. ``press`` is one key at a time; ``asks`` and
+    ``typed`` (digits so far) are what a person in front of it sees.
+    """
 
     def __init__(self, master_key: bytes) -> None:
         self.typing = b"123456\r"
+        self.asks = False
         self.error = 0  # E0 to EF: answer of the next command
         self.spoil = 0  # in so many answers a bit of the data is wrong
         self._master = des(master_key)
         self._pin: BlockCipher | None = None
         self._asked_pan = ""
         self._entered = ""
+        self._length_max = 0
         self._rest = b""
         super().__init__()
+
+    @property
+    def typed(self) -> int:
+        return len(self._entered)
+
+    def press(self, key: bytes) -> None:
+        """A digit, BS clear, CR enter or ESC cancel. What makes no sense just now is not taken, as on a real pad."""
+        with self._lock:
+            is_short = key == b"\r" and len(self._entered) < _PIN_DIGITS_MIN
+            is_full = key.isdigit() and len(self._entered) >= self._length_max
+            if self.asks and not is_short and not is_full:
+                os.write(self._device, self._pressed(key[0]))
 
     def receive(self, data: bytes) -> bytes:
         self._rest += data
@@ -254,27 +283,27 @@ class PinPadSimulator(DeviceSimulator):
         if text[0] == "6":
             if self._pin is None:
                 return self._sealed(b"\xe4")
-            self._asked_pan, self._entered = text[7:], ""
-            return self._sealed(b"6") + self._press()
+            self._asked_pan, self._entered, self._length_max = text[7:], "", int(text[5:7])
+            self.asks = True
+            return self._sealed(b"6") + b"".join(self._pressed(key) for key in self.typing)
+        if text[0] == "5":
+            self.asks, self._entered = False, ""
         if text[0] == "7":
             assert self._pin is not None
+            self.asks = False
             # Twelve digits of the card number: what is around them does not enter the block.
             block = self._pin.encrypt(pinblock.encode_format0(self._entered, f"0{self._asked_pan}0"))
             return self._sealed(b"700%02d" % len(self._entered) + block.hex().upper().encode())
         return self._sealed(text[:1].encode())
 
-    def _press(self) -> bytes:
-        shown = b""
-        for key in self.typing:
-            if chr(key).isdigit():
-                self._entered += chr(key)
-                shown += b"*"
-            elif key == 0x08:
-                self._entered = ""
-                shown += b"\x08"
-            else:
-                shown += bytes((key,))
-        return shown
+    def _pressed(self, key: int) -> bytes:
+        """What a key sends: a digit its mask, any other itself."""
+        if chr(key).isdigit():
+            self._entered += chr(key)
+            return b"*"
+        if key == 0x08:
+            self._entered = ""
+        return bytes((key,))
 
     def _sealed(self, text: bytes) -> bytes:
         body = b"%03d" % len(text) + text + bytes((ETX,))

@@ -13,7 +13,8 @@ and chip applications can be downloaded (``sim/parameters.py``); after ``renew``
 its header, until they have done so.
 
 Refusals of a purchase, in the order of the checks: 77 terminal not signed on, A0 MAC, 03 merchant, 30 a field is
-missing, 77 batch number, 94 duplicate, 14 card number, 13 amount, 99 PIN block, 55 PIN 000000; then the scenario.
+missing, 77 batch number, 94 duplicate, 14 card number, 13 amount, 99 PIN block, 55 PIN 000000; then what the card is
+known for (``testkeys.POOR_CARD``, ``SILENT_CARD``); then the scenario.
 Every answer to a terminal with keys carries a MAC, refusals too; 77 without keys, 97 and A0 carry none.
 """
 
@@ -49,6 +50,10 @@ _SCRIPT: Final = bytes.fromhex("9F18041234567886098424000004A1B2C3D4")  # 9F18 i
 _WISH_AT: Final = 7  # the byte with digit 6 of the header
 _FULFILS: Final = {"361": "1", "362": "2", "371": "4", "381": "5"}
 _WRONG_PIN: Final = "000000"
+_OF_CARDS: Final = {  # cards for people who try things
+    testkeys.test_pan(testkeys.POOR_CARD): Action("decline", code="51", acted=False),
+    testkeys.test_pan(testkeys.SILENT_CARD): Action("silence"),
+}
 _REVERSAL_REASONS: Final = ("06", "96", "98", "A0")
 _BALANCE_FIELDS: Final = frozenset({3, 11, 22, 25, 41, 42, 49, 60})
 _PURCHASE_FIELDS: Final = _BALANCE_FIELDS | {4}
@@ -341,7 +346,7 @@ class UnionPayHost(SimulatedHost):
         if action is None and request.pin == _WRONG_PIN:
             action = Action("decline", code="55", acted=False)
         if action is None:
-            action = self._purchase_by_dice()
+            action = _OF_CARDS.get(request.pan) or self._purchase_by_dice()
         if action.kind == "decline" and self.dice.chance(self._mood.bare_decline_share):
             request.terminal = None
         if action.kind == "late_act":

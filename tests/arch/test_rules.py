@@ -20,7 +20,7 @@ BANNED_IN_PURE = {"asyncio", "socket", "ssl", "time", "random", "secrets", "logg
 # Outside its adapter nobody opens sockets, reads clocks or throws dice.
 ADAPTERS_ONLY = {
     "asyncpg": ("switch/store",),
-    "socket": ("switch/net", "switch/observe", "switch/ops", "switch/sim"),
+    "socket": ("switch/net", "switch/observe", "switch/ops", "switch/sim", "switch/kiosk/web/server.py"),
     "time": (
         "switch/runtime/clock.py",
         "switch/observe",
