@@ -102,7 +102,7 @@ class SimulatedCounter:
     def bench(self, *, line: bool) -> Bench:
         return Bench(
             cards=tuple(
-                Choice(str(number), label, label_en, f"•••• {testkeys.test_pan(number)[-4:]}")
+                Choice(str(number), label, label_en, testkeys.test_pan(number)[-4:])
                 for number, label, label_en in _CARDS
             ),
             accounts=self._accounts,

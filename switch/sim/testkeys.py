@@ -14,7 +14,7 @@ PANS_MAX: Final = 100_000_000  # bodies differ below this number
 # Cards by number for people who try things; the simulated card host knows the last two.
 GOOD_CARDS: Final = (80_815_500, 75_957_200)  # with 500 and 1,200 yuan
 POOR_CARD: Final = 74_114_893  # with 3 yuan: declined, whatever is to be paid
-SILENT_CARD: Final = 88_304_800  # charged, but the answer never comes
+SILENT_CARD: Final = 88_304_800  # charged, but no answer comes, nor to the first two reversals
 
 _TERMINAL_PREFIX: Final = "GS"
 _ACQUIRER_AREA: Final = "8984401"  # digits 1 to 7 of a merchant id: institution and area

@@ -50,10 +50,13 @@ _SCRIPT: Final = bytes.fromhex("9F18041234567886098424000004A1B2C3D4")  # 9F18 i
 _WISH_AT: Final = 7  # the byte with digit 6 of the header
 _FULFILS: Final = {"361": "1", "362": "2", "371": "4", "381": "5"}
 _WRONG_PIN: Final = "000000"
-_OF_CARDS: Final = {  # cards for people who try things
+# Cards for people who try things: what becomes of a purchase, and of so many reversals.
+_SILENT_PAN: Final = testkeys.test_pan(testkeys.SILENT_CARD)
+_OF_CARDS: Final = {
     testkeys.test_pan(testkeys.POOR_CARD): Action("decline", code="51", acted=False),
-    testkeys.test_pan(testkeys.SILENT_CARD): Action("silence"),
+    _SILENT_PAN: Action("silence"),
 }
+_SILENT_REVERSALS: Final = 2
 _REVERSAL_REASONS: Final = ("06", "96", "98", "A0")
 _BALANCE_FIELDS: Final = frozenset({3, 11, 22, 25, 41, 42, 49, 60})
 _PURCHASE_FIELDS: Final = _BALANCE_FIELDS | {4}
@@ -95,6 +98,7 @@ class _Purchase:
     rrn: str = ""
     card: str = ""
     authorization_code: str = ""
+    unheard: int = 0  # reversals of a silent card
 
 
 class UnionPayHost(SimulatedHost):
@@ -475,6 +479,9 @@ class UnionPayHost(SimulatedHost):
             self.send_later(connection, self.delay_s(), self._financial_reply(request, {39: refusal}))
             return
         action = self._rules.choose("reversal", amount=request.amount, terminal=request.terminal_id, stan=request.stan)
+        if action is None and request.pan == _SILENT_PAN and (known := self._purchases.get(request.key)) is not None:
+            known.unheard += 1
+            action = Action("silence") if known.unheard <= _SILENT_REVERSALS else APPROVE
         self._obey(action or self._reversal_by_dice(), connection, request, self._reverse, self._decline_reversal)
 
     def _reversal_by_dice(self) -> Action:

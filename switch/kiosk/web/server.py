@@ -1,6 +1,6 @@
 """HTTP for the kiosk's page: its files, its state, its acts. For a browser on the same machine.
 
-    GET  /              the page; /kiosk.css, /kiosk.js, /texts.json beside it
+    GET  /              the page; /kiosk.css, /kiosk.js, /mark.svg, /texts.json beside it
     GET  /state?known=  all that there is to show, as soon as it differs from the version known (views.py)
     POST /act           what was pressed, with the step that it was pressed for; 409 for one that has gone
     POST /bench         what was done with a simulated peripheral
@@ -36,6 +36,7 @@ _FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/kiosk.css": ("kiosk.css", "text/css; charset=utf-8"),
     "/kiosk.js": ("kiosk.js", "text/javascript; charset=utf-8"),
+    "/mark.svg": ("mark.svg", "image/svg+xml"),
     "/texts.json": ("texts.json", "application/json"),
 }
 _HEADERS: Final = {

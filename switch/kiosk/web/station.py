@@ -237,7 +237,7 @@ class Station:
     async def _watch(self, client: KioskClient) -> None:
         """Notices what nobody tells: line, paper, the bench's cable, the file of notices."""
         loop = asyncio.get_running_loop()
-        plugged = self._line
+        plugged, bench = self._line, self._counter.bench(line=self._line)
         while True:
             if self._line != plugged:
                 plugged = self._line
@@ -251,7 +251,8 @@ class Station:
                 self._notices.look()
             except NoticesError as error:
                 log.warning("%s; the notices before stay", error)
-            if (closed, paper) != (self._closed, self._paper):
+            looked, bench = (closed, paper, bench), self._counter.bench(line=self._line)
+            if looked != (self._closed, self._paper, bench):
                 self._closed, self._paper = closed, paper
                 self._changed()
             await asyncio.sleep(KIOSK_WEB_LOOK_S)

@@ -231,10 +231,10 @@ function noticeList() {
       h("p", {}, (language === "en" && each.text_en) || each.text))));
 }
 
-function digitKeys(input, { word, wordLabel }) {
+function digitKeys(input) {
   const keys = ["1", "2", "3", "4", "5", "6", "7", "8", "9"].map((digit) => button("key", digit, () => input(digit)));
   return h("div.keys", {}, keys, button("word", t("clear"), () => input("clear")), button("key", "0", () => input("0")),
-    button("word", [icon("erase")], () => input("delete"), { "aria-label": wordLabel ?? word ?? t("delete") }));
+    button("word", [icon("erase")], () => input("delete"), { "aria-label": t("delete") }));
 }
 
 /** What a number is typed into: keys on the screen, and a keyboard where there is one (see keydown). */
@@ -266,7 +266,7 @@ const SCREENS = {
     const earlier = h("div", {});
     const tiles = ["pay", "prepay", "balance"].map((name, index) => button(
       index ? "tile" : "tile.first",
-      [icon({ pay: "bill", prepay: "save", balance: "card" }[name]), h("div", {}, h("b", {}, t(name)), h("span", {}, t(`${name}_hint`)))],
+      [index ? null : network(), icon({ pay: "bill", prepay: "save", balance: "card" }[name]), h("div", {}, h("b", {}, t(name)), h("span", {}, t(`${name}_hint`)))].filter(Boolean),
       () => act({ do: "begin", business: name }), { "data-act": name }));
     const notices = h("div", {});
     let shown = "";
@@ -302,7 +302,7 @@ const SCREENS = {
     changed();
     return {
       nodes: [steps(now.business, "account"), h("div", {}, h("h1", {}, t("account_title")), h("p.soft", {}, t("account_hint"))), toldBox(now.told),
-        h("div.typing", {}, h("div.typed", {}, h("span.soft", {}, t("account_field")), output), digitKeys(input, {})),
+        h("div.typing", {}, h("div.typed", {}, h("span.soft", {}, t("account_field")), output), digitKeys(input)),
         h("div.actions", {}, homeButton(), go)].filter(Boolean),
     };
   },
@@ -324,7 +324,7 @@ const SCREENS = {
     return {
       nodes: [steps("prepay", "amount"), h("div", {}, h("h1", {}, t("amount_title")), h("p.soft", {}, `${t("account_field")} ${grouped(now.account)} · ${t("amount_hint")}`)),
         toldBox(now.told),
-        h("div.typing", {}, h("div.rows", {}, h("div.typed", {}, h("span.soft", {}, t("amount_field")), output), h("div.presets", {}, presets)), digitKeys(input, {})),
+        h("div.typing", {}, h("div.rows", {}, h("div.typed", {}, h("span.soft", {}, t("amount_field")), output), h("div.presets", {}, presets)), digitKeys(input)),
         h("div.actions", {}, homeButton(), go)].filter(Boolean),
     };
   },
@@ -460,6 +460,8 @@ function fillResult(now, place, actions) {
   const good = now.outcome === "paid" || now.outcome === "being_booked";
   const wait = !now.final || now.outcome === "unproven" || now.outcome === "suspense";
   const title = now.outcome === "paid" && now.business === "prepay" ? t("result_paid_prepay") : t(`result_${now.outcome}`);
+  const untouched = ["declined", "refused", "not_charged"].includes(now.outcome);
+  const said = say(now.told);
   const kept = ["paid", "being_booked", "suspense"].includes(now.outcome);
   place.className = `result centre${wait ? " wait" : ""}`;
   place.dataset.outcome = now.outcome;
@@ -467,10 +469,11 @@ function fillResult(now, place, actions) {
   place.replaceChildren(...[
     wait ? h("div.badge.wait", {}, icon("wait")) : good ? h("div.badge.good", {}, icon("check")) : h("div.badge.bad", {}, icon("cross")),
     h("h1", { role: "status" }, title),
-    h("p.lead", {}, say(now.told)),
+    good ? h("p.money.number", {}, yuan(now.amount)) : null,
+    h("p.lead", {}, said + (untouched && !said.includes(t("no_charge")) ? ` ${t("no_charge")}${language === "zh" ? "。" : "."}` : "")),
     now.final ? null : h("p.lead", {}, t("waiting")),
     h("dl.facts.panel", {}, [
-      ["result_amount", yuan(now.amount)],
+      ["result_amount", good ? "" : yuan(now.amount)],
       ["result_account", grouped(now.account)],
       ["result_reference", now.reference],
       ["result_case", now.case_number],
@@ -494,6 +497,17 @@ function waiting(doing, amount = 0) {
     amount ? h("p.money.number", {}, yuan(amount)) : null, h("p.lead", {}, t(`${doing}_hint`)))] };
 }
 
+/** Lines and nodes, one way through them lit: what this is all about. */
+function network() {
+  const nodes = [[40, 150], [110, 70], [130, 190], [200, 120], [235, 30], [290, 175], [330, 85], [395, 140], [400, 25]];
+  const lines = [[0, 1], [0, 2], [1, 3], [2, 3], [1, 4], [3, 6], [2, 5], [5, 6], [4, 6], [6, 8], [6, 7], [5, 7]];
+  const way = [0, 1, 3, 6, 8];
+  const d = (list) => list.map(([from, to]) => `M${nodes[from]}L${nodes[to]}`).join("");
+  return svg("svg", { class: "net", viewBox: "0 0 430 220", preserveAspectRatio: "xMaxYMid meet", "aria-hidden": "true" },
+    svg("path", { d: d(lines) }), svg("path", { class: "live", d: d(way.slice(1).map((to, index) => [way[index], to])) }),
+    ...nodes.map(([cx, cy], index) => svg("circle", way.includes(index) ? { class: "live", cx, cy, r: 7 } : { cx, cy, r: 6 })));
+}
+
 function slot() {
   return svg("svg", { class: "slot", viewBox: "0 0 240 200", "aria-hidden": "true" },
     svg("g", { class: "moving" }, svg("rect", { class: "card", x: 60, y: 58, width: 120, height: 76, rx: 10 }),
@@ -503,24 +517,34 @@ function slot() {
 }
 
 // ------------------------------------------------------------------------------------------------ simulated devices
-let benchKey = "";
+const benchKeys = new Map();
 
+/** Each device by itself: one that did not change stays under the finger that is on it. */
 function paintBench() {
   const place = byId("bench");
   const shown = alive && state?.bench ? state.bench : null;
   place.hidden = !shown;
-  if (!shown) {
-    benchKey = "";
-    return;
-  }
+  if (!shown) return;
   const screen = view().screen;
-  const key = JSON.stringify([language, screen, { ...shown, typed: 0 }]);
-  if (key === benchKey) return;
-  benchKey = key;
-  const focused = document.activeElement?.dataset?.bench;
+  const parts = {
+    head: [benchHead, shown.line, shown.paper],
+    hand: [hand, screen === "account", screen === "card", shown.card_inside, shown.cards, shown.accounts],
+    pad: [pad, shown.pin_asked],
+    printer: [printer, shown.slips],
+  };
   place.setAttribute("aria-label", t("bench"));
-  place.replaceChildren(benchHead(shown), hand(shown, screen), pad(shown), printer(shown));
-  if (focused) place.querySelector(`[data-bench="${focused}"]`)?.focus();
+  for (const [name, [make, ...facts]] of Object.entries(parts)) {
+    const key = JSON.stringify([language, facts]);
+    if (benchKeys.get(name) === key) continue;
+    benchKeys.set(name, key);
+    const focused = document.activeElement?.dataset?.bench;
+    const made = make(shown, screen);
+    made.id = `bench-${name}`;
+    const old = byId(made.id);
+    if (old) old.replaceWith(made);
+    else place.append(made);
+    if (focused && document.activeElement === document.body) made.querySelector(`[data-bench="${focused}"]`)?.focus();
+  }
 }
 
 function benchHead(shown) {
@@ -540,7 +564,7 @@ function hand(shown, screen) {
   const wanted = screen === "card";
   return h(wanted ? "section.device.lit" : "section.device", {}, h("h2", {}, t(wanted ? "hand_cards" : "hand_idle")),
     wanted ? null : h("p", {}, t(shown.card_inside ? "hand_inside" : "hand_idle_hint")),
-    h("div.cards", {}, shown.cards.map((each) => button("card", [h("em", {}, "TEST 测试"), h("b", {}, language === "en" ? each.label_en : each.label), h("span.number", {}, each.detail)],
+    h("div.cards", {}, shown.cards.map((each) => button("card", [h("b", {}, language === "en" ? each.label_en : each.label), h("span.number", {}, each.detail, h("em", {}, t("test")))],
       () => bench({ card: each.id }), { disabled: !wanted, "data-bench": `card-${each.id}` }))));
 }
 
@@ -560,7 +584,7 @@ function printer(shown) {
 }
 
 function slip(each) {
-  return h("div.slip", { lang: "zh-CN" }, each.lines.map((line) => h("pre", {}, line.trim() || " ")), each.qr.length ? qr(each.qr) : null);
+  return h("div.slip", { lang: "zh-CN" }, each.lines.map((line) => (/^-+$/.test(line) ? h("hr", {}) : h("pre", {}, line.trim() || " "))), each.qr.length ? qr(each.qr) : null);
 }
 
 function qr(rows) {
@@ -573,6 +597,7 @@ function enlarge(slips) {
   paper.replaceChildren(...slips.map(slip), button("go", t("close"), () => paper.close()));
   paper.setAttribute("aria-label", t("slip_of"));
   paper.showModal();
+  paper.scrollTop = 0; // the button has the focus, and it is at the end
 }
 
 // ------------------------------------------------------------------------------------------------ begin
