@@ -20,7 +20,7 @@ from switch.errors import StartError
 from switch.limits import SHORT
 from switch.ops.proof import yuan
 from switch.ops.report import print_proof
-from switch.ops.rig import LOCALHOST, LOOK_S, SETTLE_S, Rig
+from switch.ops.rig import LOCALHOST, LOOK_S, SETTLE_S, Rig, free_ports
 from switch.ops.scan import Scan, print_scan
 from switch.sim.fleet import FleetResult, run_fleet
 from switch.sim.scenario import load_scenario
@@ -48,6 +48,7 @@ class Demo:
         self._console = Console(highlight=False, soft_wrap=True)
         self._rig = Rig(folder, say=self._console.print, security=security, tls=tls, marketing=marketing)
         self._restarts = 0
+        self._page = ""
 
     def run(self) -> int:
         """0 only if nothing is open, nothing differs, and no card data is found in clear."""
@@ -65,6 +66,8 @@ class Demo:
         print_proof(proof)
         print_scan(scan)
         self._print_latency(fleet, time.monotonic() - started)
+        if self._page:
+            self._console.print(self._page)
         last = proof.to_dict() | {
             "payments_per_s": round(fleet.payments_per_s, 1),
             "p50_ms": round(fleet.latency_ms(0.5), 2),
@@ -83,7 +86,7 @@ class Demo:
             say(f"security module [bold]{self._security}[/bold]: a SoftHSM2 token made for this run")
         if rig.marketing != "json":
             say(f"marketing system speaks [bold]{rig.marketing}[/bold]")
-        rig.start_all(kiosks=self._kiosks, scenario=self._scenario)
+        rig.start_all(kiosks=self._kiosks + self._keep, scenario=self._scenario)
         if rig.tls_dir is not None:
             say(f"TLS between kiosks, switch and hosts; development certificates in {rig.tls_dir}")
         say(f"PostgreSQL, both hosts and the switch are up; logs in {rig.folder}")
@@ -95,7 +98,25 @@ class Demo:
             health = f"http://{LOCALHOST}:{rig.ports['switch observe']}/ready"
             say(f"left running: kiosks {LOCALHOST}:{rig.ports['switch']}, health {health},")
             say(f"configuration {rig.config_file('switch')}; the next demo ends them")
+            self._page = self._start_page()
         return proof, fleet, scan
+
+    def _start_page(self) -> str:
+        """A kiosk that anybody can touch, on the terminal behind those of the load. Says where it is."""
+        rig, name = self._rig, "web kiosk"
+        (port,) = free_ports(1)
+        try:
+            rig.start(
+                name,
+                *("kiosk", "--web", "--connect", f"{LOCALHOST}:{rig.ports['switch']}"),
+                *("--terminal", str(self._kiosks + 1), "--journal", str(rig.folder / "web-kiosk.journal")),
+                *("--listen", f"{LOCALHOST}:{port}"),
+                *(("--tls", str(rig.tls_dir)) if rig.tls_dir is not None else ()),
+            )
+            rig.wait_for(name, port)
+        except StartError as error:
+            return f"no kiosk to touch: {error}"
+        return f"[bold]pay a bill yourself[/bold]: open http://{LOCALHOST}:{port}/ in a browser of this machine"
 
     async def _load(self) -> FleetResult:
         watch = asyncio.create_task(self._watch())

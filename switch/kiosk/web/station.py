@@ -36,6 +36,7 @@ from switch.kiosk import (
     Track,
     swiped,
 )
+from switch.kiosk.results import NO_ANSWER
 from switch.kiosk.web import views
 from switch.kiosk.web.notices import Notices, NoticesError
 from switch.kiosk.web.views import Told, View
@@ -614,7 +615,9 @@ def _of_device(error: DeviceError) -> Told:
 
 
 def _told(result: PaymentResult) -> Told:
-    return Told(result.code, result.text, result.response_code)
+    # "No answer" says "nothing was charged" of an inquiry, and the very opposite of a payment.
+    code = "result_unknown" if result.code == NO_ANSWER else result.code
+    return Told(code, result.text, result.response_code)
 
 
 def _earlier_payment(result: PaymentResult) -> views.EarlierPayment:
