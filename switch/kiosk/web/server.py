@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
 from typing import Any, Final, TypeVar
 
@@ -146,6 +147,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # whoever is told the address can dial it
     except (OSError, OverflowError) as error:
         listener.close()
         raise StartError("listen", f"--listen {host}:{port}: {error}; name another port") from error
@@ -170,17 +172,32 @@ async def serve(station: Station, listener: socket.socket, *, started: Callable[
         server_header=False,
         timeout_graceful_shutdown=int(KIOSK_WEB_STOP_S),
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
+
+    def stop() -> None:
+        station.stop_waiting()
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = asyncio.create_task(station.run())
     started()
     try:
         await asyncio.wait({serving, running}, return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
         if running.done():
             running.result()
     finally:
-        server.should_exit = True
+        stop()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(serving, running)
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: to be told to stop is no failure, as uvicorn has it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

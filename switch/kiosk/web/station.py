@@ -36,7 +36,7 @@ from switch.kiosk import (
     Track,
     swiped,
 )
-from switch.kiosk.results import NO_ANSWER
+from switch.kiosk.results import NO_ANSWER, NOT_CONNECTED
 from switch.kiosk.web import views
 from switch.kiosk.web.notices import Notices, NoticesError
 from switch.kiosk.web.views import Told, View
@@ -129,6 +129,7 @@ class Station:
         self._version = 0
         self._step = 0
         self._news = asyncio.Event()
+        self._stopping = False
         self._build: Callable[[], View] = views.Starting
         self._kinds: tuple[type[views.Act], ...] = ()
         self._pressed: asyncio.Future[views.Act] | None = None
@@ -140,7 +141,7 @@ class Station:
         self._power_cut = asyncio.Event()
         self._journal: KioskJournal | None = None
         self._client: KioskClient | None = None
-        self._closed: Told | None = Told("not_connected")
+        self._closed: Told | None = Told(NOT_CONNECTED)
         self._paper: Told | None = None
         self._paper_at = 0.0  # when the printer is asked next
         self._printing = asyncio.Lock()
@@ -148,7 +149,7 @@ class Station:
     # ------------------------------------------------------------------------------------------------ for the server
     async def state(self, known: str) -> views.State:
         """As it stands; when the page knows this version already, as soon as there is another, or a while later."""
-        if known == self._name(self._version):
+        if known == self._name(self._version) and not self._stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KIOSK_WEB_POLL_S):
                     await self._news.wait()
@@ -162,8 +163,14 @@ class Station:
             service=views.Service(self._closed or self._paper),
             notices=self._notices.of(_now().date()),
             seconds_left=left_s,
+            idle_s=self._idle_s,
             bench=self._counter.bench(line=self._line),
         )
+
+    def stop_waiting(self) -> None:
+        """The program ends: whoever waits for news is told that there is none."""
+        self._stopping = True
+        self._changed()
 
     def press(self, step: str, act: views.Act) -> None:
         """Raises StaleError."""
@@ -222,6 +229,7 @@ class Station:
                 await self._device(self._counter.reader.eject)  # a card of before the power went
             if self._line:
                 await client.connect()
+            self._closed = _why_closed(client)
             if self._earlier():
                 with contextlib.suppress(_LeftError):
                     await self._show_earlier()
@@ -230,7 +238,7 @@ class Station:
         finally:
             self._show(views.Starting)
             self._client = None
-            self._closed = Told("not_connected")
+            self._closed = Told(NOT_CONNECTED)
             await _ended(watch)
             await client.close()
             journal.close()
@@ -244,7 +252,7 @@ class Station:
                 plugged = self._line
                 with contextlib.suppress(JournalError):  # whoever pays next hears of it
                     await (client.connect() if plugged else client.close())
-            closed, paper = None if client.is_ready else _why_closed(client), self._paper
+            closed, paper = _why_closed(client), self._paper
             if self._is_home and loop.time() >= self._paper_at:
                 self._paper_at = loop.time() + KIOSK_WEB_PAPER_LOOK_S
                 paper = await self._paper_missing()
@@ -357,10 +365,10 @@ class Station:
                 confirmed = True
 
     async def _ask_balance(self) -> None:
-        if self._closed:
-            raise _RefusedError(self._closed)
+        if told := _why_closed(self._kiosk):
+            raise _RefusedError(told)
         async with self._card_inside(views.BALANCE, 0) as track:
-            told: Told | None = None
+            told = None
             while True:
                 card = await self._pin(views.BALANCE, 0, track, told)
                 found = await self._busy("asking_balance", self._kiosk.balance(card))
@@ -485,6 +493,7 @@ class Station:
     async def _door(self) -> None:
         """Raises _RefusedError: no payment can begin, or its slip could not be printed. Before a card is asked for."""
         self._paper = await self._paper_missing()
+        self._closed = _why_closed(self._kiosk)
         if told := self._closed or self._paper:
             raise _RefusedError(told)
 
@@ -604,9 +613,13 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _why_closed(client: KioskClient) -> Told:
+def _why_closed(client: KioskClient) -> Told | None:
+    if client.is_ready:
+        return None
     sign_on = client.last_sign_on
-    return Told("not_connected") if sign_on.ok else Told(sign_on.code, sign_on.text)
+    if sign_on.ok or sign_on.code == NOT_CONNECTED:
+        return Told(NOT_CONNECTED)  # why, is nothing for a customer
+    return Told(sign_on.code, sign_on.text)
 
 
 def _of_device(error: DeviceError) -> Told:

@@ -194,6 +194,7 @@ class State(Struct, frozen=True):
     service: Service
     notices: tuple[Notice, ...]
     seconds_left: float | None  # until this screen goes back to the start; None: it stays
+    idle_s: float  # how much that is after a touch
     bench: Bench | None  # None: real peripherals
 
 

@@ -199,7 +199,7 @@ function tick() {
   }
   const seconds = left && view().screen !== "home" ? Math.max(0, Math.ceil((left.atMs - performance.now()) / 1000)) : null;
   const idle = byId("idle");
-  if (seconds === null || seconds > WARN_S || sentStep === state?.step) {
+  if (seconds === null || seconds > Math.min(WARN_S, state.idle_s / 2) || sentStep === state?.step) {
     if (idle.firstChild) idle.replaceChildren();
   } else {
     if (!idle.firstChild) {
