@@ -239,15 +239,11 @@ DEVICE_FRAME_MAX: Final = 1_024  # bytes of one answer; three tracks are below 2
 PIN_ENTRY_S: Final = 60.0  # a customer who takes longer has gone
 
 # ---- the kiosk's page (switch/kiosk/web)
-KIOSK_WEB_IDLE_S: Final = (
-    60.0  # without a touch, back to the start: reading six months takes an old customer half of it
-)
+KIOSK_WEB_IDLE_S: Final = 60.0  # without a touch, back to the start: to read six months takes an old customer 30 s
 KIOSK_WEB_POLL_S: Final = 15.0  # an answer without news: proxies and browsers drop what is silent for a minute
 KIOSK_WEB_LOOK_S: Final = 0.25  # between looks at line and notices: what people feel as at once
 KIOSK_WEB_PAPER_LOOK_S: Final = 5.0  # between questions to the printer, while nobody stands there
-KIOSK_WEB_RESTART_S: Final = (
-    5.0  # between tries to use the kiosk's file again: a disk that is full stays so for a while
-)
+KIOSK_WEB_RESTART_S: Final = 5.0  # between tries to use the kiosk's file again: a full disk stays full for a while
 KIOSK_WEB_BODY_MAX: Final = 4_096  # bytes of one act; 24 receivables of 24 characters are below 1 KB
 KIOSK_WEB_TEXT_MAX: Final = 64  # characters of one value of an act: an account has 20, a receivable 24
 KIOSK_WEB_SLIPS_MAX: Final = 4  # slips that lie in the simulated printer's tray
