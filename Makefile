@@ -68,7 +68,7 @@ demo: build ## pay real bills for SECONDS against simulated hosts, then prove th
 	@$(BIN)/python -m switch demo --seconds $(SECONDS) --kiosks $(KIOSKS) --scenario $(SCENARIO) --security $(SECURITY) $(if $(KEEP),--keep)
 
 test: build peers ## unit, property and integration tests: real sockets, real PostgreSQL
-	@$(BIN)/python -m pytest $(PYTEST) -m "not hsm"
+	@$(BIN)/python -m pytest $(PYTEST) -m "not hsm and not browser"
 PYTEST := tests
 
 # ---------------------------------------------------------------------------------------------------- more

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.web == (arguments.action is not None):
-            raise ValueError("say what to do: inquire, e-bill, pay, open, reverse or settle; or --web, without any of them")
+            raise ValueError("say what to do: one of the actions that --help lists; or --web, without any of them")
         return _serve_page(arguments) if arguments.web else _run(arguments)
     except ModuleNotFoundError as error:
         if not arguments.web or error.name in (None, "switch", "iso8583"):

@@ -25,6 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from switch.ops.rig import LOCALHOST, Rig
 from switch.sim import customers, testkeys
 
+pytestmark = pytest.mark.browser
 GOOD, POOR, SILENT = (str(card) for card in (testkeys.GOOD_CARDS[0], testkeys.POOR_CARD, testkeys.SILENT_CARD))
 PORTRAIT, LANDSCAPE = (1080, 1920), (1280, 1024)  # what kiosks have
 PATIENCE_S: Final = 20.0
