@@ -224,8 +224,10 @@ def browser() -> Iterator[webdriver.Chrome]:
 @pytest.fixture(scope="module")
 def program(browser: webdriver.Chrome, rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     page = Page(browser, rig, tmp_path_factory.mktemp("kiosk"))
-    yield page
-    page.stop()
+    try:
+        yield page
+    finally:
+        page.stop()
 
 
 @pytest.fixture
@@ -240,9 +242,11 @@ def page(program: Page) -> Iterator[Page]:
 def own_page(browser: webdriver.Chrome, rig: Rig, tmp_path: Path) -> Iterator[Page]:
     """A program of the test's own, on the other terminal, that soon gives up waiting for its customer."""
     page = Page(browser, rig, tmp_path, "--idle", "3", terminal=2)
-    yield page
-    page.console_is_clean()
-    page.stop()
+    try:
+        yield page
+        page.console_is_clean()
+    finally:
+        page.stop()
 
 
 def charges(rig: Rig) -> list[dict[str, Any]]:
