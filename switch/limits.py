@@ -248,8 +248,8 @@ KIOSK_WEB_BODY_MAX: Final = 4_096  # bytes of one act; 24 receivables of 24 char
 KIOSK_WEB_TEXT_MAX: Final = 64  # characters of one value of an act: an account has 20, a receivable 24
 KIOSK_WEB_SLIPS_MAX: Final = 4  # slips that lie in the simulated printer's tray
 KIOSK_WEB_STOP_S: Final = 1.0  # a browser that waits for news is told none, when the program ends
-NOTICES_MAX: Final = 20  # more nobody reads
-NOTICES_BYTES_MAX: Final = 65_536  # of their file: twenty of them at 3 KB
+KIOSK_WEB_NOTICES_MAX: Final = 20  # more nobody reads
+KIOSK_WEB_NOTICES_BYTES_MAX: Final = 65_536  # of their file: twenty of them at 3 KB
 
 # ---- fault proxy
 FAULT_QUEUE_BYTES_MAX: Final = 4_194_304  # bytes delayed in one direction of one connection; then it reads no more

@@ -21,7 +21,7 @@ import msgspec
 
 from switch.errors import SwitchError
 from switch.kiosk.web.views import Notice
-from switch.limits import NOTICES_BYTES_MAX, NOTICES_MAX
+from switch.limits import KIOSK_WEB_NOTICES_BYTES_MAX, KIOSK_WEB_NOTICES_MAX
 
 
 class NoticesError(SwitchError):
@@ -29,7 +29,7 @@ class NoticesError(SwitchError):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    notice: Annotated[tuple[Notice, ...], msgspec.Meta(max_length=NOTICES_MAX)] = ()
+    notice: Annotated[tuple[Notice, ...], msgspec.Meta(max_length=KIOSK_WEB_NOTICES_MAX)] = ()
 
 
 class Notices:
@@ -75,8 +75,8 @@ class Notices:
 
 
 def _read(data: bytes, name: str) -> tuple[Notice, ...]:
-    if len(data) > NOTICES_BYTES_MAX:
-        raise NoticesError("notices", f"{name}: {len(data)} bytes; at most {NOTICES_BYTES_MAX}")
+    if len(data) > KIOSK_WEB_NOTICES_BYTES_MAX:
+        raise NoticesError("notices", f"{name}: {len(data)} bytes; at most {KIOSK_WEB_NOTICES_BYTES_MAX}")
     try:
         found = msgspec.toml.decode(data, type=_File).notice
         for each in found:

@@ -18,7 +18,7 @@ from switch.kiosk.results import NO_ANSWER
 from switch.kiosk.web import station
 from switch.kiosk.web.notices import Notices, NoticesError
 from switch.kiosk.web.views import Earlier
-from switch.limits import NOTICES_BYTES_MAX
+from switch.limits import KIOSK_WEB_NOTICES_BYTES_MAX
 
 ROOT = Path(__file__).parents[3]
 TODAY = datetime.date(2026, 11, 30)
@@ -99,7 +99,7 @@ def test_a_file_of_notices_that_goes_wrong_leaves_those_before(tmp_path: Path) -
         ('[[notice]]\ntitle = "a"\ntext = "b"\nkind = "advert"', 'expected "info" or "outage"'),
         ('[[notice]]\ntitle = "a"\ntext = "b"\ncolour = "red"', "colour"),
         ("notice = 1", "Expected `array`"),
-        ("#" * (NOTICES_BYTES_MAX + 1), "at most"),
+        ("#" * (KIOSK_WEB_NOTICES_BYTES_MAX + 1), "at most"),
     ],
 )
 def test_what_is_wrong_with_notices_is_told(written: str, told: str, tmp_path: Path) -> None:
