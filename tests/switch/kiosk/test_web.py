@@ -43,7 +43,7 @@ def test_every_code_that_a_kiosk_is_told_has_an_english_text(texts: Any) -> None
     codes = tomllib.loads((ROOT / "switch/dialects/kiosk_codes.toml").read_text("utf-8"))["codes"]
     english = texts["en"]["codes"]
     missing = {*codes, *DEVICE_TEXTS} - english.keys()
-    assert not missing
+    assert not missing, "texts.json in switch/kiosk/web/page needs their English"
     for code, row in codes.items():
         if row["charged"] != "no":
             assert "othing was charged" not in english[code], f"{code} says so of money that may be gone"
