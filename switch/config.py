@@ -456,6 +456,24 @@ class UnionpayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             '"none": only the kiosk\'s half has one.'
         ),
     ] = "checked"
+    settle_at: Annotated[
+        str,
+        option(
+            "When the terminals' batches are settled, each day from this time on (0500); empty: never, the host "
+            "closes them itself.",
+            pattern=r"^(|([01][0-9]|2[0-3]):[0-5][0-9])\Z",
+            shape='"HH:MM" or empty',
+        ),
+    ] = ""
+    settle_spread_s: Annotated[
+        float,
+        option(
+            "How long the terminals' settlements are spread over from settle_at on, each at its own moment.",
+            ge=0,
+            le=limits.SETTLE_SPREAD_MAX_S,
+            unit="seconds",
+        ),
+    ] = 3600.0
     profile: UnionpayProfile = UnionpayProfile()
     tls: UpstreamTls = UpstreamTls()
 

@@ -219,6 +219,16 @@ BATCH_DIFFERENCES_TOLD_MAX: Final = 20  # in the answer to a kiosk: as many as f
 BATCHES_SHOWN_MAX: Final = 1_000  # rows of `gridswitch batches`, the newest: more is an incident, not a list
 BATCHES_WAITING_MAX: Final = 256  # questions waiting for the database: all kiosks settle at the same hour
 
+# ---- batch settlement with the card network
+SETTLE_LOOK_S: Final = 10.0  # between looks for terminals whose turn it is
+SETTLE_PAGE: Final = 100  # terminals of one look: each is asked after the other
+SETTLE_AGAIN_S: Final = 120.0  # a settlement without an answer is asked again: two card time-outs later
+SETTLE_TRIES_LOUD: Final = 5  # tries after which `gridswitch batches` shows a batch that the host does not settle
+SETTLE_TRIES_MAX: Final = 50  # of one batch: two hours; then a person looks why the host does not settle it
+SETTLE_SPREAD_MAX_S: Final = 43_200.0  # over which terminals are spread at most: half a day
+SETTLE_COUNT_MAX: Final = 999  # charges that field 48 has digits for
+SETTLE_DETAILS_MAX: Final = 8  # of one upload message (UnionPay)
+
 # ---- client library for kiosks (switch/kiosk)
 KIOSK_OPEN_MAX: Final = 16  # payments of one kiosk without a final word; a kiosk with more takes no new ones
 KIOSK_FINISHED_MAX: Final = 16  # final words kept until the slip is printed; beyond it the oldest is forgotten
@@ -405,6 +415,7 @@ KIOSK_SHORT: Final = KioskTimes(
 # A replayed request meets the key of its payment, or its MAC key has gone.
 assert WORKING_KEYS_LIFE_S + 2 * SIGN_ON_LIFE_S < CLAIM_KEPT_DAYS * 86_400
 assert BATCH_BACK_DAYS + 2 < CLAIM_KEPT_DAYS
+assert 2 * STANDARD.card_s <= SETTLE_AGAIN_S
 assert SIGN_ON_LIFE_S < WORKING_KEYS_LIFE_S
 assert SOURCE_CONNECTIONS_MAX < KIOSK_CONNECTIONS_MAX < DOOR_KEYS_MAX
 assert STAN_REFILL_AT < STAN_BLOCK

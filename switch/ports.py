@@ -305,6 +305,13 @@ class Terminals(Protocol):
         """
         ...
 
+    def close_batch(
+        self, terminal_id: str, batch_number: str, state: str, done: Callable[[Terminal | SwitchError], None]
+    ) -> None:
+        """The card network has settled a batch, ``state`` "balanced" or "differs": durably, with the terminal's next
+        batch number, unless a sign-on brought that already. Again: nothing changes."""
+        ...
+
     def note_fault(self, terminal_id: str, fault: str, done: Callable[[Terminal | SwitchError], None]) -> None:
         """A sign-on brought keys that do not prove themselves. What is stored of an earlier one stays as it is."""
         ...
@@ -339,6 +346,43 @@ class KioskBatches(Protocol):
     def compare(self, key: BatchKey, count: int, done: Callable[[BatchStanding | SwitchError], None]) -> None:
         """The kiosk has sent ``count`` details and no more will come: compare one by one, and remember what differs."""
         ...
+
+
+@dataclass(slots=True, frozen=True)
+class DueBatch:
+    terminal_id: str
+    merchant_id: str
+    batch_number: str
+
+
+@dataclass(slots=True, frozen=True)
+class BegunBatch:
+    state: str  # "asked": a 0500 with these totals may leave; "differs": the details may
+    count: int
+    amount: int  # fen
+
+
+class CardBatches(Protocol):
+    """Settlements of terminals' batches with the card network. UnavailableError: the database is away."""
+
+    async def due(self, day: int, since_s: float, spread_s: float, limit: int) -> list[DueBatch]:
+        """Batches to settle now: begun ones without an end, then those of terminals whose turn came on ``day``.
+
+        Args:
+            since_s: Seconds since that day's settlement began; each terminal has its own share of ``spread_s``.
+        """
+        ...
+
+    async def begin(self, batch: DueBatch, day: int) -> BegunBatch | None:
+        """Durably: it may leave now. None: a payment of it is under way, somebody else has begun, or nothing was
+        charged."""
+        ...
+
+    async def details(self, batch: DueBatch) -> list[BatchDetail]:
+        """What is charged in it, by trace number."""
+        ...
+
+    async def uploaded(self, batch: DueBatch) -> None: ...
 
 
 # ---------------------------------------------------------------------------------------------------- security

@@ -6,7 +6,7 @@ that it covers and ``with_mac`` puts it in. Sources: the field table of ``iso858
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ import iso8583
 from iso8583 import tlv
 from switch.dialects.shown import CardMessages
 from switch.errors import BadRequestError
-from switch.limits import ISSUER_DATA_BYTES_MAX
+from switch.limits import ISSUER_DATA_BYTES_MAX, SETTLE_COUNT_MAX
 from switch.machines.payment import Payment
+from switch.model.batch import BatchDetail
 from switch.model.payment import Card, KeptCard
 from switch.model.request import DOWNLOADS, WISHES, CardAnswer
 from switch.model.secret import ChipData, Secret
@@ -28,7 +29,16 @@ BALANCE_60 = "01"
 _BALANCE = "31"  # field 3 begins with it
 _ASKS = frozenset({"362", "372", "382"})  # downloads that begin with a question: 0820, all others 0800
 WISH_AT = 7  # the byte whose low half is digit 6 of the header
-_KINDS = {"0210": "purchase", "0410": "reversal", "0630": "script", "0810": "sign_on", "0830": "echo"}
+_KINDS = {
+    "0210": "purchase",
+    "0330": "upload",
+    "0410": "reversal",
+    "0510": "settlement",
+    "0630": "script",
+    "0810": "sign_on",
+    "0830": "echo",
+}
+_HALF = 31  # digits of field 48 for domestic cards, as many for foreign ones; the last one says how they compare
 # Tags of field 55 in a reversal: TVR, IFD serial, issuer application data, ATC, script results.
 _REVERSAL_TAGS = frozenset({"95", "9F1E", "9F10", "9F36", "DF31"})
 
@@ -183,6 +193,29 @@ class UnionPayDialect:
         reserved = f"00000000{network_code}"
         return self._encode({0: "0800", 11: stan, 41: terminal_id, 42: merchant_id, 60: reserved, 63: "001"})
 
+    def settlement(
+        self, terminal_id: str, merchant_id: str, batch_number: str, stan: str, *, count: int, amount: int
+    ) -> bytes:
+        """Totals of a batch: what was charged and not reversed. Cards are not told apart by where they come from."""
+        totals = f"{amount:012d}{min(count, SETTLE_COUNT_MAX):03d}".ljust(_HALF, "0").ljust(2 * _HALF, "0")
+        reserved = f"00{batch_number}201"
+        fields = {0: "0500", 11: stan, 41: terminal_id, 42: merchant_id, 48: totals, 49: "156", 60: reserved, 63: "001"}
+        return self._encode(fields)
+
+    def upload(
+        self, terminal_id: str, merchant_id: str, batch_number: str, stan: str, details: Sequence[BatchDetail]
+    ) -> bytes:
+        """Charges of a batch that differs, by trace number. The card number is left out (zeros): the host finds a
+        charge by batch and trace number (v)."""
+        rows = "".join(f"00{detail.serial}{0:020d}{detail.amount:012d}" for detail in details)
+        return self._upload(terminal_id, merchant_id, stan, f"{len(details):02d}{rows}", f"00{batch_number}201")
+
+    def upload_end(self, terminal_id: str, merchant_id: str, batch_number: str, stan: str, count: int) -> bytes:
+        return self._upload(terminal_id, merchant_id, stan, f"{count:04d}", f"00{batch_number}202")
+
+    def _upload(self, terminal_id: str, merchant_id: str, stan: str, private: str, reserved: str) -> bytes:
+        return self._encode({0: "0320", 11: stan, 41: terminal_id, 42: merchant_id, 48: private, 60: reserved})
+
     def echo(self, terminal_id: str, merchant_id: str, stan: str, *, mac: bool = False) -> bytes:
         """With ``mac`` the frame waits for its MAC: by UnionPay's tables an echo has none, some acquirers check one."""
         fields: dict[int, Any] = {0: "0820", 11: stan, 41: terminal_id, 42: merchant_id, 60: "00000000301"}
@@ -252,8 +285,18 @@ class UnionPayDialect:
                 wants=wish if wish in WISHES else "",
                 data=(message.get(62) or b"") if kind == "download" else b"",
                 icc_data=_issuer_data(message) if 55 in message else None,
+                settled=_settled(message) if kind == "settlement" else "",
             )
         except iso8583.DecodeError as error:
             raise BadRequestError("unreadable", str(error)) from None
         except KeyError:
             raise BadRequestError("unreadable", "field 41 (terminal) is missing") from None
+
+
+def _settled(message: iso8583.Message) -> str:
+    """How the totals of a settlement compare, the worse of both halves: 1 equal, 2 not, 3 an error; "": none."""
+    digits = str(message.get(48) or "")
+    if len(digits) not in (_HALF, 2 * _HALF):
+        return ""
+    said = {digits[at + _HALF - 1] for at in range(0, len(digits), _HALF)} - {"0"}
+    return max(said, default="") if said <= {"1", "2", "3"} else ""

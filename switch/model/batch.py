@@ -37,3 +37,12 @@ class BatchStanding(Struct, frozen=True):
     amount: int = 0  # fen
     differences: int = 0
     listed: tuple[BatchDifference, ...] = ()  # of them, the first BATCH_DIFFERENCES_TOLD_MAX
+
+
+def next_batch(batch_number: str) -> str:
+    """What comes after a terminal's batch.
+
+    >>> next_batch("000001"), next_batch("999999")
+    ('000002', '000001')
+    """
+    return f"{int(batch_number) % 999_999 + 1:06d}"

@@ -147,7 +147,7 @@ class ChipResult(ResultInquiry):
 class CardAnswer(Struct):
     """A response of the card network, as far as the switch looks at it."""
 
-    kind: str  # "purchase", "balance", "reversal", "sign_on", "echo", "download"
+    kind: str  # "purchase", "balance", "reversal", "sign_on", "echo", "download", "settlement", "upload" …
     terminal_id: str
     batch_number: str
     stan: str
@@ -163,6 +163,7 @@ class CardAnswer(Struct):
     wants: str = ""  # what the acquirer asks the terminal to do, one of WISHES; "": nothing
     data: bytes = b""  # field 62 of a download
     icc_data: ChipData | None = None  # what the issuer tells the chip: 91, 71, 72, 8A, as far as it does
+    settled: str = ""  # of a settlement: 1 the totals agree, 2 they differ, 3 an error
 
     def __repr__(self) -> str:
         return f"<CardAnswer {self.key}: {self.response_code}>"

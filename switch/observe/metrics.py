@@ -87,6 +87,9 @@ METRICS: Final = (
     _gauge("switch_link_up", "1 while the peer answers echo tests.", "peer"),
     _histogram("switch_echo_rtt_seconds", "Time of an echo test, there and back.", SECONDS, "peer"),
     _counter("switch_batches_total", "Batch settlements of kiosks: equal, differs, reported.", "result"),
+    _counter(
+        "switch_settlements_total", "Batches settled with the card network: balanced, differs, refused.", "result"
+    ),
     _counter("switch_lines_replaced_total", "Connections whose terminal signed on over another one."),
     _counter("switch_mac_failures_total", "Messages whose MAC was wrong.", "peer"),
     _gauge("switch_link_signed_on", "Terminals in service whose working keys are of the last 24 hours."),

@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from switch.limits import BATCHES_SHOWN_MAX
+from switch.limits import BATCHES_SHOWN_MAX, SETTLE_TRIES_LOUD
 from switch.machines import days
 from switch.machines.payment import SUSPENSE_ACCOUNT
 from switch.ops.proof import yuan
@@ -45,9 +45,10 @@ async def show_ledger(dsn: str, *, as_json: bool) -> int:
 
 
 async def show_batches(dsn: str) -> int:
-    """0 only if no kiosk has settled a day that differs."""
+    """0 only if no kiosk has settled a day that differs, and the card network has our totals."""
     async with connected(dsn, "batches") as connection:
         rows = await connection.fetch(QUERY["batch_list"], BATCHES_SHOWN_MAX)
+        batches = await connection.fetch(QUERY["settle_list"], SETTLE_TRIES_LOUD, BATCHES_SHOWN_MAX)
     seen = set()
     for row in rows:
         key = (row["terminal_id"], row["asked_on"], row["serial"])
@@ -63,7 +64,14 @@ async def show_batches(dsn: str) -> int:
             amounts = f"kiosk {yuan(row['kiosk_one'])}, journal {yuan(row['journal_one'])}"
             print(f"    {row['payment_serial']}  {row['kind']}: {amounts}{payment}")
     print(f"{len(seen)} settlements differ")
-    return 1 if rows else 0
+    for row in batches:
+        said = "the card network does not settle it" if row["state"] == "asked" else "the card network has other totals"
+        print(
+            f"{row['terminal_id']}  batch {row['batch_number']}, day {row['day']}, {row['state']}: {said}; "
+            f"we have {row['count']} of {yuan(row['fen'])}, asked {row['tries']} times"
+        )
+    print(f"{len(batches)} batches with the card network are not balanced")
+    return 1 if rows or batches else 0
 
 
 async def check_chain(dsn: str, *, seal_now: bool) -> int:
@@ -103,7 +111,9 @@ def add_books_parsers(commands: Any, run: Any) -> None:
     ledger = command("ledger", "balances of every account; exit status 1 if their sum is not zero")
     ledger.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     ledger.set_defaults(run=lambda arguments: run(arguments, lambda dsn: show_ledger(dsn, as_json=arguments.json)))
-    batches = command("batches", "days that kiosks settled and that differ; exit status 1 if there are any")
+    batches = command(
+        "batches", "settlements of kiosks, and with the card network, that differ; exit status 1 if there are any"
+    )
     batches.set_defaults(run=lambda arguments: run(arguments, show_batches))
     chain = command("verify-chain", "prove that no event was changed, removed or added")
     chain.add_argument("--seal-now", action="store_true", help="seal what is there first, instead of once a day")

@@ -31,6 +31,7 @@ from switch.net.serial import SerialLine
 from switch.net.upstream import Dialer, TransactionDialer
 from switch.observe.trace import Shown, Trace
 from switch.ports import (
+    CardBatches,
     Cases,
     Clock,
     Dice,
@@ -49,6 +50,7 @@ from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments
 from switch.runtime.pressure import Pressure
 from switch.runtime.scripts import Scripts
+from switch.runtime.settlement import CardSettlement
 from switch.runtime.terminals import TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -63,6 +65,7 @@ class Switch:
         cases: what people decide; None: nobody does.
         batches: settlements of kiosks; None: none settles.
         notices: keeps what chips did with scripts; None: no such word of a chip is taken.
+        card_batches: those with the card network, if the configuration has a time for them; None: never.
         certificates: for whatever speaks TLS by the configuration; None: nothing does.
     """
 
@@ -81,6 +84,7 @@ class Switch:
         cases: Cases | None = None,
         batches: KioskBatches | None = None,
         notices: NoticeStore | None = None,
+        card_batches: CardBatches | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         assert certificates is not None or not any(
@@ -197,6 +201,23 @@ class Switch:
             times=times,
             observer=observer,
         )
+        self._settlement: CardSettlement | None = None
+        self._settler: asyncio.Task[None] | None = None
+        if card_batches is not None and unionpay.settle_at:
+            self._settlement = CardSettlement(
+                store=card_batches,
+                terminals=terminals,
+                sessions=sessions,
+                link=self.card_link,
+                dialect=card_dialect,
+                codes=codes,
+                payments=self.payments,
+                journal=journal,
+                settle_minute=_minutes(unionpay.settle_at),
+                spread_s=unionpay.settle_spread_s,
+                clock=clock,
+                observer=observer,
+            )
         self.pressure = Pressure(asyncio.get_running_loop(), clock, observer, journal)
         self.dispatcher = Dispatcher(
             dialect=kiosk_dialect,
@@ -208,6 +229,7 @@ class Switch:
             batches=None if batches is None else Batches(batches, clock, observer),
             downloads=downloads,
             scripts=self.scripts,
+            settlement=self._settlement,
             card_link=self.card_link,
             marketing_link=self.marketing_link,
             journal=journal,
@@ -265,14 +287,17 @@ class Switch:
         self.pressure.start()
         self.scripts.start()
         self._heir = asyncio.create_task(self._take_over_forever(), name="take over")
+        if self._settlement is not None:
+            self._settler = asyncio.create_task(self._settlement.run_forever(), name="settlement")
         return adopted
 
     async def stop(self) -> None:
         """Newest first; what is open stays in the journal for the next worker."""
-        if self._heir is not None:
-            self._heir.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._heir
+        for task in (self._settler, self._heir):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         await asyncio.gather(self.listener.stop("stopping"), *(line.stop("stopping") for line in self.lines))
         self.pressure.stop()
         await self.scripts.stop()

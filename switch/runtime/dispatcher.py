@@ -57,6 +57,7 @@ from switch.runtime.links import CardLink, MarketingLink
 from switch.runtime.payments import Payments, Waiter, make_slot, request_digest
 from switch.runtime.pressure import Pressure
 from switch.runtime.scripts import Scripts
+from switch.runtime.settlement import CardSettlement
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 from switch.runtime.timers import Timers
 
@@ -145,6 +146,7 @@ class Dispatcher:
         timers: Timers,
         observer: Observer,
         batches: Batches | None = None,
+        settlement: CardSettlement | None = None,
     ) -> None:
         self._dialect = dialect
         self._marketing_dialect = marketing_dialect
@@ -153,6 +155,7 @@ class Dispatcher:
         self._payments = payments
         self._balances = balances
         self._batches = batches
+        self._settlement = settlement
         self._e_bills = EBills(
             link=marketing_link,
             dialect=marketing_dialect,
@@ -750,6 +753,8 @@ class Dispatcher:
     def _why_closed(self, terminal_id: str) -> str | None:
         if self.draining or not self._journal.accepting or self._payments.open_count >= limits.PAYMENTS_OPEN_MAX:
             return "busy"
+        if self._settlement is not None and self._settlement.is_settling(terminal_id):
+            return "busy"  # its totals must stand still; it takes as long as one answer of the card network
         if not self._marketing_link.is_usable:
             return "bill_unavailable"
         return "card_unavailable" if self._before_cut_over() else self._card_closed(terminal_id)

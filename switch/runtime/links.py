@@ -209,8 +209,8 @@ class CardLink(UpstreamLink):
         done: Callable[[CardAnswer | None], None],
         wait_s: float | None = None,
     ) -> None:
-        """A message that moves no money: ``sign_on``, ``echo``, ``balance`` or ``download``, which has its 60.3 for a
-        trace number. ``done`` as with ``sign_on``."""
+        """A message that moves no money: ``sign_on``, ``balance``, ``settlement`` …, or ``download`` with its 60.3
+        in place of a trace number. ``done`` as with ``sign_on``."""
         key = (kind, terminal_id, stan)
         if not self.send(frame, key):
             done(None)
@@ -247,7 +247,7 @@ class CardLink(UpstreamLink):
         if answer.kind in ("purchase", "reversal"):
             self.on_answer(answer)
         elif (
-            answer.kind in ("sign_on", "balance", "download", "script")
+            answer.kind in ("sign_on", "balance", "download", "script", "settlement", "upload")
             or (answer.kind, answer.terminal_id, answer.stan) in self._managed
         ):
             self._end_managed((answer.kind, answer.terminal_id, answer.stan), answer)

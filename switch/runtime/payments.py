@@ -129,6 +129,7 @@ class Slot:
     sealed: bytes | None = None  # … and as the journal keeps it
     sealed_pan: bytes | None = None  # until its first record: the card number alone, for a refund
     ready: Ready | None = None
+    key_epoch: int = 0  # of the keys with which its latest frame was made
     request_id: int = 0  # of the outstanding marketing request
     outstanding: Sending | None = None
     timer: Timer | None = None
@@ -191,6 +192,10 @@ class Payments:
     def open_count(self) -> int:
         """Payments that the switch itself still has to bring to an end; what waits for a person is not among them."""
         return len(self._open)
+
+    def is_busy(self, terminal_id: str) -> bool:
+        """A payment of this terminal is under way here, or something has to be taken back for it."""
+        return any(slot.payment.terminal_id == terminal_id for slot in self._open.values())
 
     def states(self) -> Counter[str]:
         """How many open payments stand where."""
@@ -628,6 +633,7 @@ class Payments:
                 self._observer.event("mac.failed", error=mac.detail)
             then()
 
+        slot.key_epoch = session.terminal.key_epoch
         self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
 
     def _carry_out(self, slot: Slot, effect: Effect) -> None:
@@ -639,8 +645,14 @@ class Payments:
             self._note(slot, effect.kind)
         else:
             assert isinstance(effect, SignOnAgain)
-            if slot.session is not None:
-                slot.session.must_sign_on = True
+            self._doubt_keys(slot)
+
+    def _doubt_keys(self, slot: Slot) -> None:
+        """The host refused the keys of this slot's frame. When a sign-on has brought newer ones meanwhile, that says
+        nothing about those: to doubt them too would renew them each time that the frame is made with old ones."""
+        session = slot.session
+        if session is not None and session.terminal.key_epoch == slot.key_epoch:
+            session.must_sign_on = True
 
     def _send(self, slot: Slot, effect: Sending) -> None:
         payment = slot.payment
@@ -789,8 +801,7 @@ class Payments:
             self._observer.count("switch_reversals_total", (payment.reversal_reason, code if mac_good else "mac"))
             if code in self._codes.stop_lane:
                 self._observer.event("reversal.refused", response_code=code, payment=payment.payment_id)
-                if slot.session is not None:
-                    slot.session.must_sign_on = True
+                self._doubt_keys(slot)
             self._give(slot, given, facts)
             return
         given = self._codes.purchase_proves(
@@ -804,8 +815,8 @@ class Payments:
             facts.icc_data = answer.icc_data
         if code in self._codes.flagged:
             facts.flagged = True
-        if code in self._codes.sign_on_again and slot.session is not None:
-            slot.session.must_sign_on = True
+        if code in self._codes.sign_on_again:
+            self._doubt_keys(slot)
         self._give(slot, given, facts)
 
     def _card_link_lost(self, wire: Wire) -> None:

@@ -32,6 +32,7 @@ from switch.runtime.threeway import ThreeWayCheck
 from switch.runtime.vitals import Vitals
 from switch.security.backends import make_module
 from switch.store.batches import PostgresBatches
+from switch.store.cardbatches import PostgresCardBatches
 from switch.store.cases import PostgresCases
 from switch.store.journal import PostgresJournal
 from switch.store.kept import PostgresSealedHours
@@ -111,6 +112,8 @@ class Worker:
         self._closing.append(batches.stop)
         notices = PostgresNotices(self._dsn, "script notices")
         self._closing.append(notices.stop)
+        card_batches = PostgresCardBatches(self._dsn, "card batches")
+        self._closing.append(card_batches.stop)
         self.switch = Switch(
             config,
             journal=self.journal,
@@ -122,6 +125,7 @@ class Worker:
             cases=cases,
             batches=batches,
             notices=notices,
+            card_batches=card_batches,
             certificates=certificates,
         )
         certificates.start()

@@ -26,6 +26,7 @@ from switch.sim.truth import MemoryTruthLedger, read_charges, read_facts, read_p
 from switch.store.memory import MemoryDatabase
 
 _HEADER_SIZE: Final = 11
+_SETTLED: Final = frozenset({"balanced", "differs", "uploaded"})
 _UNDECIDED: Final = frozenset({State.SUSPENSE, State.UNPROVEN})
 
 
@@ -41,8 +42,12 @@ class Violation:
 class WireAuditor:
     """Reads what the switch hands to the network, as it does so, and holds it against what is durable then (I5)."""
 
-    def __init__(self, database: MemoryDatabase, bill_wire: HostWire) -> None:
+    def __init__(
+        self, database: MemoryDatabase, bill_wire: HostWire, ledger: MemoryTruthLedger, *, alone: bool = False
+    ) -> None:
         self._database = database
+        self._ledger = ledger  # of the card host
+        self._alone = alone  # one worker: what it made durable it knows
         self._bill_wire = bill_wire
         self._epoch = 0  # of the worker whose bytes are being read
         self._spec = iso8583.load("unionpay_pos", header="tpdu+pos6")
@@ -94,7 +99,20 @@ class WireAuditor:
         if key in self._purchases:
             self._add("I5", f"the purchase {key} left twice")
         self._purchases.add(key)
+        settled = self._database.settlements.get((key[:8], key[9:15]))
+        if self._alone and settled is not None and settled.state in _SETTLED:
+            self._add("C16", f"the purchase {key} left in a batch that is settled")
+        before = key[:8], f"{int(key[9:15]) - 1:06d}"
+        settled = self._database.settlements.get(before)
+        if settled is not None and settled.state == "asked" and not self._has_settled(*before):
+            self._add("C16", f"the purchase {key} left, and the host has not settled the batch before")
         self._audit(key, State.CARD_PENDING, "0200")
+
+    def _has_settled(self, terminal_id: str, batch_number: str) -> bool:
+        """A sign-on may have brought the next batch, while we wait for the host's word about this one."""
+        wanted = terminal_id, batch_number
+        facts = read_facts(self._ledger, "unionpay")
+        return any((f["terminal"], f["batch"]) == wanted for f in facts if f["fact"] == "settled")
 
     def _audit(self, key: str, state: State, what: str) -> None:
         held = self._database.claims.get((ClaimKind.STAN, key))
@@ -286,3 +304,40 @@ def story(database: MemoryDatabase) -> Iterator[tuple[int, str]]:
             reason = f" ({body['reason']})" if "reason" in body else ""
             code = f" code {body['response_code']}" if body.get("response_code") else ""
             yield entry.wall_us, f"payment {payment_id} ver {ver}: row {entry.row} -> {entry.state}{code}{reason}"
+
+
+def check_settlements(database: MemoryDatabase, ledger: MemoryTruthLedger) -> Iterator[Violation]:
+    """Saga C16: a batch ends by the host's word and by nothing else, and what the word was is known on both sides."""
+    facts = list(read_facts(ledger, "unionpay"))
+    said = {(fact["terminal"], fact["batch"]): fact for fact in facts if fact["fact"] == "settled"}
+    uploaded = {(fact["terminal"], fact["batch"]) for fact in facts if fact["fact"] == "uploaded"}
+    for key, here in database.settlements.items():
+        there = said.get(key)
+        if here.state in ("asked", "differs"):
+            yield Violation("C16", f"the settlement of {key} has no end: {here.state} after {here.tries} tries")
+        elif here.state in _SETTLED and there is None:
+            yield Violation("C16", f"batch {key} is {here.state}, and the host has not settled it")
+        elif here.state in _SETTLED and there is not None and (here.state == "balanced") != (there["code"] == "1"):
+            yield Violation("C16", f"batch {key} is {here.state}, and the host said {there['code']}")
+        if here.state == "uploaded" and key not in uploaded:
+            yield Violation("C16", f"the details of {key} are uploaded, and the host has none")
+    for key, fact in said.items():
+        agree = (fact["count"], fact["fen"]) == (fact["asked_count"], fact["asked_fen"])
+        if agree != (fact["code"] == "1"):
+            yield Violation("C16", f"the host compares wrongly: {fact}")
+        if database.settlements[key].state not in _SETTLED:
+            yield Violation("C16", f"the host has settled {key}, and nothing durable knows of it")
+    for fact in facts:
+        if fact["fact"] != "uploaded":
+            continue
+        for stan in fact["differ"]:
+            held = database.claims.get((ClaimKind.STAN, f"{fact['terminal']}|{fact['batch']}|{stan}"))
+            events = {} if held is None else database.events[held.opened_on, held.payment_id]
+            if not any(entry.state in _UNDECIDED for entry, _ in events.values()):
+                yield Violation(
+                    "C16", f"charge {stan} of {fact['terminal']}|{fact['batch']} differs, and nobody doubts it"
+                )
+    for terminal in database.terminals.values():
+        for number in range(1, int(terminal.batch_number)):
+            if (terminal.terminal_id, f"{number:06d}") not in said:
+                yield Violation("C16", f"terminal {terminal.terminal_id} left batch {number}, which is not settled")

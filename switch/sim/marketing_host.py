@@ -241,9 +241,13 @@ class MarketingHost(SimulatedHost):
             kind = dice.kind(self._chances)
             if kind == "approve":
                 return APPROVE
+            codes = mood.refuse_codes
+            if message == "prepay":
+                # What is only said of a bill is not said of a deposit: a switch could not know what that means.
+                codes = tuple(code for code in codes if code in _DEPOSIT_REFUSALS) or ("29",)
             return dice.action(
                 kind,
-                decline_codes=mood.refuse_codes,
+                decline_codes=codes,
                 ambiguous_codes=mood.ambiguous_codes,
                 late_s=mood.late_s,
                 late_act_share=mood.late_post_share,
@@ -626,6 +630,7 @@ def _well_formed(message: str, request: Json) -> bool:
 
 
 _POSTS: Final = ("post", "prepay")
+_DEPOSIT_REFUSALS: Final = frozenset({"03", "09", "18", "29", "84", "100"})
 _FIELDS: Final[dict[str, tuple[tuple[str, type, int], ...]]] = {
     "sign_on": (),
     "echo": (),

@@ -77,6 +77,7 @@ class Plan:
     regret_share: float = 0.12  # of customers want it taken back
     prepay_share: float = 0.0  # of customers pay in advance, whether they owe something or not
     chip_dislikes: float = 0.0  # of chips refuse what their issuer approved, and as many say nothing
+    settle_in_min: int = 0  # terminals settle: yesterday's batches at once, today's from then on; 0: never
     people_decide: bool = False  # close, after a while, what waits for them
 
     def describe(self) -> list[str]:
@@ -100,6 +101,8 @@ class Plan:
         for whose, ends in (("card network", self.cut_over_in_s), ("marketing system", self.day_close_in_s)):
             if ends:
                 lines.append(f"{ends:7.3f} s  the {whose}'s day ends; the host is {self.skew_s:.1f} s ahead")
+        if self.settle_in_min:
+            lines.append(f"terminals settle from minute {self.settle_in_min} on")
         return lines + [str(fault) for fault in self.faults]
 
     @property
@@ -117,6 +120,7 @@ class Plan:
 
 _LINKS: Final = ((SWITCH, CARD), (SWITCH, BILL), (KIOSKS, SWITCH))
 _BOTH_WAYS: Final = tuple(way for source, target in _LINKS for way in ((source, target), (target, source)))
+_SETTLE_SHARE: Final = 0.4
 DATABASE: Final = "database"
 # What can be hit: (from, to) on a link, one node, or () when it is everything. Drawn from by ``draw_fault``, and what
 # the coverage counts by.
@@ -196,6 +200,15 @@ def draw(seed: int) -> Plan:
     plan = _two_workers(dice, plan) if dice.random() < 0.25 else plan
     if seed % _CHIP_EVERY == 0:
         plan = _chip_decides(random.Random(f"{seed}|chip"), plan)
+    # With dice of its own: what else happens under a seed stays.
+    settles = random.Random(f"{seed}|settle")
+    if settles.random() < _SETTLE_SHARE:
+        silence = settles.choice((0.0, 0.0, 0.3, 0.7))
+        card = msgspec.structs.replace(plan.scenario.unionpay, settlement_silence_rate=silence)
+        plan = replace(_card(plan, card), settle_in_min=settles.choice((1, 1, 1, 2)))
+        if not plan.thinks_s and settles.random() < 0.6:
+            # Customers who take their time: some pay when their terminal has settled.
+            plan = replace(plan, thinks_s=round(settles.uniform(5.0, 30.0), 3))
     return _careful(plan)
 
 

@@ -110,7 +110,8 @@ def parse_action(text: str, late_max_s: float) -> Action:
 class CardWhen(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Which request a rule of the card host is for; everything given must fit."""
 
-    message: str = "purchase"  # purchase, balance, reversal, sign_on, echo, download, script
+    # purchase, balance, reversal, sign_on, echo, download, script, settlement, upload
+    message: str = "purchase"
     amount: int | None = None  # fen
     nth: int | None = None  # the n-th request of this kind since start, from 1
     terminal: str | None = None
@@ -118,7 +119,7 @@ class CardWhen(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 
 
 class MarketingWhen(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    message: str = "post"  # post, prepay, cancel, status, inquiry, sign_on, echo
+    message: str = "post"  # post, prepay, cancel, status, inquiry, history, e_bill, sign_on, echo
     amount: int | None = None
     nth: int | None = None
     account: str | None = None
@@ -173,6 +174,7 @@ class CardScenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     reversal_not_found: str = "25"  # or "00": some hosts say so of an original they never saw
     reversal_again: str = "00"  # or "25": what is reversed already is "not found" then
     sign_on_silence_rate: Rate = 0.0
+    settlement_silence_rate: Rate = 0.0  # of a 0500, and of each message of an upload; half of them were acted on
     script: tuple[CardScript, ...] = ()
 
 
@@ -345,7 +347,10 @@ def _check_scripts(table: str, scripts: Sequence[CardScript | MarketingScript], 
             raise ConfigError(f"{at}.do", "bad_mac: the marketing wire carries no MAC")
 
 
-_CARD_MESSAGES: Final = ("purchase", "balance", "reversal", "sign_on", "echo", "download", "script")
+_CARD_MESSAGES: Final = (
+    *("purchase", "balance", "reversal", "sign_on", "echo", "download", "script"),
+    *("settlement", "upload"),
+)
 _MARKETING_MESSAGES: Final = ("post", "prepay", "cancel", "status", "inquiry", "history", "e_bill", "sign_on", "echo")
 
 

@@ -20,13 +20,14 @@ from typing import Any, Final
 
 from switch.errors import StartError
 from switch.machines.payment_table import ROWS
-from switch.ports import Append, Appended, JournalEntry
+from switch.model.batch import next_batch
+from switch.ports import Append, Appended, BegunBatch, DueBatch, JournalEntry
 from switch.sim.aim import Aim, in_rounds, read_fault, written
 from switch.sim.coverage import Taken, possible, possible_rows
 from switch.sim.plan import KINDS, Fault, Plan, draw, with_fault
 from switch.sim.verify_model import MUTATIONS
 from switch.sim.world import AS_SHIPPED, Outcome, Parts, play
-from switch.store.memory import MemoryDatabase, MemoryJournal
+from switch.store.memory import MemoryCardBatches, MemoryDatabase, MemoryJournal
 
 BREAK_SECONDS: Final = 60.0  # a removed rule must be missed within this time
 SHRINK_RUNS_MAX: Final = 400
@@ -65,12 +66,26 @@ class SleepwalkingJournal(MemoryJournal):
         return True
 
 
+class HastyBatches(MemoryCardBatches):
+    """C16: the next batch begins when the 0500 leaves, not when the host has settled."""
+
+    async def begin(self, batch: DueBatch, day: int) -> BegunBatch | None:
+        begun = await super().begin(batch, day)
+        terminal = self._database.terminals[batch.terminal_id]
+        if begun is not None and terminal.batch_number == batch.batch_number:
+            self._database.terminals[batch.terminal_id] = dataclasses.replace(
+                terminal, batch_number=next_batch(batch.batch_number)
+            )
+        return begun
+
+
 def breaks() -> dict[str, tuple[str, Parts]]:
     """Every rule that a run can do without: name, what is missing, and the parts that lack it."""
     found = {
         "M1": ("the purchase leaves before its record is durable", Parts(journal=HastyJournal)),
         "M10": ("two workers without compare-and-set", Parts(database=CarelessDatabase)),
         "M13": ("two workers, and no look at the lease before a write", Parts(journal=SleepwalkingJournal)),
+        "C16": ("a batch ends when the 0500 leaves", Parts(card_batches=HastyBatches)),
     }
     for mutation in MUTATIONS:
         if mutation.workers > 1 or not mutation.conduct.durable_first or mutation.name in ONLY_MODEL:
@@ -154,7 +169,7 @@ def crash_run(seed: int, step: int) -> Outcome:
 def _golden(seed: int) -> Plan:
     """A short run without planned faults, in which hosts misbehave: the crash is the fault."""
     return dataclasses.replace(
-        draw(seed), kiosks=1, payments=1, faults=(), cut_over_in_s=0.0, day_close_in_s=0.0, workers=1
+        draw(seed), kiosks=1, payments=1, faults=(), cut_over_in_s=0.0, day_close_in_s=0.0, workers=1, settle_in_min=1
     )
 
 

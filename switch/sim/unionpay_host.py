@@ -8,6 +8,9 @@ Written from the UnionPay POS message tables. What it promises, and its ledger p
     - a reversal that finds nothing leaves no trace: a purchase that is acted on later is charged all the same;
     - it acts on a purchase ``LATE_MAX_S`` after it came, or never.
 
+A batch is settled once, by totals compared with what the ledger has as charged in it; then the terminal has the next.
+Details of one that differs are compared when their end is told. A host that is killed before forgets them.
+
 A balance inquiry is answered with a sum that follows from the card number, and leaves no trace. Parameters, public keys
 and chip applications can be downloaded (``sim/parameters.py``); after ``renew`` every answer asks terminals for it in
 its header, until they have done so.
@@ -26,12 +29,14 @@ import functools
 import hashlib
 import hmac
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import iso8583
 from switch.errors import SecurityError
+from switch.model.batch import next_batch
 from switch.security import mac, pinblock, primitives, workingkeys
 from switch.sim import parameters, testkeys
 from switch.sim.day import time_and_date, wall_s
@@ -45,6 +50,7 @@ _MAC_SIZE: Final = 8
 _ACQUIRER: Final = "48984401"
 _ADDITIONAL: Final = f"{'01020000':<11}{_ACQUIRER:<11}"  # issuer and acquirer
 _RRN_BLOCK: Final = 10_000_000  # more answers than one run of a host gives
+_TOTALS: Final = re.compile(r"([0-9]{12})([0-9]{3})0{15}0(0{31})?\Z")
 _FIRST_BATCH: Final = "000001"
 _SCRIPT: Final = bytes.fromhex("9F18041234567886098424000004A1B2C3D4")  # 9F18 its number, 86 PIN unblock; made up
 _WISH_AT: Final = 7  # the byte with digit 6 of the header
@@ -129,6 +135,8 @@ class UnionPayHost(SimulatedHost):
         self._terminals: dict[str, _Terminal] = {}
         self._purchases: dict[str, _Purchase] = {}
         self._last_rrn = 0
+        self._settled: dict[tuple[str, str], str] = {}  # by terminal and batch: what was said about its totals
+        self._uploaded: dict[tuple[str, str], dict[str, int]] = {}  # fen by trace number; in memory until its end
         self._script_dice = random.Random(f"{scenario.seed}|scripts")  # so that those of purchases roll as ever
         self._wishes: dict[str, int] = {}  # how often each was renewed
 
@@ -166,6 +174,10 @@ class UnionPayHost(SimulatedHost):
                 terminal = self._terminal(fact["terminal"])
                 assert terminal is not None
                 terminal.signed_on = False
+            case "settled":
+                terminal = self._terminal(fact["terminal"])
+                assert terminal is not None
+                self._close(terminal, fact["batch"], fact["code"])
             case "charge":
                 self._purchases[_key_of(fact)] = _Purchase(
                     "charged", fact["fen"], fact["settlement_date"], fact["rrn"], fact["card"], fact["authorization"]
@@ -203,6 +215,10 @@ class UnionPayHost(SimulatedHost):
                 self._take_sign_off(connection, request)
             case ("0820", "00", "362" | "372" | "382") | ("0800", "00", "360" | "361" | "370" | "371" | "380" | "381"):
                 self._take_download(connection, request)
+            case "0500", "00", "201":
+                self._take_settlement(connection, request)
+            case "0320", "00", "201" | "202":
+                self._take_upload(connection, request)
             case _:
                 self.counts["unknown_message"] += 1
                 try:
@@ -313,6 +329,88 @@ class UnionPayHost(SimulatedHost):
             return self._reply(request, {39: "25"})
         values: Values = {37: self._next_rrn(), 39: "00"}
         return self._reply(request, values | ({62: found} if found else {}))
+
+    # ---- batch settlement
+    def _take_settlement(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["settlement"] += 1
+        self._obey(self._settling("settlement", request), connection, request, self._settle, self._decline_settlement)
+
+    def _settling(self, message: str, request: _Request) -> Action:
+        action = self._rules.choose(message, terminal=request.terminal_id)
+        if action is None and self.dice.chance(self._mood.settlement_silence_rate):
+            action = Action("silence", acted=self.dice.chance(0.5))
+        return action or APPROVE
+
+    def _settle(self, request: _Request) -> bytes:
+        """Compare with what is charged in this batch. Only a word about the totals ends the batch; asked again, the
+        first word stands."""
+        terminal = self._terminals.get(request.terminal_id)
+        claimed = _TOTALS.match(str(request.message.get(48, "")))
+        if terminal is None or not terminal.signed_on or claimed is None:
+            return self._settlement_reply(request, "3")
+        known = self._settled.get((request.terminal_id, request.batch))
+        if known is None and request.batch != terminal.batch:
+            return self._settlement_reply(request, "3")
+        if known is None:
+            ours = self._charges(request.terminal_id, request.batch)
+            asked = int(claimed[2]), int(claimed[1])
+            known = "1" if asked == (len(ours), sum(ours.values())) else "2"
+            self._close(terminal, request.batch, known)
+            self.write(
+                "settled",
+                terminal=request.terminal_id,
+                batch=request.batch,
+                code=known,
+                count=len(ours),
+                fen=sum(ours.values()),
+                asked_count=asked[0],
+                asked_fen=asked[1],
+            )
+        return self._settlement_reply(request, known)
+
+    def _charges(self, terminal_id: str, batch: str) -> dict[str, int]:
+        """Fen by trace number: charged and not taken back."""
+        prefix = f"{terminal_id}|{batch}|"
+        return {
+            key[len(prefix) :]: purchase.amount
+            for key, purchase in self._purchases.items()
+            if purchase.state == "charged" and key.startswith(prefix)
+        }
+
+    def _close(self, terminal: _Terminal, batch: str, code: str) -> None:
+        self._settled[terminal.terminal_id, batch] = code
+        terminal.batch = next_batch(batch)
+
+    def _settlement_reply(self, request: _Request, code: str) -> bytes:
+        """Without field 39, as real ones are: how it went is a digit of field 48."""
+        half = str(request.message.get(48, ""))[:30].ljust(30, "0")
+        return self._reply(request, {15: self.settlement_date, 37: self._next_rrn(), 48: f"{half}{code}" + "0" * 31})
+
+    def _decline_settlement(self, request: _Request, code: str) -> bytes:
+        return self._settlement_reply(request, "3")
+
+    def _take_upload(self, connection: FrameConnection, request: _Request) -> None:
+        self.counts["upload"] += 1
+        self._obey(self._settling("upload", request), connection, request, self._upload, self._decline_management)
+
+    def _upload(self, request: _Request) -> bytes:
+        key = request.terminal_id, request.batch
+        digits = str(request.message.get(48, ""))
+        if self._settled.get(key) != "2":
+            return self._reply(request, {37: self._next_rrn(), 39: "12"})
+        if request.network_code == "202":
+            uploaded = self._uploaded.get(key, {})
+            if len(uploaded) != int(digits or 0):
+                return self._reply(request, {37: self._next_rrn(), 39: "30"})
+            ours = self._charges(*key)
+            differ = sorted(stan for stan in ours.keys() | uploaded if ours.get(stan) != uploaded.get(stan))
+            self.write("uploaded", terminal=key[0], batch=key[1], count=len(uploaded), differ=differ)
+        else:
+            rows = [digits[at : at + 40] for at in range(2, len(digits), 40)]
+            if len(rows) != int(digits[:2]) or not 1 <= len(rows) <= 8:
+                return self._reply(request, {37: self._next_rrn(), 39: "30"})
+            self._uploaded.setdefault(key, {}).update({row[2:8]: int(row[28:]) for row in rows})
+        return self._reply(request, {37: self._next_rrn(), 39: "00"})
 
     # ---- balance
     def _take_balance(self, connection: FrameConnection, request: _Request) -> None:

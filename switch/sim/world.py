@@ -52,7 +52,14 @@ from switch.sim.truth import MemoryTruthLedger, Posted, read_charges, read_posti
 from switch.sim.unionpay_host import UnionPayHost
 from switch.sim.wire import Turn
 from switch.store import memory
-from switch.store.memory import MemoryCases, MemoryDatabase, MemoryJournal, MemoryNotices, MemoryTerminals
+from switch.store.memory import (
+    MemoryCardBatches,
+    MemoryCases,
+    MemoryDatabase,
+    MemoryJournal,
+    MemoryNotices,
+    MemoryTerminals,
+)
 
 HOST: Final = "127.0.0.1"
 PORTS: Final = {SWITCH: 7000, CARD: 7001, BILL: 7002, SECOND: 7003}
@@ -63,6 +70,7 @@ CUSTOMERS_S: Final = 60.0  # after the faults: who waits for a terminal until th
 DAY_ENDS: Final = datetime(2026, 1, 15, 23, 0, tzinfo=CHINA)  # a settlement day ends here
 ALL_DAY_S: Final = 12 * 3_600.0
 LOOK_S: Final = 1.0
+SETTLE_SPREAD_S: Final = 60.0
 PULSE_S: Final = 0.5  # between looks of hosts and switches at how they feel: most of a run's steps would be those
 ANSWER_HOLD_MAX_S: Final = STANDARD.late_s - USER_TIMEOUT_S - 2.0
 SERVICE_TERMINAL: Final = 9_999
@@ -84,6 +92,7 @@ class Parts:
     machine: type[Payment] = Payment
     journal: type[MemoryJournal] = MemoryJournal
     database: type[MemoryDatabase] = MemoryDatabase
+    card_batches: type[MemoryCardBatches] = MemoryCardBatches
     recovers: bool = True
     connection: Literal["kept", "per_transaction"] = "kept"  # to the card network
 
@@ -158,7 +167,7 @@ class World:
         bill_wire = make_wire((plan.marketing_spec,))
         # Of a link between this and a switch.
         self._framing = {CARD: LEN2, BILL: bill_wire.framing, KIOSKS: LEN2}
-        self.auditor = WireAuditor(self.database, bill_wire)
+        self.auditor = WireAuditor(self.database, bill_wire, self.ledgers[CARD], alone=plan.workers == 1)
         self.nodes: dict[str, Node] = {}
         self.names = (SWITCH, SECOND)[: plan.workers]
         self.switches: dict[str, Switch] = {}  # those that have started
@@ -217,7 +226,7 @@ class World:
 
     async def _until_rest(self, kiosks: list[asyncio.Task[None]]) -> None:
         """Healed, no payment open, no kiosk waiting; or the bound."""
-        while not (self._healed and self._at_rest() and all(task.done() for task in kiosks)):
+        while not (self._healed and self._at_rest() and self._settled() and all(task.done() for task in kiosks)):
             if self.loop.time() > self.plan.safety_s + CUSTOMERS_S + SETTLE_S:
                 break
             await asyncio.sleep(LOOK_S)
@@ -233,6 +242,10 @@ class World:
             return False  # a script notice that nobody has answered
         resting = FINAL if self.plan.people_decide else FINAL | {State.SUSPENSE, State.UNPROVEN}
         return all(events[max(events)][0].state in resting for events in self.database.events.values())
+
+    def _settled(self) -> bool:
+        """No settlement with the card network waits for its end."""
+        return all(each.state not in ("asked", "differs") for each in self.database.settlements.values())
 
     def _decide(self) -> None:
         """Two people close what waits for them, as the hosts' books have it by now; money that is still out is given
@@ -301,6 +314,7 @@ class World:
             checkers.check_claims(self.database),
             checkers.check_undecided(self.database, self.plan),
             checkers.check_promises(self.database, self.ledgers[BILL]),
+            checkers.check_settlements(self.database, self.ledgers[CARD]),
             checkers.check_secrets(self.database, self._texts, self._cards),
             iter(self.auditor.violations),
         ):
@@ -352,6 +366,8 @@ class World:
                     cut_over=self._time_of_day(CARD),
                     emv_completion=host.emv_completion,
                 ),
+                settle_at=self._settle_at(),
+                settle_spread_s=SETTLE_SPREAD_S,
             ),
             marketing=MarketingConfig(
                 host=HOST,
@@ -372,6 +388,10 @@ class World:
         ends = DAY_ENDS + timedelta(seconds=self._ends_in_s[host] - self._first_end_s)
         assert ends.second == 0, "days end at whole minutes"
         return f"{ends:%H:%M}"
+
+    def _settle_at(self) -> str:
+        starts = DAY_ENDS - timedelta(seconds=self._first_end_s)
+        return f"{starts + timedelta(minutes=self.plan.settle_in_min):%H:%M}" if self.plan.settle_in_min else ""
 
     def _add_terminals(self) -> None:
         security = SoftwareSecurityModule(LMK, self._folder, "development", lambda: self.loop.wall_start_us)
@@ -461,6 +481,7 @@ class World:
             machine=self._watch.machine(self.parts.machine),
             cases=MemoryCases(self.database),
             notices=MemoryNotices(self.database, node),
+            card_batches=self.parts.card_batches(self.database, node, self._commit_latency),
         )
         switch.pressure.every_s = PULSE_S
         if not self.parts.recovers:

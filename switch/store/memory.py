@@ -6,24 +6,33 @@ against both this and PostgreSQL, and random histories must end in equal rows.
 
 from __future__ import annotations
 
+import asyncio
+import math
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import orjson
+
 from switch import limits
 from switch.errors import BadRequestError, SwitchError, UnavailableError
 from switch.limits import STANDARD, TimeProfile
-from switch.model.payment import StoredPayment
+from switch.machines.payment import U_RECEIVABLE
+from switch.model.batch import BatchDetail, next_batch
+from switch.model.payment import DRIVEN, StoredPayment
 from switch.ports import (
     GIVEN_BACK,
     Append,
     Appended,
+    BegunBatch,
     Claim,
     ClaimKind,
     Clock,
     Closed,
+    DueBatch,
     Found,
     JournalEntry,
     Observer,
@@ -66,6 +75,18 @@ class _Worker:
 
 
 @dataclass(slots=True)
+class Settled:
+    """As ``switch.card_settlement``."""
+
+    state: str
+    day: int
+    count: int = 0
+    amount: int = 0
+    tries: int = 0
+    asked_at: float = -math.inf
+
+
+@dataclass(slots=True)
 class MemoryDatabase:
     """The durable rows."""
 
@@ -79,6 +100,7 @@ class MemoryDatabase:
     terminals: dict[str, Terminal] = field(default_factory=dict)
     stan_next: dict[str, int] = field(default_factory=dict)
     workers: dict[int, _Worker] = field(default_factory=dict)  # by epoch
+    settlements: dict[tuple[str, str], Settled] = field(default_factory=dict)  # by terminal and batch
 
     def apply(self, entry: JournalEntry, writer: _Writer) -> Appended:
         """One entry, atomically. Written by the same writer before: committed, as a re-read would find."""
@@ -155,6 +177,20 @@ class MemoryDatabase:
                 self.claims[key] = replace(held, owner=epoch)
                 taken.append(self.payment(held.opened_on, payment_id))
         return taken
+
+    def batch(self, terminal_id: str, batch_number: str) -> tuple[bool, list[BatchDetail]]:
+        """As ``switch.card_batch``: whether a payment of it is under way, and what is charged."""
+        prefix, under_way, details = f"{terminal_id}|{batch_number}|", False, []
+        for (kind, key), held in sorted(self.claims.items()):
+            if kind is not ClaimKind.STAN or not key.startswith(prefix):
+                continue
+            entries = [entry for _, (entry, _) in sorted(self.events[held.opened_on, held.payment_id].items())]
+            under_way = under_way or entries[-1].state in DRIVEN
+            lines = [line for entry in entries if entry.ledger for line in orjson.loads(entry.ledger)]
+            amount = sum(debit - credit for account, debit, credit in lines if account == U_RECEIVABLE)
+            if amount > 0:
+                details.append(BatchDetail(key[len(prefix) :], amount))
+        return under_way, details
 
     def payment(self, opened_on: int, payment_id: int) -> StoredPayment:
         return fold(self._rows(opened_on, payment_id))
@@ -577,6 +613,22 @@ class MemoryTerminals:
 
         self._run(note, done)
 
+    def close_batch(
+        self, terminal_id: str, batch_number: str, state: str, done: Callable[[Terminal | SwitchError], None]
+    ) -> None:
+        def close() -> Terminal | SwitchError:
+            terminal = self._database.terminals.get(terminal_id)
+            if terminal is None:
+                return BadRequestError("terminal", f"there is no terminal {terminal_id}")
+            settled = self._database.settlements[terminal_id, batch_number]
+            if settled.state == "asked":
+                settled.state = state
+                if terminal.batch_number == batch_number:
+                    terminal = replace(terminal, batch_number=next_batch(batch_number))
+            return self._store(terminal)
+
+        self._run(close, done)
+
     def note_fault(self, terminal_id: str, fault: str, done: Callable[[Terminal | SwitchError], None]) -> None:
         def note() -> Terminal | SwitchError:
             terminal = self._database.terminals.get(terminal_id)
@@ -632,3 +684,64 @@ class MemoryTerminals:
             run()
         else:
             self._call_later(self._latency(), run)
+
+
+class MemoryCardBatches:
+    """``ports.CardBatches`` in memory. Each call takes its time, half of it before and half after it has happened."""
+
+    def __init__(self, database: MemoryDatabase, clock: Clock, latency: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._latency = latency
+
+    async def due(self, day: int, since_s: float, spread_s: float, limit: int) -> list[DueBatch]:
+        await asyncio.sleep(self._latency())
+        database, again = self._database, self._clock.now() - limits.SETTLE_AGAIN_S
+        pending = [
+            key
+            for key, each in database.settlements.items()
+            if each.state in ("asked", "differs") and each.asked_at < again and each.tries < limits.SETTLE_TRIES_MAX
+        ]
+        done = {key[0] for key, each in database.settlements.items() if each.day >= day}
+        new = [
+            (each.terminal_id, each.batch_number)
+            for each in database.terminals.values()
+            if each.working_keys is not None
+            and each.terminal_id not in done
+            and zlib.crc32(each.terminal_id.encode()) / 2**32 * spread_s <= since_s
+        ]
+        return [DueBatch(key[0], database.terminals[key[0]].merchant_id, key[1]) for key in (pending + new)[:limit]]
+
+    async def begin(self, batch: DueBatch, day: int) -> BegunBatch | None:
+        await asyncio.sleep(self._latency() / 2)
+        begun = self._begin(batch, day)
+        await asyncio.sleep(self._latency() / 2)
+        return begun
+
+    def _begin(self, batch: DueBatch, day: int) -> BegunBatch | None:
+        now = self._clock.now()
+        here = self._database.settlements.setdefault((batch.terminal_id, batch.batch_number), Settled("empty", 0))
+        if here.state in ("balanced", "uploaded") or here.asked_at > now - limits.SETTLE_AGAIN_S:
+            return None
+        if here.state != "differs":
+            under_way, details = self._database.batch(batch.terminal_id, batch.batch_number)
+            if under_way:
+                return None
+            here.count, here.amount = len(details), sum(detail.amount for detail in details)
+            here.day = day
+            if here.state == "empty" and not details:
+                return None
+            here.state = "asked"
+        here.tries, here.asked_at = here.tries + 1, now
+        return BegunBatch(here.state, here.count, here.amount)
+
+    async def details(self, batch: DueBatch) -> list[BatchDetail]:
+        await asyncio.sleep(self._latency())
+        return self._database.batch(batch.terminal_id, batch.batch_number)[1]
+
+    async def uploaded(self, batch: DueBatch) -> None:
+        await asyncio.sleep(self._latency() / 2)
+        here = self._database.settlements[batch.terminal_id, batch.batch_number]
+        if here.state == "differs":
+            here.state = "uploaded"
+        await asyncio.sleep(self._latency() / 2)

@@ -779,16 +779,75 @@ SELECT payment_serial, kind, kiosk_fen, switch_fen FROM switch.batch_difference
  WHERE terminal_id = $1 AND asked_on = $2 AND serial = $3 ORDER BY payment_serial LIMIT $4;
 
 -- batch_list --
--- Settlements that do not agree, with their differences, the newest first. $1 most rows.
+-- Settlements of the last month that do not agree, with their differences, the newest first. $1 most rows.
 SELECT settlement.terminal_id, settlement.asked_on, settlement.serial, settlement.day, settlement.batch_number,
        settlement.state, settlement.kiosk_count, settlement.kiosk_fen, settlement.switch_count, settlement.switch_fen,
        settlement.asked_at, difference.payment_serial, difference.kind, difference.kiosk_fen AS kiosk_one,
        difference.switch_fen AS journal_one, difference.payment_id
   FROM switch.batch_settlement AS settlement
   LEFT JOIN switch.batch_difference AS difference USING (terminal_id, asked_on, serial)
- WHERE settlement.state <> 'equal'
+ WHERE settlement.state <> 'equal' AND settlement.asked_at > now() - interval '30 days'
  ORDER BY settlement.asked_at DESC, difference.payment_serial
  LIMIT $1;
+
+-- ======================================================================== settlement with the card network
+
+-- settle_due --
+-- Batches to settle. $1 day (YYYYMMDD), $2 seconds of it that are over, $3 seconds over which terminals are spread, $4 seconds
+-- after which one is asked again, $5 most tries, $6 most rows. Those that were begun first.
+(SELECT settlement.terminal_id, terminal.merchant_id, settlement.batch_number
+   FROM switch.card_settlement AS settlement JOIN switch.terminal USING (terminal_id)
+  WHERE settlement.state IN ('asked', 'differs') AND settlement.asked_at < now() - make_interval(secs => $4)
+    AND settlement.tries < $5
+  ORDER BY settlement.asked_at LIMIT $6)
+UNION ALL
+(SELECT terminal.terminal_id, terminal.merchant_id, terminal.batch_number
+   FROM switch.terminal
+  WHERE terminal.signed_on_us > 0 AND terminal.working_keys IS NOT NULL
+    AND (hashtext(terminal.terminal_id) & 65535) / 65536.0 * $3::float8 <= $2::float8
+    AND NOT EXISTS (SELECT FROM switch.card_settlement AS settlement
+                     WHERE settlement.terminal_id = terminal.terminal_id AND settlement.day >= $1)
+  ORDER BY terminal.terminal_id LIMIT $6);
+
+-- settle_begin --
+-- $1 terminal, $2 batch number, $3 day (YYYYMMDD), $4 seconds after which one is asked again.
+SELECT state, count, fen FROM switch.card_settle_begin($1, $2, $3, $4);
+
+-- settle_details --
+-- $1 terminal, $2 batch number.
+SELECT stan, fen FROM switch.card_batch($1, $2) WHERE fen > 0 ORDER BY stan;
+
+-- settle_uploaded --
+-- $1 terminal, $2 batch number.
+UPDATE switch.card_settlement SET state = 'uploaded', uploaded_at = now()
+ WHERE terminal_id = $1 AND batch_number = $2 AND state = 'differs';
+
+-- settle_close --
+-- 0510 said that the totals agree, or that they differ: the batch is over, and the terminal has its next one, unless a sign-on
+-- brought that already. $1 terminal, $2 batch number, $3 state, $4 next batch number.
+WITH closed AS (
+    UPDATE switch.card_settlement SET state = $3, answered_at = now()
+     WHERE terminal_id = $1 AND batch_number = $2 AND state = 'asked'
+    RETURNING terminal_id
+), moved AS (
+    UPDATE switch.terminal SET batch_number = $4, changed_by = pg_current_xact_id()
+     WHERE terminal_id = (SELECT terminal_id FROM closed) AND batch_number = $2
+    RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+              signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
+              platform_wrapped, platform_kcv, kiosk_keys
+)
+SELECT * FROM moved
+UNION ALL
+SELECT terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys, signed_on_us,
+       out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes, platform_wrapped, platform_kcv,
+       kiosk_keys
+  FROM switch.terminal WHERE terminal_id = $1 AND NOT EXISTS (SELECT FROM moved);
+
+-- settle_list --
+-- Batches of the last month that did not agree, or that the host does not settle. $1 tries after which that is so, $2 most rows.
+SELECT terminal_id, batch_number, day, state, count, fen, tries FROM switch.card_settlement
+ WHERE (state IN ('differs', 'uploaded') OR (state = 'asked' AND tries >= $1)) AND asked_at > now() - interval '30 days'
+ ORDER BY asked_at DESC LIMIT $2;
 
 -- ======================================================================== measuring
 

@@ -16,6 +16,7 @@ import asyncpg
 
 from switch import limits
 from switch.errors import BadRequestError, StartError, SwitchError, UnavailableError
+from switch.model.batch import next_batch
 from switch.ports import Clock, Observer, Terminal
 from switch.store.pool import BROKEN, Connection, close, connect, connected, is_outage
 from switch.store.queries import QUERY
@@ -98,6 +99,16 @@ class PostgresTerminals:
         async def job(connection: Connection) -> None:
             row = await connection.fetchrow(QUERY["terminal_mac_echo"], terminal_id, key_epoch, timeout=_ANSWER_S)
             self._tell(done, _no_gate(terminal_id) if row is None else self._remember(row))
+
+        self._submit(job, done)
+
+    def close_batch(
+        self, terminal_id: str, batch_number: str, state: str, done: Callable[[Terminal | SwitchError], None]
+    ) -> None:
+        async def job(connection: Connection) -> None:
+            values = terminal_id, batch_number, state, next_batch(batch_number)
+            row = await connection.fetchrow(QUERY["settle_close"], *values, timeout=_ANSWER_S)
+            self._tell(done, _unknown_terminal(terminal_id) if row is None else self._remember(row))
 
         self._submit(job, done)
 

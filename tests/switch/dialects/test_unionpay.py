@@ -15,6 +15,7 @@ from switch.errors import BadRequestError
 from switch.limits import SHORT
 from switch.machines.payment import HostProfile, Payment
 from switch.machines.payment_table import Input
+from switch.model.batch import BatchDetail
 from switch.model.payment import Card, KeptCard, Posting
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
@@ -278,3 +279,44 @@ def test_every_answer_of_the_machine_has_a_code_for_the_kiosk() -> None:
     words = {value for name, value in vars(machine).items() if name.isupper() and type(value) is str}
     words -= {machine.U_RECEIVABLE, machine.SUSPENSE_ACCOUNT, machine.M_PAYABLE}
     assert words <= set(kiosk_codes())
+
+
+def test_a_settlement_carries_its_totals_and_its_batch() -> None:
+    frame = DIALECT.settlement("GS000001", "898440149000001", "000007", "000042", count=12, amount=345_678)
+    message = SPEC.decode(frame)
+    assert (message.mti, message[11], message[60], 64 in message) == ("0500", "000042", "00000007201", False)
+    assert message[48] == "000000345678" + "012" + "0" * 16 + "0" * 31
+    assert (
+        SPEC.decode(DIALECT.settlement("GS000001", "898440149000001", "000007", "000042", count=1_234, amount=1))[48][
+            12:15
+        ]
+        == "999"
+    ), "more than the field has digits for"
+
+
+@pytest.mark.parametrize(
+    ("digits", "said"),
+    [
+        ("0" * 30 + "1" + "0" * 31, "1"),
+        ("0" * 30 + "2" + "0" * 31, "2"),
+        ("0" * 30 + "1" + "0" * 30 + "2", "2"),
+        ("0" * 30 + "3" + "0" * 30 + "1", "3"),
+        ("0" * 30 + "1", "1"),
+        ("0" * 62, ""),
+        ("0" * 30 + "4" + "0" * 31, ""),
+        ("1" * 30, ""),
+    ],
+)
+def test_what_a_host_says_of_totals(digits: str, said: str) -> None:
+    """The worse half counts, and what is no such word ends no batch."""
+    fields: dict[int, Any] = {0: "0510", 11: "000042", 41: "GS000001", 42: "898440149000001", 60: "00000007201"}
+    answer = DIALECT.read(SPEC.encode(fields | {48: digits}, header=TPDU + HEADER))
+    assert (answer.kind, answer.key, answer.settled) == ("settlement", "settlement|GS000001|000007|000042", said)
+
+
+def test_details_of_an_upload_name_no_card() -> None:
+    details = [BatchDetail("000001", 100), BatchDetail("000002", 250)]
+    message = SPEC.decode(DIALECT.upload("GS000001", "898440149000001", "000007", "000043", details))
+    assert message[48] == "02" + "00000001" + "0" * 20 + "000000000100" + "00000002" + "0" * 20 + "000000000250"
+    end = SPEC.decode(DIALECT.upload_end("GS000001", "898440149000001", "000007", "000044", 2))
+    assert (end.mti, end[48], end[60]) == ("0320", "0002", "00000007202")

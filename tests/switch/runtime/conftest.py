@@ -64,6 +64,7 @@ class World:
     echo_mac: Literal["checked", "none"] = "checked"
     security: SecurityConfig = field(default_factory=SecurityConfig)
     speaks: Literal["json", "ydlw"] = "json"  # the marketing system, in two versions
+    settle_at: str = ""
     config: Config = field(init=False)
     worker: Worker = field(init=False)
     unionpay: UnionPayHost = field(init=False)
@@ -100,6 +101,8 @@ class World:
                 profile=self.profile,
                 sign_on=self.sign_on,
                 echo_mac=self.echo_mac,
+                settle_at=self.settle_at,
+                settle_spread_s=0.0,
             ),
             marketing=MarketingConfig(
                 host="127.0.0.1",

@@ -461,11 +461,21 @@ def test_the_switch_really_is_killed_at_that_step() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- removed rules
-@pytest.mark.parametrize("rule", ["M1", "M4", "M5", "M6", "M7", "M9", "M11", "M12", "C4", "5", "C9", "6", "6r", "17i"])
+@pytest.mark.parametrize(
+    "rule", ["M1", "M4", "M5", "M6", "M7", "M9", "M11", "M12", "C4", "5", "C9", "6", "6r", "17i", "C16"]
+)
 def test_a_removed_rule_is_missed(rule: str) -> None:
     _, parts = breaks()[rule]
     found = next((outcome for seed in range(1, 400) if (outcome := play(draw(seed), parts)).violations), None)
     assert found is not None, f"nobody missed {rule}"
+
+
+def test_a_batch_that_ends_without_the_hosts_word_is_noticed() -> None:
+    """C16, with hosts that do not answer each 0500."""
+    _, parts = breaks()["C16"]
+    plans = (plan for seed in range(1, 300) if (plan := draw(seed)).scenario.unionpay.settlement_silence_rate)
+    found = next(outcome for plan in plans if (outcome := play(plan, parts)).violations)
+    assert {violation.invariant for violation in found.violations} == {"C16"}, found.violations
 
 
 def test_what_fails_is_shortened_and_the_command_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
