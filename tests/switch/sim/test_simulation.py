@@ -11,6 +11,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ from switch.store.memory import MemoryDatabase
 
 SEEDS = 45
 # What ``gridswitch sim`` says: seeds that take together every row of the table that can be taken.
-ALL_ROWS_BY = (3, 8, 10, 32, 42, 45, 59, 68, 69, 70, 75, 106, 148, 160, 327, 335, 351, 405, 408, 450, 477)
+ALL_ROWS_BY = (2, 3, 7, 8, 16, 29, 42, 44, 45, 59, 68, 69, 70, 75, 91, 106, 148, 197, 245, 351, 365, 408, 450, 477)
 START_US = 1_768_000_000_000_000
 
 
@@ -461,9 +462,7 @@ def test_the_switch_really_is_killed_at_that_step() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- removed rules
-@pytest.mark.parametrize(
-    "rule", ["M1", "M4", "M5", "M6", "M7", "M9", "M11", "M12", "C4", "5", "C9", "6", "6r", "17i", "C16"]
-)
+@pytest.mark.parametrize("rule", ["M1", "M4", "M5", "M6", "M7", "M9", "M11", "M12", "C4", "5", "C9", "6", "6r", "17i"])
 def test_a_removed_rule_is_missed(rule: str) -> None:
     _, parts = breaks()[rule]
     found = next((outcome for seed in range(1, 400) if (outcome := play(draw(seed), parts)).violations), None)
@@ -471,11 +470,24 @@ def test_a_removed_rule_is_missed(rule: str) -> None:
 
 
 def test_a_batch_that_ends_without_the_hosts_word_is_noticed() -> None:
-    """C16, with hosts that do not answer each 0500."""
+    """C16: a host that does not answer, and customers who come when their terminals have asked it."""
     _, parts = breaks()["C16"]
-    plans = (plan for seed in range(1, 300) if (plan := draw(seed)).scenario.unionpay.settlement_silence_rate)
-    found = next(outcome for plan in plans if (outcome := play(plan, parts)).violations)
-    assert {violation.invariant for violation in found.violations} == {"C16"}, found.violations
+    scenario = calm(Scenario(name="calm"))
+    card = msgspec.structs.replace(scenario.unionpay, settlement_silence_rate=1.0)
+    scenario = msgspec.structs.replace(scenario, unionpay=card)
+    plan = dataclasses.replace(
+        draw(16),
+        seed=1,
+        profile=PROFILES[0],
+        scenario=scenario,
+        faults=(),
+        kiosks=2,
+        payments=6,
+        thinks_s=25.0,
+        settle_in_min=1,
+    )
+    assert not play(plan).violations
+    assert {violation.invariant for violation in play(plan, parts).violations} == {"C16"}
 
 
 def test_what_fails_is_shortened_and_the_command_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
