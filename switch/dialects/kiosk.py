@@ -170,93 +170,28 @@ class KioskDialect:
         if date is None:
             raise _missing(fields, 13)
         mab, mac = frame[HEADER_SIZE:-MAC_SIZE], frame[-MAC_SIZE:]
+        who = (terminal_id, merchant_id, serial, date, reply, mab, mac)
         if mti == "0200" and business == "01":
-            return BalanceInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, _card(message))
+            return BalanceInquiry(*who, _card(message))
         tags = _tags(message)
         if mti in ("0320", "0500"):
-            common = {"terminal_id": terminal_id, "merchant_id": merchant_id, "serial": serial, "date": date}
-            return _batch(mti, reserved, tags, {**common, "reply": reply, "mab": mab, "mac": mac})
+            return _batch(mti, reserved, tags, who)
         if mti == "0400":
             if business not in ("72", "73"):
                 raise _FieldError(60, "60.1 of a reversal is 72 or 73, as the payment's")
-            asked = _text(tags, "DF0C", "serial of the payment", 6)
-            asked_date = _text(tags, "DF0D", "date of the payment", 4)
-            return KioskReversal(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
+            return KioskReversal(*who, *_asked(tags))
         if mti == "0620":
             if business != "77":
                 raise _FieldError(60, "60.1 of a chip's last word is 77")
-            asked = _text(tags, "DF0C", "serial of the payment", 6)
-            asked_date = _text(tags, "DF0D", "date of the payment", 4)
-            accepted = _chip_accepted(message)
-            has_scripts = tlv.first(tlv.decode(message.raw(55)), "DF31") is not None
-            pan = _pan(message)
-            if has_scripts and pan is None:
-                raise _FieldError(2, "missing (card number: the results of scripts go to the acquirer)")
-            return ChipResult(
-                terminal_id,
-                merchant_id,
-                serial,
-                date,
-                reply,
-                mab,
-                mac,
-                asked,
-                asked_date,
-                accepted=accepted,
-                icc_data=ChipData(message.raw(55)),
-                has_scripts=has_scripts,
-                pan=pan,
-                sequence_number=message.get(23),
-            )
+            return _chip_result(message, tags, who)
         if business == "71":
-            account = _text(tags, "DF01", "account", 20)
-            return BillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account)
+            return BillInquiry(*who, _text(tags, "DF01", "account", 20))
         if business == "74":
-            account = _text(tags, "DF01", "account", 20)
-            newest, months = _months_asked(tags)
-            return EBillInquiry(terminal_id, merchant_id, serial, date, reply, mab, mac, account, newest, months)
+            return EBillInquiry(*who, _text(tags, "DF01", "account", 20), *_months_asked(tags))
         if business in ("75", "76"):
-            asked = _text(tags, "DF0C", "serial asked for", 6)
-            asked_date = _text(tags, "DF0D", "date asked for", 4)
-            kind = ResultInquiry if business == "75" else SlipInquiry
-            return kind(terminal_id, merchant_id, serial, date, reply, mab, mac, asked, asked_date)
-        if business == "73":
-            return PaymentRequest(
-                terminal_id,
-                merchant_id,
-                serial,
-                date,
-                reply,
-                mab,
-                mac,
-                account=_text(tags, "DF01", "account", 20),
-                quote="",
-                receivables=(),
-                amount=_amount(fields),
-                card=_card(message),
-                prepays=True,
-                confirmed=("DF1B", b"1") in tags,
-            )
-        if business == "72":
-            chosen = tuple([value.decode("ascii", "replace") for tag, value in tags if tag == "DF11"])
-            if len(chosen) > POSTINGS_PER_PAYMENT_MAX:
-                raise _FieldError(48, f"more than {POSTINGS_PER_PAYMENT_MAX} receivables")
-            if len(set(chosen)) != len(chosen):
-                raise _FieldError(48, "a receivable is named twice")
-            return PaymentRequest(
-                terminal_id,
-                merchant_id,
-                serial,
-                date,
-                reply,
-                mab,
-                mac,
-                account=_text(tags, "DF01", "account", 20),
-                quote=_text(tags, "DF02", "quote", 16),
-                receivables=chosen,
-                amount=_amount(fields),
-                card=_card(message),
-            )
+            return (ResultInquiry if business == "75" else SlipInquiry)(*who, *_asked(tags))
+        if business in ("72", "73"):
+            return _payment(message, fields, tags, who, prepays=business == "73")
         raise _FieldError(60, f"60.1 = {business} is no business of this interface")
 
     # -------------------------------------------------------------------------------------------- answers
@@ -408,6 +343,10 @@ class FormatError(BadRequestError):
         self.reply = reply
 
 
+# What every request begins with: terminal, merchant, serial, date, where to answer, what its MAC covers, and its MAC.
+Who = tuple[str, str, str, str, ReplyTo, bytes, bytes]
+
+
 class _FieldError(Exception):
     def __init__(self, field: int, detail: str) -> None:
         super().__init__(f"field {field}: {detail}")
@@ -451,7 +390,49 @@ def _text(tags: list[tuple[str, bytes]], tag: str, what: str, size_max: int) -> 
     raise _FieldError(48, f"tag {tag} ({what}) is missing")
 
 
-def _batch(mti: str, reserved: str, tags: list[tuple[str, bytes]], common: dict[str, Any]) -> Request:
+def _asked(tags: list[tuple[str, bytes]]) -> tuple[str, str]:
+    """The key of the payment or settlement that a request is about: its serial and date."""
+    return _text(tags, "DF0C", "serial asked for", 6), _text(tags, "DF0D", "date asked for", 4)
+
+
+def _payment(
+    message: iso8583.Message, fields: dict[int, Any], tags: list[tuple[str, bytes]], who: Who, *, prepays: bool
+) -> PaymentRequest:
+    chosen = () if prepays else tuple([value.decode("ascii", "replace") for tag, value in tags if tag == "DF11"])
+    if len(chosen) > POSTINGS_PER_PAYMENT_MAX:
+        raise _FieldError(48, f"more than {POSTINGS_PER_PAYMENT_MAX} receivables")
+    if len(set(chosen)) != len(chosen):
+        raise _FieldError(48, "a receivable is named twice")
+    return PaymentRequest(
+        *who,
+        account=_text(tags, "DF01", "account", 20),
+        quote="" if prepays else _text(tags, "DF02", "quote", 16),
+        receivables=chosen,
+        amount=_amount(fields),
+        card=_card(message),
+        prepays=prepays,
+        confirmed=prepays and ("DF1B", b"1") in tags,
+    )
+
+
+def _chip_result(message: iso8583.Message, tags: list[tuple[str, bytes]], who: Who) -> ChipResult:
+    asked, accepted = _asked(tags), _chip_accepted(message)
+    has_scripts = tlv.first(tlv.decode(message.raw(55)), "DF31") is not None
+    pan = _pan(message)
+    if has_scripts and pan is None:
+        raise _FieldError(2, "missing (card number: the results of scripts go to the acquirer)")
+    return ChipResult(
+        *who,
+        *asked,
+        accepted=accepted,
+        icc_data=ChipData(message.raw(55)),
+        has_scripts=has_scripts,
+        pan=pan,
+        sequence_number=message.get(23),
+    )
+
+
+def _batch(mti: str, reserved: str, tags: list[tuple[str, bytes]], who: Who) -> Request:
     network = reserved[8:11]
     if reserved[:2] != "00" or network not in (("201",) if mti == "0500" else ("201", "202")):
         raise _FieldError(60, "60.1 of a settlement is 00; 60.3 is 201, at the end of an upload 202")
@@ -461,12 +442,11 @@ def _batch(mti: str, reserved: str, tags: list[tuple[str, bytes]], common: dict[
             raise _FieldError(48, "tag DF25 (day): expected MMDD")
         count = _count(tags, "DF26", "payments that were paid", BATCH_COUNT_MAX)
         amount = _count(tags, "DF27", "their sum in fen", AMOUNT_MAX)
-        return BatchSettlement(**common, day=day, batch_number=reserved[2:8], count=count, amount=amount)
-    asked_serial = _text(tags, "DF0C", "serial of the settlement", 6)
-    asked_date = _text(tags, "DF0D", "date of the settlement", 4)
+        return BatchSettlement(*who, day=day, batch_number=reserved[2:8], count=count, amount=amount)
+    asked = _asked(tags)
     if network == "202":
         count = _count(tags, "DF26", "details that were sent", BATCH_COUNT_MAX)
-        return BatchUploadEnd(**common, asked_serial=asked_serial, asked_date=asked_date, count=count)
+        return BatchUploadEnd(*who, *asked, count=count)
     details = []
     for value in tlv.every(tags, "E5"):
         detail = tlv.decode(value)
@@ -478,7 +458,7 @@ def _batch(mti: str, reserved: str, tags: list[tuple[str, bytes]], common: dict[
         raise _FieldError(48, f"tag E5 (details): expected 1 to {BATCH_DETAILS_MAX}")
     if len({detail.serial for detail in details}) != len(details):
         raise _FieldError(48, "tag E5 (details): a serial is named twice")
-    return BatchUpload(**common, asked_serial=asked_serial, asked_date=asked_date, details=tuple(details))
+    return BatchUpload(*who, *asked, details=tuple(details))
 
 
 def _count(tags: list[tuple[str, bytes]], tag: str, what: str, most: int) -> int:
