@@ -51,17 +51,21 @@ class Scripts:
         self._every_s = min(limits.NOTICES_EVERY_S, times.card_s)
         self._observer = observer
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
 
     def start(self) -> None:
         self._spawn(self._work())
 
     async def stop(self) -> None:
         """What is kept is sent by the next worker."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        self._stopping.set()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=limits.SECURITY_ANSWER_S)  # queries end by themselves
+        while self._tasks:
+            # More than once: a cancellation that meets the end of a query is lost with it.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(list(self._tasks), timeout=limits.DRAIN_LOOK_S)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -102,8 +106,11 @@ class Scripts:
 
     # -------------------------------------------------------------------------------------------- out
     async def _work(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_s)
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s):
+                    await self._stopping.wait()
+                    return
             try:
                 await self.look()
             except UnavailableError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import orjson
 
 from switch import limits
@@ -10,6 +13,14 @@ from switch.store.lookups import Lookups
 
 
 class PostgresNotices(Lookups):
+    def __init__(self, dsn: str, name: str) -> None:
+        super().__init__(dsn, name)
+        self._turn = asyncio.Lock()  # kiosks, answers and looks come at any moment, and a connection does one thing
+
+    async def _fetch(self, name: str, *values: Any) -> list[Any]:
+        async with self._turn:
+            return await super()._fetch(name, *values)
+
     async def add(self, notice: ScriptNotice, again_s: float) -> None:
         body = orjson.dumps(notice.body).decode()
         await self._fetch("notice_add", notice.opened_on, notice.payment_id, body, notice.sealed, again_s)
