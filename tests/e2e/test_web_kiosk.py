@@ -241,7 +241,7 @@ def page(program: Page) -> Iterator[Page]:
 @pytest.fixture
 def own_page(browser: webdriver.Chrome, rig: Rig, tmp_path: Path) -> Iterator[Page]:
     """A program of the test's own, on the other terminal, that soon gives up waiting for its customer."""
-    page = Page(browser, rig, tmp_path, "--idle", "3", terminal=2)
+    page = Page(browser, rig, tmp_path, "--idle", "6", terminal=2)
     try:
         yield page
         page.console_is_clean()
@@ -485,7 +485,7 @@ def test_who_goes_away_is_asked_and_then_the_start_is_shown(own_page: Page) -> N
     page.act("pay")
     page.screen("card", judged=False)
     began = time.monotonic()
-    while time.monotonic() < began + 3.5:  # whoever touches stays
+    while time.monotonic() < began + 7.0:  # whoever touches stays
         page.says("Are you still there?", "#idle")
         page.screen("card")
         page.touch("#idle .stay")

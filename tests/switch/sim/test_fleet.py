@@ -23,6 +23,7 @@ QUICK = dataclasses.replace(
     limits.SHORT,
     card_s=0.1,
     kiosk_s=0.3,
+    chip_s=0.05,
     quiet_s=0.2,
     drain_s=1.0,
     lease_ttl_s=0.1,

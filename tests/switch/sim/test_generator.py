@@ -28,7 +28,14 @@ from .peers import FakeSwitch, run, scenario
 
 ROOT = Path(__file__).parents[3]
 QUICK = dataclasses.replace(
-    limits.SHORT, card_s=0.2, kiosk_s=0.6, quiet_s=0.3, lease_ttl_s=0.2, lease_heartbeat_s=0.02, lease_margin_s=0.05
+    limits.SHORT,
+    card_s=0.2,
+    chip_s=0.1,
+    kiosk_s=0.6,
+    quiet_s=0.3,
+    lease_ttl_s=0.2,
+    lease_heartbeat_s=0.02,
+    lease_margin_s=0.05,
 )
 
 
