@@ -397,6 +397,54 @@ def test_what_a_bank_says_and_what_is_on_a_card(page: Page) -> None:
     page.act("done")
 
 
+def test_months_are_read_paged_and_printed(page: Page) -> None:
+    page.open(LANDSCAPE)
+    page.screen("home")
+    page.act("e_bill")
+    page.type("account", WRONG_ACCOUNT + Keys.ENTER)
+    page.says("户号不存在")
+    page.screen("account")
+    bill = page.all("#bench .bill")[0]  # three months are owed
+    account = (bill.get_attribute("data-bench") or "").removeprefix("account-")
+    page.device(f"account-{account}")
+    page.act("inquire")
+    page.screen("e_bill")
+    first = periods(page)
+    assert len(first) >= 3 and first == sorted(first, reverse=True)
+    newest = page.all("#main .e-bill")[0].text
+    for said in ("抄表", "示数", "→", "第 1 档", "用电", "电费", "未缴"):
+        assert said in newest
+    assert not page.all('#main [data-act="newer"]')[0].is_enabled()
+    page.act("older")
+    page.until(lambda: page.shown == "e_bill" and periods(page) != first, "older months")
+    second = periods(page)
+    assert max(second) < min(first)
+    page.act("newer")
+    page.until(lambda: periods(page) == first, "the first page again")
+    page.act("print")
+    page.says("请取走账单")
+    slip = page.text("#bench .slip")
+    assert "电子账单" in slip and "不作缴费凭证" in slip and all(f"电费年月：{period}" in slip for period in first)
+    page.device("paper")
+    page.act("print")
+    page.says("账单未能打印")
+    page.screen("e_bill")
+    page.device("paper")
+    page.touch("#language")
+    page.says("Owed ¥")
+    page.screen("e_bill")
+    page.open(PORTRAIT)
+    page.screen("e_bill")
+    page.act("older")
+    page.until(lambda: page.shown == "e_bill" and periods(page) == second, "older months, of which nobody was asked")
+    page.act("leave")
+    page.screen("home")
+
+
+def periods(page: Page) -> list[str]:
+    return [each.get_attribute("data-period") or "" for each in page.all("#main .e-bill")]
+
+
 # ------------------------------------------------------------------------------------------------ what goes wrong
 def test_without_the_switch_notices_stay_and_no_card_is_asked_for(page: Page, rig: Rig) -> None:
     page.open()
@@ -426,8 +474,8 @@ def test_without_paper_nothing_is_taken(page: Page) -> None:
     page.device("paper")
     page.says("凭条纸已用完", "#ribbon")
     page.screen("home")
-    pay, prepay, balance = page.all("#main .tile")
-    assert not pay.is_enabled() and not prepay.is_enabled() and balance.is_enabled()
+    pay, prepay, e_bill, balance = page.all("#main .tile")
+    assert not pay.is_enabled() and not prepay.is_enabled() and balance.is_enabled() and e_bill.is_enabled()
     page.device("paper")
     page.until(page.all("#main .tile")[0].is_enabled, "payments open again")
 
