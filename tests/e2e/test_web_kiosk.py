@@ -441,6 +441,29 @@ def test_months_are_read_paged_and_printed(page: Page) -> None:
     page.screen("home")
 
 
+def test_a_slip_that_did_not_come_out_is_printed_when_there_is_paper(page: Page, rig: Rig) -> None:
+    page.open(LANDSCAPE)
+    page.screen("home", judged=False)
+    before = len(charges(rig))
+    page.bills(number=2)
+    page.act("pay")
+    page.device(f"card-{GOOD}")
+    page.screen("pin", judged=False)
+    page.device("paper")
+    page.pin()
+    page.says("凭条未能打印")
+    page.screen("result")
+    page.act("print")
+    page.until(lambda: page.shown == "result" and page.all('#main [data-act="print"]'), "there is still no paper")
+    page.device("paper")
+    page.act("print")
+    page.says("请取走银行卡和凭条")
+    page.screen("result")
+    assert "电费缴费凭条（重打印）" in page.text("#bench .slip") and not page.all('#main [data-act="print"]')
+    page.act("done")
+    assert len(charges(rig)) == before + 1
+
+
 def periods(page: Page) -> list[str]:
     return [each.get_attribute("data-period") or "" for each in page.all("#main .e-bill")]
 

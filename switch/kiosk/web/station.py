@@ -395,10 +395,11 @@ class Station:
         pages, at, slip, told = [found], 0, "", None
         while True:
             page = partial(_e_bill_page, tuple(pages), at, slip, told)
-            act = await self._ask(page, views.Turn, views.PrintPage)
+            act = await self._ask(page, views.Turn, views.Print)
             slip, told = "", None
-            if isinstance(act, views.PrintPage):
-                slip = await self._print_e_bills(pages[at])
+            if isinstance(act, views.Print):
+                paper = Slip.of_e_bills(pages[at], f"{_now():%Y-%m-%d %H:%M:%S}")
+                slip = await self._on_paper("printing_e_bill", paper)
             elif isinstance(act, views.Turn) and not act.older:
                 at = max(0, at - 1)
             elif at + 1 < len(pages):
@@ -416,17 +417,6 @@ class Station:
             return await self._busy("inquiring", self._kiosk.e_bill(account, newest, KIOSK_WEB_E_BILL_MONTHS))
         except ValueError:
             return Refusal("unknown_account", "", "")
-
-    async def _print_e_bills(self, page: EBills) -> str:
-        """ "printed", or a code of the printer's."""
-        slip = Slip.of_e_bills(page, f"{_now():%Y-%m-%d %H:%M:%S}")
-        try:
-            async with self._printing:
-                await self._busy("printing_e_bill", self._device(self._counter.printer.print_slip, slip))
-        except DeviceError as error:
-            log.error("e-bill not printed: %s", error)
-            return _of_device(error).code
-        return "printed"
 
     # ------------------------------------------------------------------------------------------------ money
     async def _charge(
@@ -467,10 +457,16 @@ class Station:
                 )
                 retry = "bills" if result.may_try_again else ""
                 slip = await self._print(result, bills)
-            act = await self._ask(
-                lambda: self._result_view(business, result, retry, slip), *((views.Again,) if retry else ())
-            )
-            return isinstance(act, views.Again)
+            while True:
+                lacks_slip = slip not in ("", "printed")
+                act = await self._ask(
+                    partial(self._result_view, business, result, retry, slip),
+                    *((views.Again,) if retry else ()),
+                    *((views.Print,) if lacks_slip else ()),
+                )
+                if not isinstance(act, views.Print):
+                    return isinstance(act, views.Again)
+                slip = await self._print_again(result)
         finally:
             # Seen is what a page was told while it was the screen. Otherwise it waits among the earlier ones.
             if self._told_step == self._step:
@@ -484,12 +480,22 @@ class Station:
         """ "printed", a code of the printer's, or "" where there is none to print."""
         if not result.prints_slip:
             return ""
-        slip = Slip.of(result, f"{_now():%Y-%m-%d %H:%M:%S}", bills)
+        return await self._on_paper("printing", Slip.of(result, f"{_now():%Y-%m-%d %H:%M:%S}", bills))
+
+    async def _print_again(self, result: PaymentResult) -> str:
+        """As the switch has it, and marked so: some of the slip that failed may have come out."""
+        found = await self._busy("printing", self._kiosk.slip_again(result.key))
+        if isinstance(found, Refusal):
+            return found.code
+        return await self._on_paper("printing", Slip.again(found))
+
+    async def _on_paper(self, doing: str, slip: Slip) -> str:
+        """ "printed", or a code of the printer's."""
         try:
             async with self._printing:
-                await self._busy("printing", self._device(self._counter.printer.print_slip, slip))
+                await self._busy(doing, self._device(self._counter.printer.print_slip, slip))
         except DeviceError as error:
-            log.error("slip of %s not printed: %s", result.key, error)
+            log.error("%s %s not printed: %s", slip.title, slip.qr, error)
             return error.code
         return "printed"
 

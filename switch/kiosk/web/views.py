@@ -124,7 +124,7 @@ class Result(View, frozen=True, tag="result"):
     reference: str
     case_number: str
     retry: str  # "": no; "pin": the PIN was wrong; "bills": may be tried again
-    slip: str  # "": none; "printed"; or the code of what the printer had
+    slip: str  # "": none; "printed"; or the code of what the printer had, or why the switch told none
 
 
 class CardBalance(View, frozen=True, tag="balance"):
@@ -241,8 +241,8 @@ class Turn(Act, frozen=True, tag="turn"):
     older: bool
 
 
-class PrintPage(Act, frozen=True, tag="print"):
-    """The page of e-bills that is shown, on paper."""
+class Print(Act, frozen=True, tag="print"):
+    """The page of e-bills that is shown, or the slip that did not come out."""
 
 
 class Again(Act, frozen=True, tag="again"):
@@ -261,7 +261,7 @@ class Touch(Act, frozen=True, tag="touch"):
     """Somebody is there."""
 
 
-AnyAct = Begin | ShowEarlier | GiveAccount | Choose | GiveAmount | Turn | PrintPage | Again | Seen | Leave | Touch
+AnyAct = Begin | ShowEarlier | GiveAccount | Choose | GiveAmount | Turn | Print | Again | Seen | Leave | Touch
 
 
 class Pressed(Struct, frozen=True, forbid_unknown_fields=True):

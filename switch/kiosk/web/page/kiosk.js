@@ -520,7 +520,8 @@ function fillResult(now, place, actions) {
     now.retry === "pin" ? null : h("p.take", {}, t(now.slip === "printed" ? "take_slip" : "take_card")),
   ].filter(Boolean));
   const done = now.retry || !now.final ? homeButton(now.final ? t("home") : t("leave_now"), "done") : button("go", t("done"), leave, { "data-act": "done" });
-  actions.replaceChildren(...[done, now.retry ? button("go", t(now.retry === "pin" ? "retry_pin" : "retry"), () => act({ do: "again" }), { "data-act": "again" }) : null].filter(Boolean));
+  const print = kept && now.slip && now.slip !== "printed" ? button("quiet", t("slip_again"), () => act({ do: "print" }), { "data-act": "print" }) : null;
+  actions.replaceChildren(...[print, done, now.retry ? button("go", t(now.retry === "pin" ? "retry_pin" : "retry"), () => act({ do: "again" }), { "data-act": "again" }) : null].filter(Boolean));
 }
 
 function centre(kind, name, title, ...more) {
