@@ -647,7 +647,7 @@ document.addEventListener("keydown", (event) => {
   if (/^\d$/.test(event.key) && onKey) onKey(event.key);
   else if (event.key === "Backspace" && onKey) onKey("delete");
   else if (event.key === "Enter" && onKey && !onButton) onKey("enter");
-  else if (event.key === "Escape") byId("main").querySelector(".quiet")?.click();
+  else if (event.key === "Escape") byId("main").querySelector(`.quiet:not([data-act="print"])`)?.click();
 });
 document.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press on a touch screen
 setInterval(() => { if (texts) { refresh(view()); tick(); } }, 1000);
