@@ -250,6 +250,7 @@ PIN_ENTRY_S: Final = 60.0  # a customer who takes longer has gone
 
 # ---- the kiosk's page (switch/kiosk/web)
 KIOSK_WEB_IDLE_S: Final = 60.0  # without a touch, back to the start: to read six months takes an old customer 30 s
+KIOSK_WEB_E_BILL_MONTHS: Final = 4  # of one page: the newest has no bill yet, three fit a screen without scrolling
 KIOSK_WEB_POLL_S: Final = 15.0  # an answer without news: proxies and browsers drop what is silent for a minute
 KIOSK_WEB_LOOK_S: Final = 0.25  # between looks at line and notices: what people feel as at once
 KIOSK_WEB_PAPER_LOOK_S: Final = 5.0  # between questions to the printer, while nobody stands there

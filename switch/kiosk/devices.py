@@ -17,7 +17,7 @@ from unicodedata import east_asian_width
 from msgspec import Struct
 
 from switch.errors import SwitchError
-from switch.kiosk.results import Bills, Outcome, PaymentResult, SlipAgain
+from switch.kiosk.results import Bills, EBills, Outcome, PaymentResult, SlipAgain
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 from switch.security.workingkeys import WorkingKey
 
@@ -173,6 +173,29 @@ class Slip(Struct, frozen=True):
             first.note,
             first.qr,
         )
+
+    @classmethod
+    def of_e_bills(cls, page: EBills, printed_at: str) -> Slip:
+        """What is known of some months 电子账单. It proves no payment, and says so."""
+        rows = [("户号", page.account)]
+        for bill in page.months:
+            rows.append(("电费年月", bill.period))
+            for meter in bill.meters:
+                rows += [("上月示数", meter.reading_before), ("本月示数", meter.reading)]
+            rows.append(("用电", f"{bill.energy_kwh} kWh"))
+            # ASCII, and no more of it than goes on one line: × is one column here and two on paper.
+            rows += [
+                (f"阶梯 {step.tier}", f"{step.energy_kwh}x{step.price}={yuan(step.amount)}") for step in bill.steps
+            ]
+            if bill.cut:
+                rows.append(("其余", "未列出"))
+            rows.append(("电费", yuan(bill.principal)))
+            if bill.penalty:
+                rows.append(("违约金", yuan(bill.penalty)))
+            owed = bill.amount - bill.paid
+            rows.append(("未缴", yuan(owed)) if owed > 0 else ("已缴", yuan(bill.paid)))
+        rows.append(("打印时间", printed_at))
+        return cls("电子账单", tuple(rows), "仅供查阅，不作缴费凭证。")
 
     def lines(self, width: int) -> list[str]:
         """As printed, ``width`` in half-width columns; long texts go on in the next line."""

@@ -397,6 +397,78 @@ def test_what_a_bank_says_and_what_is_on_a_card(page: Page) -> None:
     page.act("done")
 
 
+def test_months_are_read_paged_and_printed(page: Page) -> None:
+    page.open(LANDSCAPE)
+    page.screen("home")
+    page.act("e_bill")
+    page.type("account", WRONG_ACCOUNT + Keys.ENTER)
+    page.says("户号不存在")
+    page.screen("account")
+    bill = page.all("#bench .bill")[0]  # three months are owed
+    account = (bill.get_attribute("data-bench") or "").removeprefix("account-")
+    page.device(f"account-{account}")
+    page.act("inquire")
+    page.screen("e_bill")
+    first = periods(page)
+    assert len(first) >= 3 and first == sorted(first, reverse=True)
+    newest = page.all("#main .e-bill")[0].text
+    for said in ("抄表", "示数", "→", "第 1 档", "用电", "电费", "未缴"):
+        assert said in newest
+    assert not page.all('#main [data-act="newer"]')[0].is_enabled()
+    page.act("older")
+    second = page.until(lambda: (found := periods(page)) != first and found, "older months")
+    assert max(second) < min(first)
+    page.act("newer")
+    page.until(lambda: periods(page) == first, "the first page again")
+    page.act("print")
+    page.says("请取走账单")
+    slip = page.text("#bench .slip")
+    assert "电子账单" in slip and "不作缴费凭证" in slip and all(f"电费年月：{period}" in slip for period in first)
+    page.device("paper")
+    page.says("打印纸 已用完", "#bench")
+    page.act("print")
+    page.says("账单未能打印")
+    page.screen("e_bill")
+    page.device("paper")
+    page.says("打印纸 正常", "#bench")
+    page.touch("#language")
+    page.says("Owed ¥")
+    page.screen("e_bill")
+    page.open(PORTRAIT)
+    page.screen("e_bill")
+    page.act("older")
+    page.until(lambda: periods(page) == second, "older months, of which nobody was asked")
+    page.act("leave")
+    page.screen("home")
+
+
+def test_a_slip_that_did_not_come_out_is_printed_when_there_is_paper(page: Page, rig: Rig) -> None:
+    page.open(LANDSCAPE)
+    page.screen("home", judged=False)
+    before = len(charges(rig))
+    page.bills(number=2)
+    page.act("pay")
+    page.device(f"card-{GOOD}")
+    page.screen("pin", judged=False)
+    page.device("paper")
+    page.says("打印纸 已用完", "#bench")
+    page.pin()
+    page.says("凭条未能打印")
+    page.screen("result")
+    page.device("paper")
+    page.says("打印纸 正常", "#bench")
+    page.act("print")
+    page.says("请取走银行卡和凭条")
+    page.screen("result")
+    assert "电费缴费凭条（重打印）" in page.text("#bench .slip") and not page.all('#main [data-act="print"]')
+    page.act("done")
+    assert len(charges(rig)) == before + 1
+
+
+def periods(page: Page) -> list[str]:
+    return [each.get_attribute("data-period") or "" for each in page.all("#main .e-bill")]
+
+
 # ------------------------------------------------------------------------------------------------ what goes wrong
 def test_without_the_switch_notices_stay_and_no_card_is_asked_for(page: Page, rig: Rig) -> None:
     page.open()
@@ -426,8 +498,8 @@ def test_without_paper_nothing_is_taken(page: Page) -> None:
     page.device("paper")
     page.says("凭条纸已用完", "#ribbon")
     page.screen("home")
-    pay, prepay, balance = page.all("#main .tile")
-    assert not pay.is_enabled() and not prepay.is_enabled() and balance.is_enabled()
+    pay, prepay, e_bill, balance = page.all("#main .tile")
+    assert not pay.is_enabled() and not prepay.is_enabled() and balance.is_enabled() and e_bill.is_enabled()
     page.device("paper")
     page.until(page.all("#main .tile")[0].is_enabled, "payments open again")
 

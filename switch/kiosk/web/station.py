@@ -22,6 +22,7 @@ from switch.kiosk import (
     Bills,
     CardReader,
     DeviceError,
+    EBills,
     JournalError,
     KioskClient,
     KioskJournal,
@@ -41,6 +42,7 @@ from switch.kiosk.web import views
 from switch.kiosk.web.notices import Notices, NoticesError
 from switch.kiosk.web.views import Told, View
 from switch.limits import (
+    KIOSK_WEB_E_BILL_MONTHS,
     KIOSK_WEB_LOOK_S,
     KIOSK_WEB_PAPER_LOOK_S,
     KIOSK_WEB_POLL_S,
@@ -298,9 +300,11 @@ class Station:
                 await self._ask(partial(views.Refused, refused.told))
 
     async def _serve(self, business: str) -> None:
-        """One of what a customer can come for. A new one (e-bill) is a new line here and its own method."""
+        """One of what a customer can come for. A new one is a new line here and its own method."""
         if business == views.BALANCE:
             await self._ask_balance()
+        elif business == views.E_BILL:
+            await self._ask_e_bill()
         elif business in (views.PAY, views.PREPAY):
             await self._door()  # nobody types a number for nothing
             await self._pay(business)
@@ -380,6 +384,40 @@ class Station:
         accounts = found.accounts
         await self._ask(lambda: views.CardBalance(accounts))
 
+    async def _ask_e_bill(self) -> None:
+        if told := _why_closed(self._kiosk):  # reading needs no paper
+            raise _RefusedError(told)
+        account = await self._ask_account(views.E_BILL, "", None)
+        while isinstance(found := await self._e_bills(account, ""), Refusal):
+            if found.code != "unknown_account":
+                raise _RefusedError(Told(found.code, found.text))
+            account = await self._ask_account(views.E_BILL, account, Told(found.code, found.text))
+        pages, at, slip, told = [found], 0, "", None
+        while True:
+            page = partial(_e_bill_page, tuple(pages), at, slip, told)
+            act = await self._ask(page, views.Turn, views.Print)
+            slip, told = "", None
+            if isinstance(act, views.Print):
+                paper = Slip.of_e_bills(pages[at], f"{_now():%Y-%m-%d %H:%M:%S}")
+                slip = await self._on_paper("printing_e_bill", paper)
+            elif isinstance(act, views.Turn) and not act.older:
+                at = max(0, at - 1)
+            elif at + 1 < len(pages):
+                at += 1
+            elif pages[at].older:
+                further = await self._e_bills(account, pages[at].older)
+                if isinstance(further, Refusal):
+                    told = Told(further.code, further.text)  # what was found stays
+                else:
+                    pages.append(further)
+                    at += 1
+
+    async def _e_bills(self, account: str, newest: str) -> EBills | Refusal:
+        try:
+            return await self._busy("inquiring", self._kiosk.e_bill(account, newest, KIOSK_WEB_E_BILL_MONTHS))
+        except ValueError:
+            return Refusal("unknown_account", "", "")
+
     # ------------------------------------------------------------------------------------------------ money
     async def _charge(
         self,
@@ -419,10 +457,16 @@ class Station:
                 )
                 retry = "bills" if result.may_try_again else ""
                 slip = await self._print(result, bills)
-            act = await self._ask(
-                lambda: self._result_view(business, result, retry, slip), *((views.Again,) if retry else ())
-            )
-            return isinstance(act, views.Again)
+            while True:
+                lacks_slip = slip not in ("", "printed")
+                act = await self._ask(
+                    partial(self._result_view, business, result, retry, slip),
+                    *((views.Again,) if retry else ()),
+                    *((views.Print,) if lacks_slip else ()),
+                )
+                if not isinstance(act, views.Print):
+                    return isinstance(act, views.Again)
+                slip = await self._print_again(result)
         finally:
             # Seen is what a page was told while it was the screen. Otherwise it waits among the earlier ones.
             if self._told_step == self._step:
@@ -436,12 +480,22 @@ class Station:
         """ "printed", a code of the printer's, or "" where there is none to print."""
         if not result.prints_slip:
             return ""
-        slip = Slip.of(result, f"{_now():%Y-%m-%d %H:%M:%S}", bills)
+        return await self._on_paper("printing", Slip.of(result, f"{_now():%Y-%m-%d %H:%M:%S}", bills))
+
+    async def _print_again(self, result: PaymentResult) -> str:
+        """As the switch has it, and marked so: some of the slip that failed may have come out."""
+        found = await self._busy("printing", self._kiosk.slip_again(result.key))
+        if isinstance(found, Refusal):
+            return found.code
+        return await self._on_paper("printing", Slip.again(found))
+
+    async def _on_paper(self, doing: str, slip: Slip) -> str:
+        """ "printed", or a code of the printer's."""
         try:
             async with self._printing:
-                await self._busy("printing", self._device(self._counter.printer.print_slip, slip))
+                await self._busy(doing, self._device(self._counter.printer.print_slip, slip))
         except DeviceError as error:
-            log.error("slip of %s not printed: %s", result.key, error)
+            log.error("%s %s not printed: %s", slip.title, slip.qr, error)
             return error.code
         return "printed"
 
@@ -655,6 +709,18 @@ def _bill_list(bills: Bills, told: Told | None) -> View:
         advance_balance=bills.advance_balance,
         partial_allowed=bills.partial_allowed,
         more=bills.more,
+        told=told,
+    )
+
+
+def _e_bill_page(pages: tuple[EBills, ...], at: int, slip: str, told: Told | None) -> View:
+    page = pages[at]
+    return views.EBillPage(
+        account=page.account,
+        months=page.months,
+        newer=at > 0,
+        older=bool(page.older),
+        slip=slip,
         told=told,
     )
 

@@ -11,10 +11,11 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from switch.kiosk import EBill
 from switch.limits import KIOSK_WEB_TEXT_MAX, RECEIVABLES_MAX
 
 Text = Annotated[str, Meta(max_length=KIOSK_WEB_TEXT_MAX)]
-PAY, PREPAY, BALANCE = "pay", "prepay", "balance"  # what a customer can come for
+PAY, PREPAY, E_BILL, BALANCE = "pay", "prepay", "e_bill", "balance"  # what a customer can come for
 
 
 # ---------------------------------------------------------------------------------------------------- screens
@@ -52,7 +53,7 @@ class Account(View, frozen=True, tag="account"):
 
 
 class Busy(View, frozen=True, tag="busy"):
-    doing: str  # "inquiring", "paying", "asking_balance", "printing"
+    doing: str  # "inquiring", "paying", "asking_balance", "printing", "printing_e_bill"
     amount: int = 0
 
 
@@ -75,6 +76,17 @@ class BillList(View, frozen=True, tag="bills"):
     partial_allowed: bool
     more: bool
     told: Told | None = None  # why nothing can be paid just now, or what there is to know
+
+
+class EBillPage(View, frozen=True, tag="e_bill"):
+    """What some months were made of, the newest first."""
+
+    account: str
+    months: tuple[EBill, ...]
+    newer: bool  # there is a page before this one
+    older: bool  # and one behind it
+    slip: str = ""  # "": none; "printed"; or the code of what the printer had
+    told: Told | None = None  # why the page that was asked for is not this one
 
 
 class Amount(View, frozen=True, tag="amount"):
@@ -112,7 +124,7 @@ class Result(View, frozen=True, tag="result"):
     reference: str
     case_number: str
     retry: str  # "": no; "pin": the PIN was wrong; "bills": may be tried again
-    slip: str  # "": none; "printed"; or the code of what the printer had
+    slip: str  # "": none; "printed"; or the code of what the printer had, or why the switch told none
 
 
 class CardBalance(View, frozen=True, tag="balance"):
@@ -223,6 +235,16 @@ class GiveAmount(Act, frozen=True, tag="amount"):
     amount: Annotated[int, Meta(ge=1, le=999_999_999_999)]
 
 
+class Turn(Act, frozen=True, tag="turn"):
+    """To another page of e-bills."""
+
+    older: bool
+
+
+class Print(Act, frozen=True, tag="print"):
+    """The page of e-bills that is shown, or the slip that did not come out."""
+
+
 class Again(Act, frozen=True, tag="again"):
     """Yes: the same once more, or another try."""
 
@@ -239,7 +261,7 @@ class Touch(Act, frozen=True, tag="touch"):
     """Somebody is there."""
 
 
-AnyAct = Begin | ShowEarlier | GiveAccount | Choose | GiveAmount | Again | Seen | Leave | Touch
+AnyAct = Begin | ShowEarlier | GiveAccount | Choose | GiveAmount | Turn | Print | Again | Seen | Leave | Touch
 
 
 class Pressed(Struct, frozen=True, forbid_unknown_fields=True):

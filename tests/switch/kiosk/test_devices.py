@@ -8,7 +8,21 @@ import pytest
 from msgspec import structs
 
 from switch.errors import SecurityError
-from switch.kiosk import Bills, DeviceError, Month, Outcome, Pan, PaymentKey, PaymentResult, Slip, yuan
+from switch.kiosk import (
+    Bills,
+    DeviceError,
+    EBill,
+    EBills,
+    Meter,
+    Month,
+    Outcome,
+    Pan,
+    PaymentKey,
+    PaymentResult,
+    Slip,
+    Step,
+    yuan,
+)
 from switch.kiosk.devices import CardReader, PinPad, ReceiptPrinter, columns
 from switch.kiosk.escpos import EscPosPrinter
 from switch.kiosk.sankyo import SankyoReader
@@ -40,6 +54,27 @@ def test_a_slip_says_what_was_paid_and_never_a_card_number() -> None:
     case = structs.replace(RESULT, outcome=Outcome.SUSPENSE, case_number="C-7")
     assert "电费缴费受理凭条" in Slip.of(case, "").title and ("差错单号", "C-7") in Slip.of(case, "").rows
     assert yuan(100) == "¥1.00"
+
+
+def test_an_e_bill_on_paper_says_what_a_month_was_made_of_and_that_it_proves_no_payment() -> None:
+    meter = Meter("M1", "69454", "69801", 347)
+    steps = (Step(1, 1260, "0.5889", 115311), Step(2, 87, "0.6389", 5559))
+    owed = EBill("202610", "20261025", 347, 20870, 209, 21079, 1000, "20261101101500", (meter,), steps, True)
+    paid = structs.replace(owed, period="202609", penalty=0, amount=20870, paid=20870, cut=False)
+    slip = Slip.of_e_bills(EBills("0300000009", (owed, paid), ""), "2026-11-30 10:00:00")
+    lines = slip.lines(32)
+    assert all(columns(line) <= 32 for line in lines) and not slip.qr
+    newest, older = "\n".join(lines).split("电费年月：202609")
+    for part in (
+        "电费年月：202610",
+        "上月示数：69454",
+        "本月示数：69801",
+        "用电：347 kWh",
+        "阶梯 1：1260x0.5889=¥1,153.11\n",
+    ):
+        assert part in newest
+    assert "违约金：¥2.09" in newest and "未缴：¥200.79" in newest and "未列出" in newest
+    assert "违约金" not in older and "已缴：¥208.70" in older and "未列出" not in older and "不作缴费凭证" in older
 
 
 # ---- printer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from switch.kiosk import Outcome, PaymentKey, PaymentResult
+from switch.kiosk import EBill, EBills, Outcome, PaymentKey, PaymentResult
 from switch.kiosk.__main__ import main
 from switch.kiosk.devices import _TEXTS as DEVICE_TEXTS
 from switch.kiosk.results import NO_ANSWER
 from switch.kiosk.web import station
 from switch.kiosk.web.notices import Notices, NoticesError
-from switch.kiosk.web.views import Earlier
+from switch.kiosk.web.views import Earlier, EBillPage
 from switch.limits import KIOSK_WEB_NOTICES_BYTES_MAX
 
 ROOT = Path(__file__).parents[3]
@@ -34,8 +35,7 @@ def test_both_languages_say_the_same_things(texts: Any) -> None:
     assert texts["zh"].keys() == texts["en"].keys()
     for name, text in texts["zh"].items():
         if name != "codes":
-            parts = {part for part in ("{n}", "{card}", "{account}", "{amount}") if part in text}
-            assert parts == {part for part in ("{n}", "{card}", "{account}", "{amount}") if part in texts["en"][name]}
+            assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", texts["en"][name])), name
     assert texts["zh"]["codes"].keys() <= texts["en"]["codes"].keys()
 
 
@@ -63,6 +63,16 @@ def test_a_payment_without_an_answer_is_not_told_as_one_that_cost_nothing() -> N
     )
     shown = Earlier((station._earlier_payment(result),)).payments[0]
     assert shown.told.code == "result_unknown" and not shown.final
+
+
+# ------------------------------------------------------------------------------------------------ e-bills
+def test_pages_of_e_bills_can_be_turned_where_there_are_more() -> None:
+    bill = EBill("202610", "20261025", 300, 18000, 0, 18000, 0, "", (), ())
+    pages = (EBills("0300000009", (bill,), "202609"), EBills("0300000009", (), ""))
+    first, last = (station._e_bill_page(pages, at, "", None) for at in (0, 1))
+    assert isinstance(first, EBillPage) and isinstance(last, EBillPage)
+    assert (first.newer, first.older, first.months) == (False, True, (bill,))
+    assert (last.newer, last.older, last.months) == (True, False, ())
 
 
 # ------------------------------------------------------------------------------------------------ notices

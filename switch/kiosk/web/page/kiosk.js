@@ -13,6 +13,7 @@ const PRESETS = [50, 100, 200, 500];
 const ICONS = {
   bill: "M6 3h12v18l-3-2-3 2-3-2-3 2zM9 8h6M9 12h6",
   save: "M4 8a8 3 0 0 1 16 0a8 3 0 0 1-16 0v8a8 3 0 0 0 16 0V8M4 12a8 3 0 0 0 16 0",
+  chart: "M5 3h14v18H5zM9 17v-4M12 17V8M15 17v-6",
   card: "M3 6h18v12H3zM3 10h18M7 15h4",
   bell: "M6 16V11a6 6 0 0 1 12 0v5l2 2H4zM10 21h4",
   warn: "M12 3l10 18H2zM12 10v5M12 18v.2",
@@ -23,7 +24,8 @@ const ICONS = {
   erase: "M9 6h12v12H9l-6-6zM12 9.5l5 5M17 9.5l-5 5",
   cut: "M9 7V3M15 7V3M7 7h10v4a5 5 0 0 1-10 0zM12 16v5",
 };
-const FLOWS = { pay: ["account", "bills", "card", "pin", "done"], prepay: ["account", "amount", "card", "pin", "done"], balance: ["card", "pin", "done"] };
+const FLOWS = { pay: ["account", "bills", "card", "pin", "done"], prepay: ["account", "amount", "card", "pin", "done"], e_bill: ["account", "bills"], balance: ["card", "pin", "done"] };
+const NEEDS_NO_PAPER = ["e_bill", "balance"];
 
 let texts = null;
 let state = null;
@@ -51,6 +53,13 @@ function period(yyyymm) {
   const [year, month] = [Number(yyyymm.slice(0, 4)), Number(yyyymm.slice(4))];
   if (language === "zh") return `${year}年${month}月`;
   return new Date(year, month - 1, 1).toLocaleDateString("en-GB", { month: "long", year: "numeric" });
+}
+
+/** A day, of YYYYMMDD and whatever follows. */
+function day(digits) {
+  const [year, month, date] = [digits.slice(0, 4), digits.slice(4, 6), digits.slice(6, 8)].map(Number);
+  if (language === "zh") return `${year}-${digits.slice(4, 6)}-${digits.slice(6, 8)}`;
+  return new Date(year, month - 1, date).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 }
 
 /** The page's own text for what is told; where it has none, the text that came with it, which is Chinese. */
@@ -264,9 +273,9 @@ const SCREENS = {
     onKey = null;
     const hello = h("h1.hello", {});
     const earlier = h("div", {});
-    const tiles = ["pay", "prepay", "balance"].map((name, index) => button(
+    const tiles = ["pay", "prepay", "e_bill", "balance"].map((name, index) => button(
       index ? "tile" : "tile.first",
-      [index ? null : network(), icon({ pay: "bill", prepay: "save", balance: "card" }[name]), h("div", {}, h("b", {}, t(name)), h("span", {}, t(`${name}_hint`)))].filter(Boolean),
+      [index ? null : network(), icon({ pay: "bill", prepay: "save", e_bill: "chart", balance: "card" }[name]), h("div", {}, h("b", {}, t(name)), h("span", {}, t(`${name}_hint`)))].filter(Boolean),
       () => act({ do: "begin", business: name }), { "data-act": name }));
     const notices = h("div", {});
     let shown = "";
@@ -275,9 +284,8 @@ const SCREENS = {
       refresh: (now) => {
         const told = state.service.told;
         hello.textContent = told ? t("hello_closed") : t("hello");
-        tiles.forEach((tile, index) => {
-          // A card's balance needs no paper.
-          const closed = told && !(index === 2 && told.code.startsWith("printer"));
+        tiles.forEach((tile) => {
+          const closed = told && !(NEEDS_NO_PAPER.includes(tile.dataset.act) && told.code.startsWith("printer"));
           tile.classList.toggle("closed", Boolean(closed));
           tile.disabled = Boolean(closed);
         });
@@ -369,6 +377,21 @@ const SCREENS = {
     };
   },
 
+  e_bill: (now) => {
+    onKey = null;
+    const turn = (name, older) => button("quiet", t(name), () => act({ do: "turn", older }), { "data-act": name.slice("e_bill_".length), disabled: !(older ? now.older : now.newer) });
+    const paper = now.slip === "printed" ? h("p.take", { role: "status" }, t("e_bill_printed"))
+      : now.slip ? toldBox({ code: "", text: t("e_bill_not_printed"), response_code: "" }) : null;
+    return {
+      nodes: [steps("e_bill", "bills"),
+        h("div.who", {}, h("h1", {}, t("e_bill_title")), h("span.number", {}, `${t("account_field")} ${grouped(now.account)}`), paper),
+        toldBox(now.told),
+        h("div.months", {}, now.months.map(eBill)),
+        h("div.actions.four", {}, homeButton(), turn("e_bill_newer", false), turn("e_bill_older", true),
+          button("quiet", t("e_bill_print"), () => act({ do: "print" }), { "data-act": "print" }))].filter(Boolean),
+    };
+  },
+
   ask_again: (now) => ({
     nodes: [centre("wait", "warn", t("ask_again_title"), h("p.lead", {}, t("ask_again_text", { account: grouped(now.account), amount: yuan(now.amount) }))),
       h("div.actions", {}, homeButton(), button("go", t("ask_again_yes"), () => act({ do: "again" }), { "data-act": "again" }))],
@@ -456,6 +479,20 @@ const SCREENS = {
   },
 };
 
+function eBill(bill) {
+  const owed = bill.amount - bill.paid;
+  const state = owed > 0 ? t("e_bill_owed", { amount: yuan(owed) }) : bill.paid_at ? t("e_bill_paid_on", { day: day(bill.paid_at) }) : t("e_bill_paid");
+  return h("article.e-bill.number", { "data-period": bill.period },
+    h("span", {}, h("b", {}, period(bill.period)), h("span.soft", {}, t("e_bill_read_on", { day: day(bill.read_on) }))), h(owed > 0 ? "span.state.owed" : "span.state", {}, state),
+    h("dl", {},
+      bill.meters.flatMap((each) => [h("dt", {}, t("e_bill_reading")), h("dd", {}, `${each.reading_before} → ${each.reading}`), h("dd.right", {}, `${each.energy_kwh} kWh`)]),
+      bill.steps.flatMap((each) => [h("dt", {}, t("e_bill_tier", { n: each.tier })), h("dd", {}, `${each.energy_kwh} kWh × ¥${each.price}`), h("dd.right", {}, yuan(each.amount))])),
+    h("p.sums", {}, h("span", {}, `${t("energy")} ${bill.energy_kwh} kWh`), h("span", {}, `${t("principal")} ${yuan(bill.principal)}`),
+      bill.penalty ? h("span.penalty", {}, `${t("penalty")} ${yuan(bill.penalty)}`) : null,
+      h("span.sum", {}, `${t("total")} ${yuan(bill.amount)}`)),
+    bill.cut ? h("p.soft", {}, t("e_bill_cut")) : null);
+}
+
 function fillResult(now, place, actions) {
   const good = now.outcome === "paid" || now.outcome === "being_booked";
   const wait = !now.final || now.outcome === "unproven" || now.outcome === "suspense";
@@ -483,7 +520,8 @@ function fillResult(now, place, actions) {
     now.retry === "pin" ? null : h("p.take", {}, t(now.slip === "printed" ? "take_slip" : "take_card")),
   ].filter(Boolean));
   const done = now.retry || !now.final ? homeButton(now.final ? t("home") : t("leave_now"), "done") : button("go", t("done"), leave, { "data-act": "done" });
-  actions.replaceChildren(...[done, now.retry ? button("go", t(now.retry === "pin" ? "retry_pin" : "retry"), () => act({ do: "again" }), { "data-act": "again" }) : null].filter(Boolean));
+  const print = kept && now.slip && now.slip !== "printed" ? button("quiet", t("slip_again"), () => act({ do: "print" }), { "data-act": "print" }) : null;
+  actions.replaceChildren(...[print, done, now.retry ? button("go", t(now.retry === "pin" ? "retry_pin" : "retry"), () => act({ do: "again" }), { "data-act": "again" }) : null].filter(Boolean));
 }
 
 function centre(kind, name, title, ...more) {
@@ -609,7 +647,7 @@ document.addEventListener("keydown", (event) => {
   if (/^\d$/.test(event.key) && onKey) onKey(event.key);
   else if (event.key === "Backspace" && onKey) onKey("delete");
   else if (event.key === "Enter" && onKey && !onButton) onKey("enter");
-  else if (event.key === "Escape") byId("main").querySelector(".quiet")?.click();
+  else if (event.key === "Escape") byId("main").querySelector(`.quiet:not([data-act="print"])`)?.click();
 });
 document.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press on a touch screen
 setInterval(() => { if (texts) { refresh(view()); tick(); } }, 1000);
