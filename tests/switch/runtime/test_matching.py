@@ -29,8 +29,9 @@ class Slot(SimpleNamespace):
 
     def __init__(self, state: State = State.CARD_PENDING, **changed: Any) -> None:
         payment = SimpleNamespace(state=state, payment_id=77, amount=1000, account="A1", reversal_reason="98")
-        session = SimpleNamespace(mac_key="key", mac_algorithm="ecb", must_sign_on=False)
-        known = {"payment": payment, "session": session, "busy": False, "outstanding": PURCHASE}
+        terminal = SimpleNamespace(key_epoch=4)
+        session = SimpleNamespace(mac_key="key", mac_algorithm="ecb", must_sign_on=False, terminal=terminal)
+        known = {"payment": payment, "session": session, "busy": False, "outstanding": PURCHASE, "key_epoch": 4}
         super().__init__(**(known | {"request_id": 0, "leg_started_at": 90.0} | changed))
 
 
@@ -251,6 +252,9 @@ def test_codes_say_more_than_yes_and_no(bench: Bench) -> None:
     slot = Slot()
     given, facts = bench.hears(slot, True, response_code="A0")
     assert (given, facts.approved, slot.session.must_sign_on) == (Input.CARD_DECLINED, False, True)
+    slot = Slot(key_epoch=3)
+    bench.hears(slot, True, response_code="A0")
+    assert not slot.session.must_sign_on, "it was made with keys that a sign-on has replaced since"
 
 
 def test_a_session_may_go_while_its_answer_is_checked(bench: Bench) -> None:
