@@ -89,13 +89,13 @@ JOURNAL_RECONNECT_S: Final = 0.2  # between attempts to reach PostgreSQL again
 DATABASE_START_WAIT_S: Final = 15.0  # how long `run` waits for a database that is starting
 # Work that waits longer than this, look after look: fewer new bill inquiries. A customer notices half a second, and the
 # waits of a payment's six steps add up
-ADMISSION_DELAY_S: Final = 0.06
+ADMISSION_DELAY_S: Final = 0.03
 # The room while there is too much: this share of what is in progress, each time that it still waits too long …
 ROOM_SHRINKS_TO: Final = 0.85
 # … and so much of it is added each time that it does not: gently, for it is felt half a second later
 ROOM_GROWS_BY: Final = 0.05
 ROOM_MIN: Final = 32  # inquiries and payments that are always served: fewer keep no worker busy
-OVERLOAD_REST_S: Final = 0.5  # a kiosk that was told "busy" is not read for so long: its next try costs nothing then
+OVERLOAD_REST_S: Final = 0.2  # a kiosk that was told "busy" is not read for so long: its next try costs nothing then
 PRESSURE_EVERY_S: Final = 0.02  # between looks at how long work waits …
 PRESSURE_LOOKS: Final = 10  # … and so many of them must agree: a fifth of a second, longer than any one pause
 ADMISSION_COMMIT_LAG_S: Final = 2.0  # oldest waiting commit older than this: no new payments until it has passed
