@@ -191,7 +191,7 @@ def test_a_wrong_scenario_names_the_file_and_the_key(text: str, where: str, deta
 
 
 def test_a_missing_scenario_lists_the_bundled_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="calm, demo, storm"):
+    with pytest.raises(ConfigError, match="calm, demo, hall, storm"):
         load_scenario(tmp_path / "no.toml")
     (tmp_path / "own.toml").write_text('name = "own"\n[unionpay]\ndelay_ms = [1, 2]\n', encoding="utf-8")
     assert load_scenario(tmp_path / "own.toml").unionpay.delay_ms == (1.0, 2.0)
