@@ -128,6 +128,27 @@ def test_a_silent_card_network_is_unknown_first_and_returned_later(play: Callabl
     play(story, '[[unionpay.script]]\nwhen = { message = "purchase" }\ndo = "silence"')
 
 
+@pytest.mark.parametrize(
+    ("code", "stable", "f39", "act"),
+    [
+        ("28", "disconnected", "EC", "申请复电"),
+        ("09", "go_to_hall", "ED", "营业厅"),
+        ("100", "account_locked", "EE", "95598"),
+        ("18", "bill_locked", "E5", "稍后"),
+    ],
+)
+def test_an_answer_that_needs_an_act_says_which(
+    code: str, stable: str, f39: str, act: str, play: Callable[..., None]
+) -> None:
+    async def story(world: Any) -> None:
+        async with library(world) as kiosk:
+            refused = await kiosk.inquire(customers.account(0))
+            assert isinstance(refused, Refusal) and (refused.code, refused.response_code) == (stable, f39)
+            assert act in refused.text
+
+    play(story, f'[[marketing.script]]\nwhen = {{ message = "inquiry" }}\ndo = "refuse:{code}"')
+
+
 def test_what_is_wrong_with_an_account_or_a_bill_is_told(play: Callable[..., None]) -> None:
     async def story(world: Any) -> None:
         async with library(world) as kiosk, library(world, 2) as other:
