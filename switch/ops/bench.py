@@ -31,7 +31,7 @@ from rich.console import Console
 from switch.errors import StartError
 from switch.limits import QUOTES_MAX
 from switch.ops import usage
-from switch.ops.bench_parts import bench_codec, bench_journal
+from switch.ops.bench_parts import bench_codec, bench_journal, tell_limit
 from switch.ops.bench_report import Report, machine_facts, print_report, read_earlier, speed_us
 from switch.ops.report import print_proof
 from switch.ops.rig import LOCALHOST, LOOK_S, SETTLE_S, Rig
@@ -271,6 +271,8 @@ class Bench:
         report.add("payments", proof.payments)
         KINDS[options.name].tell(self)
         self._tell_database(after.since(before), proof.payments - made, batches)
+        if "entries_per_commit" in report.numbers and proof.payments > made:
+            tell_limit(report, options.folder, max(1.0, report.numbers["rows_by_table"].get("payment_event", 3.0)))
         self._tell_proof(proof, result)
         report.machine = machine_facts(rig.server, options.settings) | {
             "speed_us": [round(speed, 1), round(speed_us(), 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ from switch.store.migrate import migrate
 _HEADER: Final = bytes.fromhex("6000030000603100000000")
 _ROUNDS: Final = 7
 _CALLS: Final = 500  # between two looks at the clock
+_LIMIT_S: Final = 1.0
+_LIMIT_BLOCKS: Final = 64  # of the file: it is written round and round
 _WARM_UP_S: Final = 1.0
 
 
@@ -159,8 +162,31 @@ def bench_journal(folder: Path, seconds: float, inflight: int, settings: dict[st
         if rig.is_ours:
             rig.stop_all()
         rig.unlock()
+    tell_limit(report, folder, 3.0)
     report.machine = machine_facts(rig.server, settings) | {"speed_us": [round(speed, 1), round(speed_us(), 1)]}
     return report
+
+
+def tell_limit(report: Report, folder: Path, entries_per_payment: float) -> None:
+    """What the disk alone could do in this run: as many bytes as one commit has, written and made durable, again and
+    again. Nothing that is as durable can be faster; call it when everything else has stopped."""
+    entries = report.numbers["entries_per_commit"]
+    size = max(1, round(report.numbers["wal_bytes"] * entries / entries_per_payment))
+    block, path, count = b"x" * size, folder / "limit", 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size * _LIMIT_BLOCKS)  # as PostgreSQL's WAL: its size never changes
+        os.fsync(descriptor)
+        began = time.monotonic()
+        while (took := time.monotonic() - began) < _LIMIT_S:
+            os.pwrite(descriptor, block, size * (count % _LIMIT_BLOCKS))
+            os.fdatasync(descriptor)
+            count += 1
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    report.add("raw_commits_per_s", round(count / took, 1))
+    report.add("raw_payments_per_s", round(count / took * entries / entries_per_payment, 1))
 
 
 class _Tally:

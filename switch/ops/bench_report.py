@@ -60,6 +60,8 @@ _SHOWN: Final = (
     ("rows", "rows a payment", ""),
     ("commits", "commits a payment", ""),
     ("entries_per_commit", "entries a commit", ""),
+    ("raw_commits_per_s", "writes of so many bytes with fdatasync, a second", ""),
+    ("raw_payments_per_s", "payments a second that those could carry", ""),
     ("declined", "declined", ""),
     ("doubtful", "in doubt on the way", ""),
     ("left", "customers who found no kiosk", ""),
