@@ -98,7 +98,7 @@ test-all: build peers ## the core tier, a hardware module's stand-in, a demo on 
 RUNNING := tests/switch/runtime tests/switch/kiosk
 .PHONY: $(STREAMS)
 parts: build peers
-	@$(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e $(RUNNING:%=--ignore=%)"
+	@nice -n 5 $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e $(RUNNING:%=--ignore=%)"
 
 running: build
 	@$(BIN)/python -m pytest $(RUNNING) -m "not hsm"
@@ -109,12 +109,12 @@ systems: build
 	@$(BIN)/python -m switch demo --seconds 5 --dir .gridswitch/test-all --security pkcs11
 
 computed: build
-	@nice -n 10 $(MAKE) --no-print-directory verify-model
-	@nice -n 10 $(BIN)/python -m switch sim --seeds 1..500
-	@nice -n 10 $(BIN)/python -m switch sim --crash-everywhere --seeds 21..21
-	@nice -n 10 $(MAKE) --no-print-directory bench-check
-	@nice -n 10 $(MAKE) --no-print-directory fuzz SECONDS=10
-	@nice -n 10 $(MAKE) --no-print-directory wheel
+	@nice -n 19 $(MAKE) --no-print-directory verify-model
+	@nice -n 19 $(BIN)/python -m switch sim --seeds 1..500
+	@nice -n 19 $(BIN)/python -m switch sim --crash-everywhere --seeds 21..21
+	@nice -n 19 $(MAKE) --no-print-directory bench-check
+	@nice -n 19 $(MAKE) --no-print-directory fuzz SECONDS=10
+	@nice -n 19 $(MAKE) --no-print-directory wheel
 
 docs: build ## write the saga's diagram and table into ARCHITECTURE.md, from the rows that run
 	@$(BIN)/python -m switch verify-model --document ARCHITECTURE.md

@@ -485,11 +485,13 @@ def test_a_fleet_in_a_storm_whose_lines_are_cut_hears_every_final_word(play: Cal
                     sent = {"fact": "sent", "key": str(result.key), "fen": result.amount}
                     facts.insert(0, {**sent, "account": result.account, "receivables": result.receivables})
                 for each in kiosk.open_payments:
-                    hear(await kiosk.wait_final(each.key, 25))
+                    hear(await kiosk.wait_final(each.key, 60))
                 assert not kiosk.open_payments
 
-        await asyncio.gather(*(visits(number) for number in range(1, FLEET + 1)))
-        server.close()
+        try:
+            await asyncio.gather(*(visits(number) for number in range(1, FLEET + 1)))
+        finally:
+            server.close()  # left open after a failure it would hold the loop for ever
         assert (await world.settle()).holds
         book.write_bytes(b"\n".join(orjson.dumps({"at": 0, **fact}) for fact in facts) + b"\n")
         proof = await prove(world.dsn, world.folder / "unionpay.jsonl", world.folder / "marketing.jsonl", book)
