@@ -1084,7 +1084,7 @@ NOT_CHARGED = frozenset(
     (
         *("declined", "not_charged", "returned", "not_found", "internal"),
         *("busy", "bill_unavailable", "card_unavailable", "no_arrears", "quote_expired", "amount_mismatch"),
-        *("bill_locked", "partial_refused"),
+        *("bill_locked", "partial_refused", "disconnected", "go_to_hall", "account_locked"),
     )
 )
 PASSING = frozenset(["in_progress", "result_unknown", "being_booked", "being_returned"])
