@@ -44,6 +44,7 @@ from switch.ports import (
 )
 from switch.runtime.balance import Balances
 from switch.runtime.batch import Batches
+from switch.runtime.calls import called
 from switch.runtime.dispatcher import Dispatcher, PaymentIds
 from switch.runtime.downloads import Downloads
 from switch.runtime.links import CardLink, MarketingLink
@@ -362,13 +363,10 @@ class Switch:
         if self._cases is None:
             return
         for verdict in await self._cases.verdicts(self._journal.epoch):
-            answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self.payments.settle(
-                verdict.payment_id, SETTLED[verdict.decision], verdict.facts, partial(_answer, answered)
-            )
+            given = SETTLED[verdict.decision]
             try:
                 async with asyncio.timeout(self._times.lease_ttl_s):
-                    outcome = await answered
+                    outcome = await called(self.payments.settle, verdict.payment_id, given, verdict.facts)
             except TimeoutError:
                 continue  # the commit takes long; the next look finds it done
             if outcome:
@@ -458,11 +456,6 @@ def translate_refused(environment: str, security: SecurityModule) -> str:
             "needs one that translates inside"
         )
     return ""
-
-
-def _answer(answered: asyncio.Future[str], outcome: str) -> None:
-    if not answered.done():
-        answered.set_result(outcome)
 
 
 def _minutes(time_of_day: str) -> int:

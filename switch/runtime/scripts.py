@@ -24,6 +24,7 @@ from switch.machines.payment_table import Input
 from switch.model.payment import KeptCard, began_us
 from switch.model.request import CardAnswer, ChipResult
 from switch.ports import NoticeStore, Observer, ScriptNotice, SecurityModule
+from switch.runtime.calls import called
 from switch.runtime.links import CardLink
 from switch.runtime.terminals import TerminalSession, TerminalSessions
 
@@ -87,11 +88,11 @@ class Scripts:
             assert result.pan is not None
             card = KeptCard(result.pan, None, result.sequence_number, result.icc_data)
             session = await self._session(payment.terminal_id)
-            stan = await _answer(partial(self._sessions.take_stan, session))
+            stan = await called(self._sessions.take_stan, session)
             if stan is None:
                 raise UnavailableError("busy", "no trace number can be reserved")
             context = _context(payment.payment_id)
-            sealed = await _sure(partial(self._security.seal, context, card.to_bytes()))
+            sealed = await _sure(self._security.seal, context, card.to_bytes())
             notice = ScriptNotice(payment.opened_on, payment.payment_id, _body(payment, stan), sealed)
             await store.add(notice, self._again_s)
             await self._send(notice, card)
@@ -127,7 +128,7 @@ class Scripts:
                 await self._end(notice, "too_old")
                 continue
             try:
-                opened = await _sure(partial(self._security.open_sealed, _context(notice.payment_id), notice.sealed))
+                opened = await _sure(self._security.open_sealed, _context(notice.payment_id), notice.sealed)
                 await self._send(notice, KeptCard.from_bytes(opened))
             except (SwitchError, ValueError) as error:
                 self._observer.event("script.not_sent", payment=notice.payment_id, error=str(error))
@@ -139,7 +140,7 @@ class Scripts:
             return  # its next sign-on brings one
         batch = session.terminal.batch_number
         frame = self._dialect.script_notice(notice.body, batch, card)
-        mac = await _sure(partial(self._security.make_mac, session.mac_key, session.mac_algorithm, mab(frame)))
+        mac = await _sure(self._security.make_mac, session.mac_key, session.mac_algorithm, mab(frame))
         body = notice.body
         self._link.manage(
             "script", body["terminal"], body["stan"], with_mac(frame, mac), partial(self._answered, notice, session)
@@ -163,7 +164,9 @@ class Scripts:
         self, notice: ScriptNotice, session: TerminalSession, answer: CardAnswer, good: bool | SecurityError
     ) -> None:
         code = answer.response_code
-        if good is not True:
+        if isinstance(good, SecurityError):
+            self._observer.event("mac.unjudged", link=self._link.name, error=good.detail)
+        elif not good:
             self._observer.count("switch_mac_failures_total", (self._link.name,))
         elif code in self._codes.sign_on_again:
             session.must_sign_on = True
@@ -179,7 +182,7 @@ class Scripts:
         self._observer.event("script.ended", payment=notice.payment_id, outcome=outcome)
 
     async def _session(self, terminal_id: str) -> TerminalSession:
-        found = await _answer(partial(self._sessions.get, terminal_id))
+        found = await called(self._sessions.get, terminal_id)
         if isinstance(found, TerminalSession):
             return found
         raise found or UnavailableError("busy", "the terminal is unknown")
@@ -202,16 +205,9 @@ def _context(payment_id: int) -> bytes:
     return payment_id.to_bytes(8, "big") + b"script"
 
 
-async def _answer(call: Callable[[Callable[[Any], None]], None]) -> Any:
-    """What a call with a callback gives."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    call(lambda given: None if future.done() else future.set_result(given))
-    return await future
-
-
-async def _sure(call: Callable[[Callable[[Any], None]], None]) -> bytes:
+async def _sure(call: Callable[..., None], *arguments: Any) -> bytes:
     """Raises SecurityError."""
-    given = await _answer(call)
+    given = await called(call, *arguments)
     if isinstance(given, SecurityError):
         raise given
     assert isinstance(given, bytes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from switch import limits
 from switch.dialects.codes import CardCodes
@@ -22,6 +22,7 @@ from switch.errors import SwitchError, UnavailableError
 from switch.machines import days
 from switch.model.request import CardAnswer
 from switch.ports import CardBatches, Clock, DueBatch, Journal, Observer, Terminal, Terminals
+from switch.runtime.calls import called
 from switch.runtime.links import CardLink
 from switch.runtime.payments import Payments
 from switch.runtime.terminals import TerminalSession, TerminalSessions
@@ -91,7 +92,7 @@ class CardSettlement:
         return self._link.is_usable and self._journal.accepting
 
     async def _settle(self, batch: DueBatch, day: int) -> None:
-        session = await _called(partial(self._sessions.get, batch.terminal_id))
+        session = await called(self._sessions.get, batch.terminal_id)
         if not isinstance(session, TerminalSession) or session.must_sign_on:
             return
         self._settling = batch.terminal_id
@@ -119,8 +120,7 @@ class CardSettlement:
             facts = {"terminal": batch.terminal_id, "batch": batch.batch_number, "response_code": answer.response_code}
             self._observer.event("settlement.refused", level="warning", **facts)
             return ""
-        closed: Callable[..., None] = partial(self._terminals.close_batch, batch.terminal_id, batch.batch_number, state)
-        terminal = await _called(closed)
+        terminal = await called(self._terminals.close_batch, batch.terminal_id, batch.batch_number, state)
         if isinstance(terminal, SwitchError):
             raise UnavailableError("database", terminal.detail)
         assert isinstance(terminal, Terminal)
@@ -150,23 +150,11 @@ class CardSettlement:
         self, kind: str, session: TerminalSession, batch: DueBatch, build: Callable[..., bytes]
     ) -> CardAnswer | None:
         """One message of a batch, and its answer. None: there was none."""
-        stan = await _called(partial(self._sessions.take_stan, session))
+        stan = await called(self._sessions.take_stan, session)
         if stan is None or not self._link.is_usable:
             return None
         frame = build(batch.terminal_id, batch.merchant_id, batch.batch_number, stan)
-        answer: CardAnswer | None = await _called(partial(self._link.manage, kind, batch.terminal_id, stan, frame))
+        answer: CardAnswer | None = await called(self._link.manage, kind, batch.terminal_id, stan, frame)
         if answer is not None or self._link.is_up:
             self._link.heard_of(silent=answer is None)
         return answer
-
-
-async def _called(call: Callable[..., Any]) -> Any:
-    """The value with which ``call`` calls back; that may be before it returns."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def done(value: Any) -> None:
-        if not future.done():
-            future.set_result(value)
-
-    call(done=done)
-    return await future
