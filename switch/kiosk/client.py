@@ -679,7 +679,7 @@ class KioskClient:
         # A disk that fails now must not keep the word from the customer: the next call tells, and a restart asks again.
         with contextlib.suppress(JournalError):
             if result.final:
-                await _in_thread(self._journal.finish, result)
+                result = await _in_thread(self._journal.finish, result)
                 self._reversed.discard(key)
             elif result.code in _WORD:
                 await _in_thread(self._journal.note, key, last=result)

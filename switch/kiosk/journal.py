@@ -277,12 +277,13 @@ class KioskJournal:
                 now = tuple(after if each.key == key else each for each in self._state.open)
                 self._save(structs.replace(self._state, open=now))
 
-    def finish(self, result: PaymentResult) -> None:
-        """The final word. It is kept until ``acknowledge``. Nothing, if the payment is not open."""
+    def finish(self, result: PaymentResult) -> PaymentResult:
+        """The final word. It is kept until ``acknowledge``. Gives the one that counts: if two are heard in one moment,
+        both callers tell the first."""
         assert result.final
         with self._lock:
             if self.find(result.key) is None:
-                return
+                return self.result(result.key) or result
             self._save(
                 structs.replace(
                     self._state,
@@ -291,6 +292,7 @@ class KioskJournal:
                     finished=(*self._state.finished, _kept(result))[-KIOSK_FINISHED_MAX:],
                 )
             )
+            return result
 
     def settle(self, day: str, count: int, *, over: bool) -> None:
         """The first ``count`` paid ones of a day are settled. ``over``: the day is, too, and can be forgotten."""

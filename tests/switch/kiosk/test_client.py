@@ -38,6 +38,8 @@ from switch.kiosk import (
     swiped,
 )
 from switch.kiosk.escpos import EscPosPrinter
+from switch.kiosk.journal import OpenPayment
+from switch.kiosk.results import text_of
 from switch.limits import KIOSK_SERIAL_SKIP, KIOSK_SHORT, KioskTimes
 from switch.model.secret import ChipData, PinBlock, Track
 from switch.security import mac, workingkeys
@@ -245,6 +247,23 @@ def play(journal: KioskJournal) -> Callable[..., None]:
         asyncio.run(whole())
 
     return run
+
+
+def test_of_two_final_words_in_one_moment_both_tell_the_first(play: Callable[..., None], journal: KioskJournal) -> None:
+    """A refusal of the payment, and "not found" to its reversal: nothing is charged, and one word is told."""
+
+    async def story(_switch: Switch, kiosk: KioskClient) -> None:
+        key = PaymentKey(TERMINAL, "1130", journal.take_serial())
+        opened = OpenPayment(key, ACCOUNT, 3345, (), "2026-11-30 08:00:00")
+        journal.begin(opened)
+        words = [
+            PaymentResult(key, ACCOUNT, 3345, (), outcome, code, text_of(code))
+            for outcome, code in ((Outcome.REFUSED, "card_unavailable"), (Outcome.NOT_CHARGED, "not_found"))
+        ]
+        told = await asyncio.gather(*(kiosk._record(opened, word, None) for word in words))
+        assert told[0] == told[1] == journal.result(key) and told[0] in words
+
+    play(story)
 
 
 async def _bills_of(kiosk: KioskClient) -> Bills:

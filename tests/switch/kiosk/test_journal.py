@@ -138,7 +138,7 @@ def test_a_word_about_a_payment_that_is_not_open_changes_nothing(path: Path) -> 
 
 
 # ---- power loss
-Change = Callable[[KioskJournal], None]
+Change = Callable[[KioskJournal], object]
 CHANGES: dict[str, Change] = {
     "begin": lambda journal: journal.begin(payment("000002", account="0300000178")),
     "finish": lambda journal: journal.finish(paid(payment())),

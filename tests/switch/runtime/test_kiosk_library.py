@@ -485,7 +485,7 @@ def test_a_fleet_in_a_storm_whose_lines_are_cut_hears_every_final_word(play: Cal
                     sent = {"fact": "sent", "key": str(result.key), "fen": result.amount}
                     facts.insert(0, {**sent, "account": result.account, "receivables": result.receivables})
                 for each in kiosk.open_payments:
-                    hear(await kiosk.wait_final(each.key, 60))
+                    hear(await kiosk.wait_final(each.key, 25))
                 assert not kiosk.open_payments
 
         try:
