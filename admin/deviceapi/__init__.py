@@ -1,0 +1,1 @@
+"""What kiosks call: another listener, other credentials, never operator sessions."""

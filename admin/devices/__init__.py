@@ -1,0 +1,1 @@
+"""The registry of organisations, sites and kiosks."""

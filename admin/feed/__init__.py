@@ -1,0 +1,1 @@
+"""The copy of the switch's payments that searches and reports read."""

@@ -1,0 +1,1 @@
+"""Operators, grants, sessions, approvals, audit log."""

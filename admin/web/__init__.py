@@ -1,0 +1,1 @@
+"""Pages: templates, tables, forms, exports, languages."""
