@@ -12,6 +12,11 @@ LOCK_S: Final = 3.0  # nobody waits longer for a row that another holds
 IDLE_TRANSACTION_S: Final = 30.0  # a transaction that its program forgot must not hold back the switch's vacuum
 ANSWER_S: Final = 2.0  # beyond the server's own bound: the way there and back
 
+# ---------------------------------------------------------------------------------------------------- the switch
+CONTROL_ANSWER_S: Final = 5.0  # a switch that is alive answers in milliseconds; longer, and a page says that it is away
+CONTROL_ANSWER_MAX: Final = 4 * 1024 * 1024  # bytes of one answer: a full trace of 2,000 messages is 1 MiB
+CONTROL_CALLERS: Final = 4  # of us at once at one worker, which takes 8: people at its console find a place
+
 # ---------------------------------------------------------------------------------------------------- operators
 PASSWORD_LENGTH_MIN: Final = 12  # PCI DSS 8.3.6
 PASSWORD_LENGTH_MAX: Final = 128  # hashing takes as long as the text is; nobody types more

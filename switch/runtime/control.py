@@ -1,7 +1,7 @@
 """The control socket: a running switch tells what it does, and takes orders of who may open the file.
 
-One JSON object a line each way: ``{"do": "status"}`` is answered with ``{"ok": …}`` or ``{"error": …}``. The file is
-the door: its mode is 0600. Every order that changes something is in the log.
+One JSON object a line each way: ``{"do": "status"}`` is answered with ``{"ok": …}`` or ``{"error": …, "code": …}``. The
+file is the door: its mode is 0600. Every order that changes something is in the log.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ class ControlSocket:
                 self._observer.event("control.order", order=msgspec.structs.asdict(ask))
             return {"ok": await handler(ask), "version": VERSION}
         except msgspec.DecodeError as error:
-            return {"error": f"expected a JSON object with do: {error}"}
+            return {"error": f"expected a JSON object with do: {error}", "code": "control"}
         except SwitchError as error:
-            return {"error": str(error)}
+            return {"error": str(error), "code": error.code}
         except Exception as error:
             self._observer.event("control.failed", level="error", error=repr(error))
             return {"error": "internal: see the log"}
