@@ -41,8 +41,14 @@ FEED_COLUMNS: Final = (*("cursor", "payment_id", "opened_on", "ver", "state", "r
 
 # Orders of the control socket (one JSON object a line, key "do"), and what changes something.
 CONTROL_VERSION: Final = 1
-CONTROL_ORDERS: Final = ("certificates", "check", "drain", "service", "status", "trace", "upgrade")
+CONTROL_ORDERS: Final = ("certificates", "check", "drain", "heard", "service", "status", "trace", "upgrade")
 CONTROL_CHANGING: Final = frozenset({"certificates", "drain", "service", "upgrade"})
+
+# What "heard" answers: {"rows": [[…], …], "next": N}, a page of HEARD_PAGE_MAX at most from "after" on; "next" is the
+# following page's "after", 0 at the end. Of a terminal that spoke to several workers each tells its own: the smallest
+# age is the truth, and it is signed on, or has a line, when one of them says so. Ages are seconds, null: never since
+# the worker began. "heard" is a hint, as frames can be forged.
+HEARD_COLUMNS: Final = ("terminal_id", "heard_s", "echo_s", "signed_on", "has_line")
 
 # Where a payment can stand; the first five are driven by the switch, the next two wait for a file or a person.
 STATES: Final = (

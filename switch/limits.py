@@ -153,6 +153,7 @@ BREAKER_FORGETS_S: Final = 600.0  # … within this time
 # ---- control and trace
 TRACE_RING_MAX: Final = 2_000  # messages kept of each link: half a minute of a busy one, about 1 MiB
 CONTROL_CALLERS_MAX: Final = 8  # people and scripts at once
+HEARD_PAGE_MAX: Final = 500  # terminals told of at once: a third of a millisecond of the loop that also pays
 CONTROL_LINE_MAX: Final = 65_536  # bytes of one request
 
 # ---- memory

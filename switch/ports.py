@@ -592,6 +592,11 @@ class Wire(Protocol):
     @property
     def is_open(self) -> bool: ...
 
+    @property
+    def heard_at(self) -> float:
+        """Monotonic seconds when bytes last came."""
+        ...
+
     def send(self, frame: bytes, token: object = None) -> bool:
         """Queue one frame (without length prefix); written once per loop turn with its neighbours.
 

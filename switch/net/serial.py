@@ -208,6 +208,10 @@ class KioskWire:
         self.is_open = True
 
     @property
+    def heard_at(self) -> float:
+        return self._line.heard_at
+
+    @property
     def unflushed(self) -> Sequence[object]:
         return ()  # nobody asks for the fate of an answer: its kiosk does
 
@@ -282,7 +286,8 @@ class SerialLine:
         self._queue: deque[tuple[bytes, float]] = deque()  # wrapped answers, and since when they wait
         self._out = b""  # of the answer that is being written
         self._echo = b""  # the last answer: an RS-485 adaptor may bring it back
-        self._heard_at = self._busy_until = 0.0
+        self.heard_at = 0.0  # when bytes last came
+        self._busy_until = 0.0
         self._cutter = Cutter(config.length, self._heartbeat)
         self._discards: Counter[str] = Counter()  # of this line since the start
         self._noise_bytes = 0
@@ -329,7 +334,7 @@ class SerialLine:
             "up": self.is_up,
             "trouble": self.trouble,
             "kiosks": sorted(wire.terminal_id for wire in self._wires.values()),
-            "silent_s": round(self._clock.now() - self._heard_at, 1) if self.is_up else None,
+            "silent_s": round(self._clock.now() - self.heard_at, 1) if self.is_up else None,
             "noise_bytes": self._noise_bytes,
             "heartbeats": self._heartbeats,
             "discards": dict(self._discards),
@@ -339,7 +344,7 @@ class SerialLine:
         """What somebody should look at; "" for nothing."""
         if self._port is None:
             return f"serial line {self.name}: {self.trouble}"
-        silent_s = self._clock.now() - self._heard_at
+        silent_s = self._clock.now() - self.heard_at
         if silent_s > limits.KIOSK_IDLE_S:
             return f"serial line {self.name}: nothing came for {silent_s / 60:.0f} min"
         return ""
@@ -387,7 +392,7 @@ class SerialLine:
             self._after("open", backoff_s(self._attempt, self._dice), self._open)
             return
         self._port, self._fd, self.trouble = port, port.fileno(), ""
-        self._heard_at = self._clock.now()
+        self.heard_at = self._clock.now()
         self._cutter = Cutter(self._config.length, self._heartbeat)
         self._told = _Told()
         self._loop.add_reader(self._fd, self._readable)
@@ -443,7 +448,7 @@ class SerialLine:
         if not data:
             self._lose("the device is gone")
             return
-        self._heard_at = self._clock.now()
+        self.heard_at = self._clock.now()
         self._heard(self._cutter.feed(data))
 
     def _silent(self) -> None:
@@ -521,7 +526,7 @@ class SerialLine:
     def _must_wait_s(self) -> float:
         """Seconds until it may be our turn on a half-duplex line; 0: it is."""
         now = self._clock.now()
-        quiet_at = max(self._heard_at, self._busy_until) + self._turn_s
+        quiet_at = max(self.heard_at, self._busy_until) + self._turn_s
         if now < quiet_at:
             return quiet_at - now
         if self._cutter.partial or self._waiting_input():

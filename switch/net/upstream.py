@@ -316,6 +316,10 @@ class TransactionDialer(_Dials):
         return self._address
 
     @property
+    def heard_at(self) -> float:
+        raise NotImplementedError("each answer comes on a connection of its own")
+
+    @property
     def unflushed(self) -> Sequence[object]:
         if not self.is_open:
             return self._unsent

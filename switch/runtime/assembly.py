@@ -141,7 +141,7 @@ class Switch:
             )
             link.dialer = dialer
             self._dialers.append(dialer)
-        sessions = TerminalSessions(
+        self._sessions = sessions = TerminalSessions(
             terminals,
             security,
             self.card_link,
@@ -434,6 +434,25 @@ class Switch:
                 "oldest_s": 0.0 if oldest is None else round(now - oldest, 1),
             },
         }
+
+    def heard(self, after: int, limit: int) -> dict[str, Any]:
+        """When this worker last heard of the terminals that it has served: rows of ``contract.HEARD_COLUMNS``.
+
+        A page at a time, because the loop that answers also pays; ``next`` is what to ask for after it, 0 at the end.
+        """
+        now = self._clock.now()
+        page = self._sessions.known(after, limit)
+        rows = [
+            (
+                each.terminal.terminal_id,
+                round(now - each.heard_at, 1) if each.heard_at else None,
+                round(now - each.echo_at, 1) if each.echo_at else None,
+                each.is_signed_on,
+                self.dispatcher.has_line(each.terminal.terminal_id),
+            )
+            for each in page
+        ]
+        return {"rows": rows, "next": after + len(page) if len(page) == limit else 0}
 
     def drained(self) -> bool:
         return self.dispatcher.draining and self.payments.open_count == 0

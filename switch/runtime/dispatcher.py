@@ -256,6 +256,10 @@ class Dispatcher:
         """Whether one more fault of this wire's source may be answered and logged."""
         return self._door.fault(self._caller(wire), self._clock.now())
 
+    def has_line(self, terminal_id: str) -> bool:
+        """A connection is this terminal's own: it signed on there, and proved its keys."""
+        return self._lines.has(terminal_id)
+
     @property
     def stopped_terminals(self) -> list[str]:
         return self._door.stopped
@@ -291,7 +295,9 @@ class Dispatcher:
             if self._tolerated(wire, caller):
                 self._observer.event("terminal.unknown", peer=wire.peer)
                 self._refuse(wire, request.reply, None, "unknown_terminal")
-        elif not terminal.in_service and not _still_served(terminal, request):
+            return
+        session.heard_at = wire.heard_at
+        if not terminal.in_service and not _still_served(terminal, request):
             in_hand = terminal.out_of_service_reason.startswith(MAINTENANCE)
             self._refuse(wire, request.reply, session, "maintenance" if in_hand else "out_of_service")
         elif type(request) is SignOn:
@@ -304,6 +310,7 @@ class Dispatcher:
         elif terminal.sign_on_fault:
             self._refuse(wire, request.reply, session, "keys_wrong")
         elif type(request) is EchoTest:
+            session.echo_at = wire.heard_at
             if self._sessions.is_due(session):
                 # Heard now, and not by the next customer; each terminal at its own time of day.
                 self._refuse(wire, request.reply, session, "sign_on_first")

@@ -53,6 +53,10 @@ class Lines:
         line = self._lines.get(wire)
         return line is not None and terminal_id in line.replaced
 
+    def has(self, terminal_id: str) -> bool:
+        """A connection is this terminal's own now."""
+        return terminal_id in self._newest
+
     def leave(self, terminal_id: str, wire: Wire) -> None:
         """Signed off on this connection; from another one it means nothing."""
         if self._newest.get(terminal_id) is wire:

@@ -15,7 +15,7 @@ import msgspec
 from switch import __version__, contract
 from switch.config import Config, MarketingUpgrade, fingerprint, upgrade_of
 from switch.errors import BadRequestError, SecurityError, StartError, UnavailableError
-from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, TRACE_RING_MAX
+from switch.limits import BACKOFF_FIRST_S, DATABASE_START_WAIT_S, DRAIN_LOOK_S, HEARD_PAGE_MAX, TRACE_RING_MAX
 from switch.net.certificates import Certificates
 from switch.observe.health import Health, Heartbeat
 from switch.observe.log import Log, Observation
@@ -245,6 +245,9 @@ class Worker:
         async def check(ask: Ask) -> Any:
             return await self.threeway.check()
 
+        async def heard(ask: Ask) -> Any:
+            return self.switch.heard(max(0, ask.after), max(1, min(ask.limit, HEARD_PAGE_MAX)))
+
         async def certificates(ask: Ask) -> Any:
             return self._certificates.look(reload_all=True)
 
@@ -264,6 +267,7 @@ class Worker:
             "certificates": certificates,
             "check": check,
             "drain": drain,
+            "heard": heard,
             "service": service,
             "status": status,
             "trace": trace,

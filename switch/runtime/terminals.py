@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 
 from switch import limits
 from switch.dialects.unionpay import mab, with_mac
@@ -39,6 +40,8 @@ class TerminalSession:
     kiosk: KioskSide | None = None  # mode translate
     old_kiosk_key: Key | None = None  # as ``old_mac_key``
     must_sign_on: bool = False  # the host refused our keys or batch
+    heard_at: float = 0.0  # monotonic; when a frame last named this terminal, 0: never. A hint: frames can be forged
+    echo_at: float = 0.0  # the same of echo tests alone
     wishes: str = ""  # what the acquirer asks this terminal for, oldest first; see ``model.request.WISHES``
     next_stan: int = 0
     stans_left: int = 0
@@ -128,6 +131,10 @@ class TerminalSessions:
         link.on_wish = self.wished
 
     # ------------------------------------------------------------------------------------------ sessions
+    def known(self, after: int, limit: int) -> list[TerminalSession]:
+        """The terminals that this worker has served, in an order that stays: ``limit`` of them after so many."""
+        return list(islice(self._sessions.values(), after, after + limit))
+
     def get(self, terminal_id: str, done: Callable[[TerminalSession | SwitchError | None], None]) -> None:
         """None: no such terminal. SwitchError: cannot be had now."""
         session = self._sessions.get(terminal_id)

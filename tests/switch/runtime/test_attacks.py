@@ -120,6 +120,7 @@ class Line:
         self.peer = peer
         self.terminal_id = ""
         self.is_open = True
+        self.heard_at = 0.0
         self.frames: list[bytes] = []
         self.unflushed: list[object] = []
 

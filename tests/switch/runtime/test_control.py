@@ -17,7 +17,7 @@ from switch.cli import main
 from switch.errors import StartError
 from switch.ops.status import ask
 from switch.runtime.control import VERSION
-from switch.sim import testkeys
+from switch.sim import customers, testkeys
 
 
 async def _ask(world: Any, **request: Any) -> Any:
@@ -51,6 +51,46 @@ def test_status_and_trace_tell_what_happened_and_no_card(play: Callable[..., Non
     play(story)
 
 
+def test_when_each_terminal_was_last_heard(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        assert await _ask(world, do="heard") == {"rows": [], "next": 0}, "nobody has spoken yet"
+        kiosk = await world.kiosk()
+        assert (await world.pay(kiosk)).final == "00"
+        (row,) = (await _ask(world, do="heard"))["rows"]
+        told = dict(zip(contract.HEARD_COLUMNS, row, strict=True))
+        assert told["terminal_id"] == kiosk.terminal_id and told["signed_on"] and told["has_line"]
+        assert 0 <= told["heard_s"] < 60 and told["echo_s"] is None, "it has paid, and sent no echo test"
+        await kiosk.echo()
+        (row,) = (await _ask(world, do="heard"))["rows"]
+        assert row[1] == row[2] is not None, "the echo test was the last word"
+        other = await world.kiosk(2)
+        kiosk.close()
+        pages = [await _ask(world, do="heard", limit=1, after=after) for after in (0, 1, 2)]
+        assert [page["next"] for page in pages] == [1, 2, 0]
+        assert [row[0] for page in pages for row in page["rows"]] == [kiosk.terminal_id, other.terminal_id]
+        async with asyncio.timeout(30):
+            while (gone := (await _ask(world, do="heard", limit=1))["rows"][0])[4]:  # noqa: ASYNC110 - asked over a socket
+                await asyncio.sleep(0.05)
+        assert gone[3], "its keys are good; only its line is gone"
+
+    play(story)
+
+
+def test_frames_that_are_refused_are_heard_of_too(play: Callable[..., None]) -> None:
+    """Out of service or not signed on: the terminal is there. A name that is no terminal's is nobody."""
+
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        await _ask(world, do="service", terminal=kiosk.terminal_id, on=False, reason="stolen")
+        session = world.worker.switch._sessions._sessions[kiosk.terminal_id]
+        session.heard_at = 0.0
+        assert (await _ask(world, do="heard"))["rows"][0][1] is None
+        assert (await kiosk.inquire(customers.account(0))).code != "00"
+        assert (await _ask(world, do="heard"))["rows"][0][1] is not None
+
+    play(story)
+
+
 def test_a_drain_by_hand_closes_the_door_and_opens_it_again(play: Callable[..., None]) -> None:
     async def story(world: Any) -> None:
         kiosk = await world.kiosk()
@@ -72,7 +112,7 @@ def test_wrong_orders_are_told_what_is_wrong(play: Callable[..., None]) -> None:
         path = Path(world.config.control.path)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116
         for request, why in (
-            ({"do": "dance"}, "known: certificates, check, drain, service, status, trace"),
+            ({"do": "dance"}, "known: certificates, check, drain, heard, service, status, trace"),
             ({"do": "trace", "link": "moon"}, "no link 'moon'"),
             ({"do": "status", "and": 1}, "expected a JSON object"),
             ({"do": "service", "terminal": "NOBODY00"}, "no terminal NOBODY00"),

@@ -68,6 +68,7 @@ class Line:
     terminal_id = ""
     is_open = True
     unflushed: Sequence[object] = ()
+    heard_at = 0.0
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
