@@ -50,6 +50,18 @@ SSE_PERIOD_S: Final = 1.0
 # ---------------------------------------------------------------------------------------------------- loops
 LOOP_HOLD_S: Final = 30.0  # a loop that is not renewed within it is another process's
 
+# ---------------------------------------------------------------------------------------------------- monitoring
+BEAT_S: Final = 60.0  # how often an agent beats
+BEATS_MISSED_MAX: Final = 3  # then it is missing: a cable that was pulled is told within three minutes
+HEARD_S: Final = 180.0  # a kiosk that pays or asks for an echo at least once a minute, and has not
+RHYTHM_WEEKS: Final = 8  # of counts behind a rhythm: eight days of each kind
+SILENCE_MIN_S: Final = 15 * 60.0  # shorter gaps are no news, whatever was expected
+SILENCE_DAYS_MAX: Final = 60  # beyond it Λ is not counted on: a kiosk used once a week alarms after 40 days
+PROBE_S: Final = 30.0  # requirement R48
+PROBE_PAYMENTS_MIN: Final = 10  # of a minute: fewer say nothing about the service
+
+assert BEAT_S * BEATS_MISSED_MAX <= 180  # requirement R06
+assert 60 % PROBE_S == 0  # a minute is whole slots
 assert SESSION_IDLE_S < SESSION_S
 assert STEP_UP_S < SESSION_IDLE_S
 assert STATEMENT_S < IDLE_TRANSACTION_S
