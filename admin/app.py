@@ -1,0 +1,147 @@
+"""The application of operators: every slice's handlers, who may use them, and what they get to work with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Request, Response, get
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.static_files import create_static_files_router
+
+from admin.auth.audit import anchor
+from admin.auth.guard import PUBLIC, SIGNED_IN, Sessions, guard
+from admin.auth.password import Passwords
+from admin.auth.permissions import Access, Permission
+from admin.auth.secrets import Secrets
+from admin.auth.signin import SignIn
+from admin.config import Config
+from admin.db.pool import Database
+from admin.errors import AdminError
+from admin.limits import BODY_MAX
+from admin.operators import approvals, door, log, pages
+from admin.web.loop import Loops
+from admin.web.render import HEADERS, AnyRequest, admin_error, go, http_error
+
+STATIC = Path(__file__).parent / "web" / "static"
+
+
+@get("/", opt=SIGNED_IN)
+async def home(access: Access) -> Response[Any]:
+    """Each to what concerns them first."""
+    for permission, path in ((Permission.OPERATOR_READ, "/operators"),):
+        if access.may(permission):
+            return go(path)
+    return go("/approvals")
+
+
+@get("/health", opt=PUBLIC, include_in_schema=False)
+async def health(database: Database) -> Response[Any]:
+    """For a service manager: 200 while the database answers."""
+    async with database.connection():
+        return Response({"ok": True})
+
+
+async def _access(request: AnyRequest) -> Access | None:
+    access: Access | None = request.scope["state"]["access"]
+    return access
+
+
+@dataclass(slots=True)
+class Parts:
+    """What handlers work with."""
+
+    config: Config
+    database: Database
+    own: Secrets
+    passwords: Passwords
+    doors: SignIn
+    loops: Loops
+
+
+def make_parts(config: Config) -> Parts:
+    database = Database(config.database.dsn)
+    own = Secrets.from_file(Path(config.secrets.key_file))
+    passwords = Passwords()
+    return Parts(config, database, own, passwords, SignIn(database, passwords, own), Loops(database))
+
+
+def make_app(parts: Parts) -> Litestar:
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        await parts.database.start()
+        start_loops(parts)
+        try:
+            yield
+        finally:
+            await parts.loops.stop()
+            await parts.database.stop()
+
+    app = Litestar(
+        route_handlers=[
+            home,
+            health,
+            *door.HANDLERS,
+            *pages.HANDLERS,
+            *approvals.HANDLERS,
+            *log.HANDLERS,
+            create_static_files_router(
+                "/static", [STATIC], opt=dict(PUBLIC), include_in_schema=False, cache_control=None
+            ),
+        ],
+        guards=[guard],
+        middleware=[Sessions(parts.database)],
+        dependencies={
+            "access": Provide(_access),
+            "database": Provide(lambda: parts.database, sync_to_thread=False),
+            "own": Provide(lambda: parts.own, sync_to_thread=False),
+            "passwords": Provide(lambda: parts.passwords, sync_to_thread=False),
+            "doors": Provide(lambda: parts.doors, sync_to_thread=False),
+            "config": Provide(lambda: parts.config, sync_to_thread=False),
+        },
+        exception_handlers={AdminError: admin_error, HTTPException: http_error, Exception: _unexpected},
+        lifespan=[lifespan],
+        openapi_config=OpenAPIConfig(
+            title="gridswitch admin", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]
+        ),
+        request_max_body_size=BODY_MAX,
+        response_headers={"X-Content-Type-Options": HEADERS["X-Content-Type-Options"]},
+    )
+    app.state.database = parts.database
+    return app
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """A fault of ours: told in the log whole, to the person without insides."""
+    logging.getLogger("admin").exception("%s %s", request.method, request.url.path, exc_info=error)
+    return http_error(request, HTTPException(status_code=500))
+
+
+def start_loops(parts: Parts) -> None:
+    """What runs beside the pages."""
+
+    async def anchors() -> dict[str, Any]:
+        path = parts.config.watch.anchor_file
+        async with parts.database.transaction() as connection:
+            made = await anchor(connection, path or "database")
+            if made is not None and path:
+                await asyncio.to_thread(_append, Path(path), f"{made[0]} {made[1].hex()}\n")
+        return {"seq": made[0]} if made else {}
+
+    parts.loops.start("audit anchor", 3600, anchors)
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a", encoding="ascii") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())

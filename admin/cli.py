@@ -1,0 +1,143 @@
+"""The commands of the admin service: ``gridswitch admin …`` starts ``python -m admin …``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import sys
+from typing import Any
+
+from admin.auth.audit import audit, verify
+from admin.auth.password import Passwords, one_time
+from admin.auth.permissions import Role
+from admin.config import Config, document, load
+from admin.db.migrate import migrate, pending
+from admin.db.pool import connect
+from admin.errors import AdminError, StartError
+from admin.limits import ONE_TIME_PASSWORD_S
+from admin.operators import store
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.run(arguments))
+    except (StartError, AdminError) as error:
+        print(f"gridswitch admin: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gridswitch admin",
+        description="The admin service: who runs the kiosks, what they see and what they did.",
+        epilog="first steps: migrate, create-operator (two people at least: what matters needs a second one), run",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.add_argument("--config", default="admin.toml", metavar="FILE", help="configuration (default admin.toml)")
+        made.set_defaults(run=run)
+        return made
+
+    command("run", _run, "serve the pages until SIGTERM")
+    command("migrate", _migrate, "bring the schema admin up to this version; needs an owner's login")
+    making = command("create-operator", _create_operator, "an operator with a role, and a one-time password")
+    making.add_argument("--login", required=True, help="2 to 32 small letters, digits, dots")
+    making.add_argument("--name", required=True, help="as colleagues know them")
+    making.add_argument("--role", required=True, action="append", choices=[role.value for role in Role])
+    making.add_argument("--org", default="root", metavar="CODE", help="organisation; default the whole network")
+    making.add_argument("--employer", default="grid", choices=["grid", "vendor"])
+    command("verify-audit", _verify_audit, "walk over the audit log's chain and anchors; exit status 1 if it is broken")
+    example = commands.add_parser("example-config", help="print every option with its default and help")
+    example.set_defaults(run=_example)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from admin.serve import serve
+
+    return serve(load(arguments.config))
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    applied = asyncio.run(migrate(load(arguments.config).database.dsn))
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+    return 0
+
+
+def _example(_arguments: argparse.Namespace) -> int:
+    print(document(), end="")
+    return 0
+
+
+def _create_operator(arguments: argparse.Namespace) -> int:
+    password = asyncio.run(_created(load(arguments.config), arguments))
+    print(f"{arguments.login}: one-time password {password}")
+    hours = ONE_TIME_PASSWORD_S // 3600
+    print(f"It works for {hours} hours; the first sign-in asks for a new one and for a second factor.")
+    return 0
+
+
+async def _created(config: Config, arguments: argparse.Namespace) -> str:
+    password = one_time()
+    hashed = await Passwords().hash(password)
+    connection = await connect(config.database.dsn, "create-operator")
+    try:
+        if missing := await pending(connection):
+            raise StartError(f"the database lacks {len(missing)} migrations; run: gridswitch admin migrate [schema]")
+        async with connection.transaction():
+            org = await connection.fetchrow(store.QUERY["org_by_code"], arguments.org)
+            if org is None:
+                raise StartError(f"--org {arguments.org}: there is no such organisation [org]")
+            number = await store.create(
+                connection,
+                login=arguments.login,
+                name=arguments.name,
+                employer=arguments.employer,
+                org_id=org["id"],
+                email="",
+                phone="",
+                by=None,
+            )
+            for role in arguments.role:
+                held = await store.grants_of(connection, number)
+                store.refuse_conflict(store.grant_now(Role(role), org["path"]), held)
+                await store.add_grant(
+                    connection,
+                    operator_id=number,
+                    role=Role(role),
+                    org_id=org["id"],
+                    valid_from=None,
+                    valid_to=None,
+                    by=None,
+                    approval=None,
+                )
+            await store.set_one_time(connection, number, hashed, "one_time")
+            who = f"cli:{getpass.getuser()}"
+            await audit(
+                connection, who, "operator.create", "operator", number, login=arguments.login, roles=arguments.role
+            )
+    finally:
+        await connection.close()
+    return password
+
+
+def _verify_audit(arguments: argparse.Namespace) -> int:
+    async def walk() -> Any:
+        connection = await connect(load(arguments.config).database.dsn, "verify-audit")
+        try:
+            return await verify(connection)
+        finally:
+            await connection.close()
+
+    found = asyncio.run(walk())
+    if found.wrong is None:
+        print(f"{found.rows} rows, every link fits; the last is {found.last.hex()}")
+        return 0
+    print(f"row {found.wrong}: {found.why}", file=sys.stderr)
+    return 1

@@ -1,0 +1,58 @@
+"""``gridswitch admin run``: uvicorn in this process, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import uvicorn
+import uvloop
+
+from admin.app import make_app, make_parts
+from admin.config import Config
+from admin.db.migrate import pending
+from admin.db.pool import connect
+from admin.errors import StartError
+
+
+def serve(config: Config) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    return uvloop.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    connection = await connect(config.database.dsn, "start")
+    try:
+        if missing := await pending(connection):
+            raise StartError(f"the database lacks {len(missing)} migrations; run: gridswitch admin migrate [schema]")
+    finally:
+        await connection.close()
+    listen = config.listen
+    settings = uvicorn.Config(
+        make_app(make_parts(config)),
+        host=listen.host,
+        port=listen.port,
+        ssl_certfile=listen.certificate_file or None,
+        ssl_keyfile=listen.key_file or None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=65_536,
+    )
+    server = uvicorn.Server(settings)
+    told = asyncio.create_task(_tell(server, config))
+    await server.serve()
+    told.cancel()
+    return 0
+
+
+async def _tell(server: uvicorn.Server, config: Config) -> None:
+    while not server.started:  # noqa: ASYNC110 uvicorn has no event for it
+        await asyncio.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    scheme = "https" if config.listen.certificate_file else "http"
+    print(f"admin: {scheme}://{config.listen.host}:{port}/", flush=True)

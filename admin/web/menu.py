@@ -1,0 +1,45 @@
+"""Where a person can go: one line for each page, by group, with the permission that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from admin.auth.permissions import Access, Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Attributes:
+    permission: None: every operator.
+    key: Pressed after "g" it leads there.
+    """
+
+    group: str
+    title: str
+    path: str
+    permission: Permission | None
+    key: str = ""
+
+
+MENU: Final = (
+    Entry("系统", "操作员", "/operators", Permission.OPERATOR_READ, "o"),
+    Entry("系统", "角色权限", "/roles", Permission.OPERATOR_READ),
+    Entry("系统", "会话", "/sessions", Permission.SESSION_END),
+    Entry("系统", "审计日志", "/audit", Permission.AUDIT_READ, "a"),
+    Entry("审批", "审批", "/approvals", None, "p"),
+)
+
+
+def menu(access: Access | None, path: str) -> list[tuple[str, list[tuple[Entry, bool]]]]:
+    """Groups with their entries and whether each is where we are; what is not theirs is not there."""
+    if access is None or access.stage != "full":
+        return []
+    groups: dict[str, list[tuple[Entry, bool]]] = {}
+    best = max(
+        (each.path for each in MENU if (path + "/").startswith(each.path.rstrip("/") + "/")), key=len, default=""
+    )
+    for entry in MENU:
+        if entry.permission is None or access.may(entry.permission):
+            groups.setdefault(entry.group, []).append((entry, entry.path == best))
+    return list(groups.items())
