@@ -29,6 +29,7 @@ from admin.db.pool import Database
 from admin.errors import AdminError
 from admin.limits import BODY_MAX
 from admin.operators import approvals, door, log, pages
+from admin.web.given import Data, Who
 from admin.web.loop import Loops
 from admin.web.render import HEADERS, AnyRequest, admin_error, go, http_error
 
@@ -36,7 +37,7 @@ STATIC = Path(__file__).parent / "web" / "static"
 
 
 @get("/", opt=SIGNED_IN)
-async def home(access: Access) -> Response[Any]:
+async def home(access: Who) -> Response[Any]:
     """Each to what concerns them first."""
     for permission, path in ((Permission.OPERATOR_READ, "/operators"),):
         if access.may(permission):
@@ -45,7 +46,7 @@ async def home(access: Access) -> Response[Any]:
 
 
 @get("/health", opt=PUBLIC, include_in_schema=False)
-async def health(database: Database) -> Response[Any]:
+async def health(database: Data) -> Response[Any]:
     """For a service manager: 200 while the database answers."""
     async with database.connection():
         return Response({"ok": True})

@@ -17,7 +17,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from admin.auth.audit import audit
-from admin.auth.permissions import Access, Permission, Role
+from admin.auth.permissions import KNOWN_ROLES, Access, Permission, Role
 from admin.auth.secrets import digest
 from admin.auth.signin import Ticket
 from admin.db.pool import Database
@@ -67,7 +67,7 @@ class Sessions(ASGIMiddleware):
                 return None
             if seen:
                 await connection.execute(_QUERY["session_seen"], row["id"])
-        grants = tuple((Role(role), path) for role, path in row["grants"] if role in Role)
+        grants = tuple((Role(role), path) for role, path in row["grants"] if role in KNOWN_ROLES)
         return Access(
             operator_id=row["operator_id"],
             login=row["login"],

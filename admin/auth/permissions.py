@@ -52,6 +52,8 @@ class Role(StrEnum):
     FIELD_ENGINEER = "field_engineer"
 
 
+KNOWN_ROLES: Final = frozenset(role.value for role in Role)  # of what the database has; one taken out counts no more
+
 # Shown to people; the catalogue has the English.
 ROLE_NAMES: Final = {
     Role.SYSTEM_ADMINISTRATOR: "系统管理员",

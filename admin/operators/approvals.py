@@ -9,11 +9,12 @@ from litestar import Response, get, post
 
 from admin.auth.approval import ACTIONS, decide, withdraw
 from admin.auth.guard import SIGNED_IN
-from admin.auth.permissions import ROLE_NAMES, Access, Role
+from admin.auth.permissions import KNOWN_ROLES, ROLE_NAMES, Access, Role
 from admin.db.pool import Database
 from admin.errors import AdminError, BadInputError, NotFoundError, StateError
 from admin.operators.store import QUERY
 from admin.web.forms import form_of
+from admin.web.given import Data, Number, Who
 from admin.web.i18n import told
 from admin.web.render import AnyRequest, go, language_of, listing, page
 from admin.web.table import Column, Filter, Table
@@ -78,7 +79,7 @@ def _scope(access: Access) -> dict[str, Any]:
 
 
 @get("/approvals", opt=SIGNED_IN)
-async def approval_list(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def approval_list(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     return await listing(
         request,
         database,
@@ -91,7 +92,7 @@ async def approval_list(request: AnyRequest, database: Database, access: Access)
 
 
 @get("/approvals/{approval_id:int}", opt=SIGNED_IN)
-async def approval_page(request: AnyRequest, approval_id: int, database: Database, access: Access) -> Response[Any]:
+async def approval_page(request: AnyRequest, approval_id: Number, database: Data, access: Who) -> Response[Any]:
     return await _page(request, approval_id, database, access)
 
 
@@ -125,13 +126,13 @@ async def _page(
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "role" and value in Role:
+    if name == "role" and value in KNOWN_ROLES:
         return ROLE_NAMES[Role(value)]
     return "—" if value in (None, "") else str(value)
 
 
 @post("/approvals/{approval_id:int}/decide", opt=SIGNED_IN)
-async def approval_decide(request: AnyRequest, approval_id: int, database: Database, access: Access) -> Response[Any]:
+async def approval_decide(request: AnyRequest, approval_id: Number, database: Data, access: Who) -> Response[Any]:
     form = await form_of(request)
     verdict = form.get("verdict")
     if verdict not in ("approve", "reject"):
@@ -147,7 +148,7 @@ async def approval_decide(request: AnyRequest, approval_id: int, database: Datab
 
 
 @post("/approvals/{approval_id:int}/withdraw", opt=SIGNED_IN)
-async def approval_withdraw(approval_id: int, database: Database, access: Access) -> Response[Any]:
+async def approval_withdraw(approval_id: Number, database: Data, access: Who) -> Response[Any]:
     async with database.transaction() as connection:
         await withdraw(connection, access, approval_id)
     return go(f"/approvals/{approval_id}")

@@ -21,11 +21,10 @@ from admin.auth.guard import (
 )
 from admin.auth.permissions import ROLE_NAMES, Access
 from admin.auth.secrets import Secrets, totp_uri
-from admin.auth.signin import SignIn
-from admin.db.pool import Database
 from admin.db.queries import statements
 from admin.errors import AdminError, BadInputError, StartError
 from admin.web.forms import form_of
+from admin.web.given import Data, Doors, Number, Own, Who
 from admin.web.i18n import LANGUAGES, told, translate
 from admin.web.render import AnyRequest, go, language_of, page
 
@@ -38,7 +37,7 @@ async def sign_in_page(request: AnyRequest) -> Response[Any]:
 
 
 @post("/sign-in", opt=PUBLIC, include_in_schema=False)
-async def sign_in(request: AnyRequest, doors: SignIn) -> Response[Any]:
+async def sign_in(request: AnyRequest, doors: Doors) -> Response[Any]:
     form = await form_of(request)
     target = safe_next(form.get("next", "/"))
     login = form.get("login", "")
@@ -73,7 +72,7 @@ async def code_page(request: AnyRequest) -> Response[Any]:
 
 
 @post("/sign-in/password", opt=HALF, include_in_schema=False)
-async def code(request: AnyRequest, doors: SignIn, access: Access) -> Response[Any]:
+async def code(request: AnyRequest, doors: Doors, access: Who) -> Response[Any]:
     form = await form_of(request)
     try:
         ticket = await doors.second_factor(access, form.get("code", ""), known=request.cookies.get(KNOWN_COOKIE, ""))
@@ -106,7 +105,7 @@ async def step_up_page(request: AnyRequest) -> Response[Any]:
 
 
 @post("/step-up", opt=SIGNED_IN, include_in_schema=False)
-async def step_up(request: AnyRequest, doors: SignIn, access: Access) -> Response[Any]:
+async def step_up(request: AnyRequest, doors: Doors, access: Who) -> Response[Any]:
     form = await form_of(request)
     try:
         ticket = await doors.step_up(access, form.get("code", ""))
@@ -121,7 +120,7 @@ async def change_page(request: AnyRequest) -> Response[Any]:
 
 
 @post("/sign-in/change", opt=HALF, include_in_schema=False)
-async def change(request: AnyRequest, doors: SignIn, access: Access) -> Response[Any]:
+async def change(request: AnyRequest, doors: Doors, access: Who) -> Response[Any]:
     form = await form_of(request)
     known = request.cookies.get(KNOWN_COOKIE, "")
     try:
@@ -147,12 +146,12 @@ def _change_page(request: AnyRequest, error: AdminError | None = None) -> Respon
 
 
 @get("/sign-in/enrol", opt=HALF, include_in_schema=False)
-async def enrol_page(request: AnyRequest, doors: SignIn, own: Secrets, access: Access) -> Response[Any]:
+async def enrol_page(request: AnyRequest, doors: Doors, own: Own, access: Who) -> Response[Any]:
     return _enrol_page(request, own, access, doors.offer_totp())
 
 
 @post("/sign-in/enrol", opt=HALF, include_in_schema=False)
-async def enrol(request: AnyRequest, doors: SignIn, own: Secrets, access: Access) -> Response[Any]:
+async def enrol(request: AnyRequest, doors: Doors, own: Own, access: Who) -> Response[Any]:
     form = await form_of(request)
     try:
         secret = own.open(base64.urlsafe_b64decode(form.get("offer", "")), f"offer {access.session_id}")
@@ -190,13 +189,13 @@ def _enrol_page(
 
 
 @post("/sign-out", opt=HALF, include_in_schema=False)
-async def sign_out(doors: SignIn, access: Access) -> Response[Any]:
+async def sign_out(doors: Doors, access: Who) -> Response[Any]:
     await doors.sign_out(access)
     return go("/sign-in", cookies=[signed_out_cookie()])
 
 
 @get("/me", opt=SIGNED_IN)
-async def me(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def me(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     async with database.connection() as connection:
         sessions = await connection.fetch(_QUERY["own_sessions"], access.operator_id)
         grants = await connection.fetch(_QUERY["operator_grants"], access.operator_id)
@@ -205,7 +204,7 @@ async def me(request: AnyRequest, database: Database, access: Access) -> Respons
 
 
 @post("/me/language", opt=SIGNED_IN)
-async def set_language(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def set_language(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     form = await form_of(request)
     if form.get("language") not in LANGUAGES:
         raise BadInputError("language", "没有这种语言", field="language")
@@ -215,7 +214,7 @@ async def set_language(request: AnyRequest, database: Database, access: Access) 
 
 
 @post("/me/sessions/{session_id:int}/end", opt=SIGNED_IN)
-async def end_own_session(session_id: int, database: Database, access: Access) -> Response[Any]:
+async def end_own_session(session_id: Number, database: Data, access: Who) -> Response[Any]:
     async with database.connection() as connection:
         await connection.execute(_QUERY["own_session_end"], session_id, access.operator_id)
     return go("/me")

@@ -9,12 +9,13 @@ from litestar import Response, get, post
 
 from admin.auth.audit import audit, verify
 from admin.auth.guard import needs
-from admin.auth.permissions import Access, Permission
-from admin.db.pool import Database, connect
+from admin.auth.permissions import Permission
+from admin.db.pool import connect
 from admin.errors import NotFoundError
 from admin.limits import REPORT_STATEMENT_S
 from admin.operators.store import QUERY
 from admin.web.forms import form_of
+from admin.web.given import Data, Number, Who
 from admin.web.render import AnyRequest, listing, page
 from admin.web.table import Column, Filter, Table
 
@@ -55,7 +56,7 @@ AUDIT: Final = Table(
 
 
 @get("/audit", opt=needs(_P.AUDIT_READ))
-async def audit_list(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def audit_list(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     scope = access.paths(_P.AUDIT_READ)
     return await listing(
         request, database, AUDIT, QUERY["audit_list"], "operators/audit.html", scope=scope, access=access
@@ -63,7 +64,7 @@ async def audit_list(request: AnyRequest, database: Database, access: Access) ->
 
 
 @get("/audit/{seq:int}", opt=needs(_P.AUDIT_READ))
-async def audit_row(request: AnyRequest, seq: int, database: Database, access: Access) -> Response[Any]:
+async def audit_row(request: AnyRequest, seq: Number, database: Data, access: Who) -> Response[Any]:
     async with database.connection() as connection:
         row = await connection.fetchrow(QUERY["audit_get"], access.paths(_P.AUDIT_READ), seq)
     if row is None:
@@ -72,14 +73,14 @@ async def audit_row(request: AnyRequest, seq: int, database: Database, access: A
 
 
 @get("/audit/chain", opt=needs(_P.AUDIT_READ))
-async def audit_chain(request: AnyRequest, database: Database) -> Response[Any]:
+async def audit_chain(request: AnyRequest, database: Data) -> Response[Any]:
     async with database.connection() as connection:
         anchors = await connection.fetch(QUERY["anchors"])
     return page(request, "operators/audit_chain.html", anchors=anchors, verified=None, given="", known=None)
 
 
 @post("/audit/chain", opt=needs(_P.AUDIT_READ))
-async def audit_verify(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def audit_verify(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     """Walks over the whole log, on a connection of its own: a page's time is too short for years of it."""
     form = await form_of(request)
     given = form.get("given", "").lower()

@@ -11,7 +11,7 @@ from litestar import Response, get, post
 from admin.auth.approval import ask
 from admin.auth.audit import audit
 from admin.auth.guard import needs
-from admin.auth.password import Passwords, one_time
+from admin.auth.password import one_time
 from admin.auth.permissions import PERMISSION_NAMES, ROLE_NAMES, ROLES, Access, Grant, Permission, Role
 from admin.db.pool import Connection, Database
 from admin.errors import AdminError, BadInputError, NotFoundError, StateError
@@ -28,6 +28,7 @@ from admin.operators.store import (
     set_one_time,
 )
 from admin.web.forms import choice, form_of, local_day, number, text
+from admin.web.given import Data, Hashing, Number, Who
 from admin.web.i18n import told
 from admin.web.render import AnyRequest, go, language_of, listing, page
 from admin.web.table import Column, Filter, Table
@@ -82,7 +83,7 @@ SESSIONS: Final = Table(
 
 
 @get("/operators", opt=needs(_P.OPERATOR_READ))
-async def operator_list(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def operator_list(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     scope = access.paths(_P.OPERATOR_READ)
     return await listing(
         request, database, OPERATORS, QUERY["operator_list"], "operators/list.html", scope=scope, access=access
@@ -90,7 +91,7 @@ async def operator_list(request: AnyRequest, database: Database, access: Access)
 
 
 @get("/operators/new", opt=needs(_P.OPERATOR_WRITE))
-async def operator_form(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def operator_form(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     async with database.connection() as connection:
         return await _form_page(request, connection, access, {})
 
@@ -118,7 +119,7 @@ async def _form_page(
 
 
 @post("/operators/new", opt=needs(_P.OPERATOR_WRITE))
-async def operator_create(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def operator_create(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     form = await form_of(request)
     try:
         login = text(form, "login", "账号", least=2, most=32).lower()
@@ -153,7 +154,7 @@ async def operator_create(request: AnyRequest, database: Database, access: Acces
 
 
 @get("/operators/{operator_id:int}", opt=needs(_P.OPERATOR_READ))
-async def operator_page(request: AnyRequest, operator_id: int, database: Database, access: Access) -> Response[Any]:
+async def operator_page(request: AnyRequest, operator_id: Number, database: Data, access: Who) -> Response[Any]:
     return await _operator_page(request, operator_id, database, access)
 
 
@@ -203,7 +204,7 @@ def _holds(grant: Mapping[str, Any]) -> bool:
 
 @post("/operators/{operator_id:int}/one-time", opt=needs(_P.OPERATOR_WRITE, step_up=True))
 async def operator_one_time(
-    request: AnyRequest, operator_id: int, database: Database, access: Access, passwords: Passwords
+    request: AnyRequest, operator_id: Number, database: Data, access: Who, passwords: Hashing
 ) -> Response[Any]:
     """A one-time password, shown once on the page that answers."""
     password = one_time()
@@ -216,7 +217,7 @@ async def operator_one_time(
 
 
 @post("/operators/{operator_id:int}/disable", opt=needs(_P.OPERATOR_WRITE))
-async def operator_disable(request: AnyRequest, operator_id: int, database: Database, access: Access) -> Response[Any]:
+async def operator_disable(request: AnyRequest, operator_id: Number, database: Data, access: Who) -> Response[Any]:
     """At once, by one person: to close a door needs no second one."""
     form = await form_of(request)
     async with database.transaction() as connection:
@@ -231,14 +232,12 @@ async def operator_disable(request: AnyRequest, operator_id: int, database: Data
 
 
 @post("/operators/{operator_id:int}/enable", opt=needs(_P.OPERATOR_WRITE))
-async def operator_enable(request: AnyRequest, operator_id: int, database: Database, access: Access) -> Response[Any]:
+async def operator_enable(request: AnyRequest, operator_id: Number, database: Data, access: Who) -> Response[Any]:
     return await _ask_about(request, operator_id, database, access, "enable")
 
 
 @post("/operators/{operator_id:int}/reset-totp", opt=needs(_P.OPERATOR_WRITE))
-async def operator_reset_totp(
-    request: AnyRequest, operator_id: int, database: Database, access: Access
-) -> Response[Any]:
+async def operator_reset_totp(request: AnyRequest, operator_id: Number, database: Data, access: Who) -> Response[Any]:
     return await _ask_about(request, operator_id, database, access, "reset")
 
 
@@ -276,7 +275,7 @@ async def _managed(connection: Connection, access: Access, operator_id: int) -> 
 
 
 @post("/operators/{operator_id:int}/grants", opt=needs(_P.GRANT_MAKE))
-async def grant_ask(request: AnyRequest, operator_id: int, database: Database, access: Access) -> Response[Any]:
+async def grant_ask(request: AnyRequest, operator_id: Number, database: Data, access: Who) -> Response[Any]:
     form = await form_of(request)
     try:
         role = Role(choice(form, "role", "角色", {role.value: name for role, name in ROLE_NAMES.items()}))
@@ -319,7 +318,7 @@ async def _in_reach(connection: Connection, access: Access, operator_id: int) ->
 
 
 @post("/grants/{grant_id:int}/revoke", opt=needs(_P.GRANT_MAKE))
-async def grant_revoke(request: AnyRequest, grant_id: int, database: Database, access: Access) -> Response[Any]:
+async def grant_revoke(request: AnyRequest, grant_id: Number, database: Data, access: Who) -> Response[Any]:
     """At once: what takes rights away needs no second person."""
     form = await form_of(request)
     async with database.transaction() as connection:
@@ -353,7 +352,7 @@ async def roles(request: AnyRequest) -> Response[Any]:
 
 
 @get("/sessions", opt=needs(_P.SESSION_END))
-async def session_list(request: AnyRequest, database: Database, access: Access) -> Response[Any]:
+async def session_list(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     scope = access.paths(_P.SESSION_END)
     return await listing(
         request, database, SESSIONS, QUERY["session_list"], "operators/sessions.html", scope=scope, access=access
@@ -361,7 +360,7 @@ async def session_list(request: AnyRequest, database: Database, access: Access) 
 
 
 @post("/sessions/{session_id:int}/end", opt=needs(_P.SESSION_END))
-async def session_end(session_id: int, database: Database, access: Access) -> Response[Any]:
+async def session_end(session_id: Number, database: Data, access: Who) -> Response[Any]:
     async with database.transaction() as connection:
         row = await connection.fetchrow(QUERY["session_owner"], access.paths(_P.SESSION_END), session_id)
         if row is None:

@@ -9,7 +9,7 @@ import asyncpg
 
 from admin.auth.approval import ACTIONS, Action, Asked
 from admin.auth.audit import audit
-from admin.auth.permissions import Access, Grant, Permission, Role, conflict
+from admin.auth.permissions import KNOWN_ROLES, Access, Grant, Permission, Role, conflict
 from admin.db.pool import Connection
 from admin.db.queries import statements
 from admin.errors import BadInputError, NoPermissionError, NotFoundError, StateError
@@ -41,7 +41,7 @@ async def grants_of(connection: Connection, number: int) -> list[Grant]:
     return [
         Grant(Role(row["role"]), row["path"], row["valid_from"], row["valid_to"])
         for row in rows
-        if row["revoked_at"] is None and row["role"] in Role
+        if row["revoked_at"] is None and row["role"] in KNOWN_ROLES
     ]
 
 

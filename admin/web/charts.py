@@ -4,12 +4,16 @@ content policy holds. Every chart has its numbers in a table under it."""
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import pygal
 from markupsafe import Markup
 from pygal.style import Style
+
+# The library adds an importer of an old kind for plug-ins that we have none of; every later import would warn of it.
+sys.meta_path[:] = [each for each in sys.meta_path if type(each).__name__ != "PluginImportFixer"]
 
 _PLAIN: Final = Style(background="transparent", plot_background="transparent", font_family="inherit")
 

@@ -1,4 +1,4 @@
-"""Languages: texts are written in Chinese and are their own keys; English is a gettext catalogue beside them."""
+"""Languages: texts are written in Chinese and are their own keys; English is gettext catalogues beside them, one a slice."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ LOCALE: Final = Path(__file__).with_name("locale")
 @cache
 def catalogue(language: str) -> gettext.NullTranslations:
     """Texts in this language; what has no translation stays Chinese (a test allows none)."""
-    path = LOCALE / f"{language}.po"
-    if language == "zh" or not path.exists():
-        return gettext.NullTranslations()
-    compiled = io.BytesIO()
-    with path.open("rb") as file:
-        write_mo(compiled, read_po(file, locale=language))
-    compiled.seek(0)
-    return gettext.GNUTranslations(compiled)
+    found = gettext.NullTranslations()
+    for path in sorted((LOCALE / language).glob("*.po")):
+        compiled = io.BytesIO()
+        with path.open("rb") as file:
+            write_mo(compiled, read_po(file, locale=language))
+        compiled.seek(0)
+        slice_ = gettext.GNUTranslations(compiled)
+        slice_.add_fallback(found)
+        found = slice_
+    return found
 
 
 def translate(language: str, text: str, **values: Any) -> str:

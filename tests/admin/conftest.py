@@ -1,16 +1,36 @@
-"""Fixtures of the admin service: a database with both schemas, and nothing in them."""
+"""Fixtures of the admin service: a database with both schemas, the service on a real socket, and people who use it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import asyncpg
+import httpx
 import pytest
+import uvicorn
 
+from admin.app import make_app, make_parts
+from admin.auth.permissions import Role
+from admin.auth.secrets import digest
+from admin.config import Config, DatabaseConfig, SecretsConfig, SwitchConfig, WatchConfig
 from admin.db.migrate import migrate
 from admin.db.pool import Database
+
+# Halls of two cities under one province: enough for what is in somebody's scope, and what is not.
+ORGS = (
+    ("root", "province", "gd", "广东"),
+    ("gd", "city", "gz", "广州"),
+    ("gd", "city", "sz", "深圳"),
+    ("gz", "site", "gz-th", "天河营业厅"),
+    ("sz", "site", "sz-ns", "南山营业厅"),
+)
 
 
 @pytest.fixture
@@ -24,9 +44,15 @@ async def _migrated(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("DROP SCHEMA IF EXISTS admin CASCADE")
+        await migrate(dsn)
+        for parent, kind, code, name in ORGS:
+            await connection.execute(
+                "INSERT INTO admin.org (parent_id, kind, code, name, path)"
+                " SELECT id, $2, $3, $4, path || $3 || '/' FROM admin.org WHERE code = $1",
+                *(parent, kind, code, name),
+            )
     finally:
         await connection.close()
-    await migrate(dsn)
 
 
 @asynccontextmanager
@@ -38,3 +64,125 @@ async def opened(dsn: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.stop()
+
+
+@dataclass
+class Visitor:
+    """Somebody signed in, as a browser would send it."""
+
+    operator_id: int
+    login: str
+    csrf: str
+    http: httpx.Client
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.http.get(path, **options)
+
+    def post(self, path: str, data: dict[str, Any] | None = None, **options: Any) -> httpx.Response:
+        return self.http.post(path, data={"csrf": self.csrf, **(data or {})}, **options)
+
+
+@dataclass
+class Site:
+    """The service, running, with its database."""
+
+    dsn: str
+    url: str
+    app: Any
+    visitors: list[httpx.Client] = field(default_factory=list)
+
+    def run(self, coroutine: Any) -> Any:
+        return asyncio.run(coroutine)
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        """As the database's owner: to prepare, and to look behind the pages."""
+
+        async def go() -> list[Any]:
+            connection = await asyncpg.connect(self.dsn, server_settings={"search_path": "admin"})
+            try:
+                rows: list[Any] = await connection.fetch(statement, *values)
+                return rows
+            finally:
+                await connection.close()
+
+        found: list[Any] = asyncio.run(go())
+        return found
+
+    def stranger(self) -> httpx.Client:
+        client = httpx.Client(base_url=self.url, headers={"Accept": "text/html"}, timeout=30, trust_env=False)
+        self.visitors.append(client)
+        return client
+
+    def sign_in(
+        self, *roles: Role, org: str = "root", step_up: bool = True, login: str = "", password_hash: str = "!"
+    ) -> Visitor:
+        """Somebody with these roles there, past both factors."""
+        login = login or f"{roles[0].value[:10].replace('_', '-') if roles else 'nobody'}-{secrets.token_hex(3)}"
+        token, csrf = secrets.token_urlsafe(), secrets.token_urlsafe(12)
+        (row,) = self.sql(
+            "INSERT INTO operator (login, name, employer, org_id, password_hash)"
+            " SELECT $1, $1, 'grid', id, $3 FROM org WHERE code = $2 RETURNING id",
+            *(login, org, password_hash),
+        )
+        for role in roles:
+            self.sql(
+                "INSERT INTO role_grant (operator_id, role, org_id) SELECT $1, $2, id FROM org WHERE code = $3",
+                *(row["id"], role.value, org),
+            )
+        self.sql(
+            "INSERT INTO operator_session (token_sha256, operator_id, stage, csrf, expires_at, step_up_at, address)"
+            " VALUES ($1, $2, 'full', $3, now() + interval '1 hour', CASE WHEN $4 THEN now() END, '127.0.0.1')",
+            *(digest(token), row["id"], csrf, step_up),
+        )
+        client = self.stranger()
+        client.headers["Cookie"] = f"__Host-session={token}"
+        return Visitor(row["id"], login, csrf, client)
+
+
+@pytest.fixture
+def admin_config(admin_dsn: str, tmp_path: Path) -> Config:
+    return Config(
+        environment="development",
+        database=DatabaseConfig(dsn=admin_dsn),
+        secrets=SecretsConfig(key_file=str(tmp_path / "admin.key")),
+        switch=SwitchConfig(),
+        watch=WatchConfig(anchor_file=str(tmp_path / "anchors.txt")),
+    )
+
+
+@pytest.fixture
+def site(admin_config: Config) -> Iterator[Site]:
+    with running(admin_config) as found:
+        yield found
+
+
+class running:  # noqa: N801 used as a function
+    """The service in a thread of its own, on a free port."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._thread: threading.Thread | None = None
+        self._server: uvicorn.Server | None = None
+        self._site: Site | None = None
+
+    def __enter__(self) -> Site:
+        app = make_app(make_parts(self._config))
+        settings = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none", lifespan="on")
+        self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        waiting = threading.Event()
+        while not self._server.started:
+            assert self._thread.is_alive(), "the service ended while it started"
+            waiting.wait(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self._site = Site(self._config.database.dsn, f"http://127.0.0.1:{port}", app)
+        return self._site
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server is not None and self._thread is not None and self._site is not None
+        for client in self._site.visitors:
+            client.close()
+        self._server.should_exit = True
+        self._thread.join(15)
+        assert not self._thread.is_alive(), "the service does not stop"

@@ -1,0 +1,21 @@
+"""What handlers are given by name: ``access: Who, database: Data``, and numbers of the path: ``kiosk_id: Number``."""
+
+from __future__ import annotations
+
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from admin.auth.password import Passwords
+from admin.auth.permissions import Access
+from admin.auth.secrets import Secrets
+from admin.auth.signin import SignIn
+from admin.config import Config
+from admin.db.pool import Database
+
+Who = NamedDependency[Access]
+Data = NamedDependency[Database]
+Own = NamedDependency[Secrets]
+Hashing = NamedDependency[Passwords]
+Doors = NamedDependency[SignIn]
+Options = NamedDependency[Config]
+Number = FromPath[int]
