@@ -47,6 +47,56 @@ FILTER_LENGTH_MAX: Final = 100  # characters of one filter
 SSE_CLIENTS_MAX: Final = 200  # open pages that are told news; 200 cost 5 % of a core
 SSE_PERIOD_S: Final = 1.0
 
+# ---------------------------------------------------------------------------------------------------- device API
+# How kiosks become known.
+ENROLMENT_CODE_BYTES: Final = 10  # 80 bit: 16 letters that an engineer types once
+ENROLMENT_CODE_S: Final = 24 * 3600  # issued in the morning, used at the site on the same day
+POLL_TOKEN_BYTES: Final = 32
+CERTIFICATE_DAYS: Final = 90  # a stolen disk is of use for no longer, should nobody notice
+RENEW_BEFORE_DAYS: Final = 30  # from day 60: a kiosk may be cut off for a month
+CLOCK_SLACK_S: Final = 300  # a certificate begins this much earlier: kiosks' clocks lag
+DEVICE_CA_DAYS: Final = 20 * 365  # longer than any kiosk stands
+REQUEST_BYTES_MAX: Final = 4096  # a P-256 request has 300
+FINGERPRINT_GROUPS: Final = 8  # of four hexadecimal digits, compared by two people on the telephone
+
+# What a request may be.
+DEVICE_BODY_MAX: Final = 256 * 1024  # bytes, as sent and when inflated
+DEVICE_BODY_S: Final = 30.0  # a body that does not end within it is somebody holding us
+DEVICE_HEAD_S: Final = 20.0  # from connecting to the end of a request's headers
+DEVICE_HEAD_MAX: Final = 16 * 1024  # bytes of a request before its body
+DEVICE_KEEP_S: Final = 90  # longer than a beat with its jitter: one handshake a day instead of one a minute
+DEVICE_CONNECTIONS_MAX: Final = 4000  # 1,000 kiosks and what is left of a network that went down; 60 KB each
+DEVICE_HANDSHAKE_S: Final = 15.0
+DEVICE_RATE: Final = 2.0  # requests a second of one kiosk, on average: a beat a minute, events, chunks of an upload
+DEVICE_BURST: Final = 60  # at once: what a kiosk has to tell after a week without a line
+ENROLMENT_RATE: Final = 0.2  # asks a second of one address: every one is audited
+ENROLMENT_BURST: Final = 20  # a hall's kiosks on one address, each with a typing error
+BUCKETS_MAX: Final = 20_000  # addresses and kiosks that are remembered; the oldest is forgotten
+DEVICE_POOL: Final = 4  # connections to the database: kiosks must not take those of people
+
+# What a beat may say.
+BEAT_S: Final = 60
+BEAT_BUSY_S: Final = 15  # while a command runs
+BEAT_JITTER: Final = 0.2  # of the period: a restart must not leave a thousand kiosks in step
+UNITS_MAX: Final = 40  # entries of "dev"
+COUNTER_MAX: Final = 2**53 - 1  # beyond it JSON's readers differ
+COUNTER_STEP_MAX: Final = 1_000_000  # nobody has so many sessions between two beats: it is a fault, and not booked
+SKEW_MAX_MS: Final = 2**31 - 1  # what the column holds: 24 days; a clock that is off by more is off by that
+BATCH_MAX: Final = 500  # events or sessions of one request
+AHEAD_MAX: Final = 5000  # numbers ahead of what is acknowledged; a kiosk sends the oldest first
+DETAIL_MAX: Final = 20  # entries of an event's detail
+STEPS_MAX: Final = 50  # of one session
+CLONE_EVENT_S: Final = 3600  # the same suspicion is told once an hour
+
+# Commands and uploads.
+COMMAND_S: Final = 24 * 3600
+COMMANDS_OPEN_MAX: Final = 20  # of one kiosk
+COMMANDS_A_BEAT: Final = 5
+RESULT_MAX: Final = 50  # entries of a result
+UPLOAD_MAX: Final = 64 * 1024 * 1024  # a day's log, compressed, of a kiosk that logs ten times too much
+UPLOAD_CHUNK_MAX: Final = 1024 * 1024  # a lost chunk costs that much again
+UPLOADS_OPEN_MAX: Final = 4  # of one kiosk
+
 # ---------------------------------------------------------------------------------------------------- loops
 LOOP_HOLD_S: Final = 30.0  # a loop that is not renewed within it is another process's
 
@@ -65,3 +115,8 @@ assert 60 % PROBE_S == 0  # a minute is whole slots
 assert SESSION_IDLE_S < SESSION_S
 assert STEP_UP_S < SESSION_IDLE_S
 assert STATEMENT_S < IDLE_TRANSACTION_S
+assert ENROLMENT_CODE_BYTES * 8 % 5 == 0  # base32 without padding
+assert RENEW_BEFORE_DAYS < CERTIFICATE_DAYS
+assert BEAT_S * (1 + BEAT_JITTER) < DEVICE_KEEP_S
+assert COMMAND_S <= 24 * 3600  # the table's own CHECK
+assert UPLOAD_CHUNK_MAX < UPLOAD_MAX

@@ -54,7 +54,7 @@ CREATE TABLE admin.kiosk_certificate (
 );
 CREATE UNIQUE INDEX kiosk_certificate_active ON admin.kiosk_certificate (kiosk_id) WHERE state = 'active';
 CREATE UNIQUE INDEX kiosk_certificate_pending ON admin.kiosk_certificate (kiosk_id) WHERE state = 'pending';
-CREATE UNIQUE INDEX kiosk_certificate_key ON admin.kiosk_certificate (spki_sha256) WHERE state IN ('pending', 'active');
+CREATE UNIQUE INDEX kiosk_certificate_key ON admin.kiosk_certificate (spki_sha256) WHERE state = 'active';
 CREATE INDEX kiosk_certificate_spki ON admin.kiosk_certificate (spki_sha256, id);
 COMMENT ON COLUMN admin.kiosk_certificate.spki_sha256 IS
     'of the public key, DER: who a kiosk is. A renewal keeps the key, so an answer that was lost locks nobody out';
@@ -174,13 +174,14 @@ CREATE TABLE admin.kiosk_command (
     finished_at  timestamptz,
     result       jsonb NOT NULL DEFAULT '{}',
     CONSTRAINT a_day_at_most CHECK (expires_at > created_at AND expires_at <= created_at + interval '24 hours'),
-    CONSTRAINT signed CHECK (state = 'cancelled' OR length(signature) = 64),
+    CONSTRAINT signed CHECK (length(signature) = 64 OR (signature IS NULL AND state IN ('queued', 'cancelled'))),
     CONSTRAINT reasoned CHECK (risk = 'low' OR length(reason) >= 2),
     CONSTRAINT wiped_by_two CHECK (type NOT IN ('factory.wipe', 'key.signon') OR approval_id IS NOT NULL)
 );
 CREATE INDEX kiosk_command_open ON admin.kiosk_command (kiosk_id) WHERE state IN ('queued', 'delivered', 'running');
 CREATE INDEX kiosk_command_at ON admin.kiosk_command (kiosk_id, created_at);
-COMMENT ON COLUMN admin.kiosk_command.signature IS 'Ed25519 over the canonical {args, expires, id, kiosk, type}';
+COMMENT ON COLUMN admin.kiosk_command.signature IS
+    'Ed25519 over the canonical {args, expires, id, kiosk, type}; NULL only inside of the transaction that makes it, which needs the id';
 
 CREATE TABLE admin.kiosk_upload (
     id          text PRIMARY KEY CHECK (id ~ '^[0-9a-f]{32}$'),

@@ -70,7 +70,8 @@ def test_wiping_needs_an_approval(kiosk: str) -> None:
                 kiosk,
                 """
                 INSERT INTO admin.kiosk_command (kiosk_id, type, risk, reason, created_by, signature, expires_at)
-                VALUES (1, 'factory.wipe', 'critical', 'test', 1, decode(repeat('00', 64), 'hex'), now() + interval '1 h')
+                VALUES (1, 'factory.wipe', 'critical', 'test', 1, decode(repeat('00', 64), 'hex'),
+                    now() + interval '1 h')
                 """,
             )
         )
