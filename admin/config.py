@@ -70,6 +70,34 @@ class SecretsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = "admin.key"
 
 
+class DeviceApiConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where kiosks report, over TLS with certificates of our own device CA. Off while certificate_file is empty."""
+
+    host: Annotated[str, option("Address to listen on.", min_length=1)] = "127.0.0.1"
+    port: _Port = 8444
+    certificate_file: Annotated[
+        str, option("The listener's certificate chain, PEM, of a CA that kiosks know; empty: no device API.", path=True)
+    ] = ""
+    key_file: Annotated[str, option("Its private key, PEM.", path=True)] = ""
+    ca_file: Annotated[str, option("The device CA's certificate, made by `gridswitch admin device-ca`.", path=True)] = (
+        "device-ca.pem"
+    )
+    key_store: Annotated[
+        str,
+        option(
+            'Where the keys of CA and commands lie: "pkcs11", or "file", which production refuses.',
+            pattern="^(pkcs11|file)$",
+        ),
+    ] = "pkcs11"
+    key_folder: Annotated[str, option('Of key_store = "file": a folder for both keys.', path=True)] = "device-keys"
+    pkcs11_library: Annotated[str, option("The module's library.", example="/usr/lib/softhsm/libsofthsm2.so")] = ""
+    pkcs11_label: Annotated[str, option("Label of the token.")] = "gridswitch"
+    pkcs11_pin_file: Annotated[str, option("A file with its PIN, mode 0600.", path=True)] = ""
+    upload_folder: Annotated[str, option("Logs and journals that kiosks send; up to 64 MiB each.", path=True)] = (
+        "uploads"
+    )
+
+
 class WatchConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who watches the service itself, and where its audit log is anchored."""
 
@@ -95,6 +123,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: ListenConfig = ListenConfig()
     switch: SwitchConfig = SwitchConfig()
     secrets: SecretsConfig = SecretsConfig()
+    device_api: DeviceApiConfig = DeviceApiConfig()
     watch: WatchConfig = WatchConfig()
 
 

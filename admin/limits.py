@@ -53,6 +53,7 @@ ENROLMENT_CODE_BYTES: Final = 10  # 80 bit: 16 letters that an engineer types on
 ENROLMENT_CODE_S: Final = 24 * 3600  # issued in the morning, used at the site on the same day
 POLL_TOKEN_BYTES: Final = 32
 CERTIFICATE_DAYS: Final = 90  # a stolen disk is of use for no longer, should nobody notice
+SERVER_CERTIFICATE_DAYS: Final = 397  # of the listener; made again by hand once a year
 RENEW_BEFORE_DAYS: Final = 30  # from day 60: a kiosk may be cut off for a month
 CLOCK_SLACK_S: Final = 300  # a certificate begins this much earlier: kiosks' clocks lag
 DEVICE_CA_DAYS: Final = 20 * 365  # longer than any kiosk stands
@@ -75,8 +76,8 @@ BUCKETS_MAX: Final = 20_000  # addresses and kiosks that are remembered; the old
 DEVICE_POOL: Final = 4  # connections to the database: kiosks must not take those of people
 
 # What a beat may say.
-BEAT_S: Final = 60
-BEAT_BUSY_S: Final = 15  # while a command runs
+BEAT_S: Final = 60.0  # how often a kiosk beats: a cable that was pulled is told within three beats
+BEAT_BUSY_S: Final = 15.0  # while a command runs
 BEAT_JITTER: Final = 0.2  # of the period: a restart must not leave a thousand kiosks in step
 UNITS_MAX: Final = 40  # entries of "dev"
 COUNTER_MAX: Final = 2**53 - 1  # beyond it JSON's readers differ
@@ -101,7 +102,6 @@ UPLOADS_OPEN_MAX: Final = 4  # of one kiosk
 LOOP_HOLD_S: Final = 30.0  # a loop that is not renewed within it is another process's
 
 # ---------------------------------------------------------------------------------------------------- monitoring
-BEAT_S: Final = 60.0  # how often an agent beats
 BEATS_MISSED_MAX: Final = 3  # then it is missing: a cable that was pulled is told within three minutes
 HEARD_S: Final = 180.0  # a kiosk that pays or asks for an echo at least once a minute, and has not
 RHYTHM_WEEKS: Final = 8  # of counts behind a rhythm: eight days of each kind

@@ -22,7 +22,6 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +31,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from admin import limits
-from admin.db.pool import Connection, Database
+from admin.auth.audit import audit
+from admin.db.pool import Database
 from admin.deviceapi import http, messages, store
 from admin.deviceapi.http import Buckets, DeviceError, Receive, Scope, Send
 from admin.deviceapi.listener import CERTIFICATE
@@ -57,33 +57,15 @@ _REPORT: Final = msgspec.json.Decoder(messages.Report)
 _UPLOAD: Final = msgspec.json.Decoder(messages.NewUpload)
 
 
-@dataclass(frozen=True)
-class Note:
-    """Something of a kiosk for the audit log. ``actor`` is an address, or ``kiosk:CODE`` once it is known."""
-
-    action: str
-    actor: str
-    address: str
-    kiosk_id: int | None
-    result: str  # ok, denied
-    detail: dict[str, Any]
-
-
-Audit = Callable[[Connection, Note], Awaitable[None]]
-
-
-def make_device_app(
-    database: Database, authority: Authority, audit: Audit, *, uploads: Path, pace: Pace | None = None
-) -> Any:
+def make_device_app(database: Database, authority: Authority, *, uploads: Path, pace: Pace | None = None) -> Any:
     """The ASGI application.
 
     Args:
         database: A pool of its own (``limits.DEVICE_POOL``): a thousand kiosks must not take people's connections.
-        audit: Writes a note in the given transaction.
         uploads: Folder of what kiosks send, outside of what the web serves.
         pace: How often kiosks are told to beat.
     """
-    return _App(database, authority, audit, Uploads(database, uploads), pace or Pace())
+    return _App(database, authority, Uploads(database, uploads), pace or Pace())
 
 
 @dataclass(frozen=True)
@@ -103,10 +85,9 @@ class _Request:
 
 
 class _App:
-    def __init__(self, database: Database, authority: Authority, audit: Audit, uploads: Uploads, pace: Pace) -> None:
+    def __init__(self, database: Database, authority: Authority, uploads: Uploads, pace: Pace) -> None:
         self._database = database
         self._authority = authority
-        self._audit = audit
         self._uploads = uploads
         self._pace = pace
         self._kiosks = Buckets(limits.DEVICE_RATE, limits.DEVICE_BURST, time.monotonic)
@@ -196,10 +177,15 @@ class _App:
                     await store.suspect_clone(
                         connection, made.kiosk_id, {"how": "second_key", "address": request.address}
                     )
-                detail = {"certificate": made.certificate_id, "fingerprint": made.fingerprint}
-                await self._note(connection, "kiosk.enrol", request, made.kiosk_id, "ok", detail)
+                await audit(
+                    *(connection, f"kiosk:{made.kiosk_code}", "kiosk.enrol", "kiosk", made.kiosk_id),
+                    org_path=made.org_path,
+                    address=request.address,
+                    certificate=made.certificate_id,
+                    fingerprint=made.fingerprint,
+                )
         except enrolment.RefusedError as error:
-            await self._denied("kiosk.enrol", request, error, {"serial_number": asked.serial_number})
+            await self._denied("kiosk.enrol", request, error, asked.serial_number)
             raise DeviceError(403, "E_ENROL", error.text) from None
         return {"state": "pending", "token": made.poll_token, "kiosk": made.kiosk_code, "fingerprint": made.fingerprint}
 
@@ -217,10 +203,16 @@ class _App:
         asked = http.decode(_RENEWAL, await request.body())
         try:
             async with self._database.transaction() as connection:
-                der = await enrolment.renew(connection, self._authority, kiosk.id, kiosk.digest, asked.csr)
-                await self._note(connection, "kiosk.renew", request, kiosk.id, "ok", {})
+                der = await enrolment.renew(
+                    connection, self._authority, kiosk.id, kiosk.org_path, kiosk.digest, asked.csr
+                )
+                await audit(
+                    *(connection, f"kiosk:{kiosk.code}", "kiosk.renew", "kiosk", kiosk.id),
+                    org_path=kiosk.org_path,
+                    address=request.address,
+                )
         except enrolment.RefusedError as error:
-            await self._denied("kiosk.renew", request, error, {})
+            await self._denied("kiosk.renew", request, error, "")
             if error.why == "key":
                 async with self._database.transaction() as connection:
                     detail = {"how": "second_key", "address": request.address}
@@ -236,22 +228,17 @@ class _App:
             "command_key": base64.b64encode(self._authority.command_public).decode(),
         }
 
-    async def _denied(
-        self, action: str, request: _Request, error: enrolment.RefusedError, detail: dict[str, Any]
-    ) -> None:
+    async def _denied(self, action: str, request: _Request, error: enrolment.RefusedError, serial_number: str) -> None:
+        """In a transaction of its own: that of the request is undone."""
         async with self._database.transaction() as connection:
-            await self._note(connection, action, request, error.kiosk_id, "denied", {"why": error.why, **detail})
-
-    async def _note(
-        self,
-        connection: Connection,
-        action: str,
-        request: _Request,
-        kiosk_id: int | None,
-        result: str,
-        detail: dict[str, Any],
-    ) -> None:
-        await self._audit(connection, Note(action, "device", request.address, kiosk_id, result, detail))
+            await audit(
+                *(connection, "device", action, "kiosk", error.kiosk_id or ""),
+                org_path=error.org_path,
+                result="denied",
+                reason=error.why,
+                address=request.address,
+                serial_number=serial_number,
+            )
 
     # ------------------------------------------------------------------------------------------------ daily life
     async def _beat(self, request: _Request, kiosk: Kiosk) -> dict[str, Any]:

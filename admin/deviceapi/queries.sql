@@ -3,8 +3,8 @@
 -- who --
 -- Whose key this is. $1 digest of the public key. A key that was renewed has several rows: the active one counts, else
 -- the latest.
-SELECT c.state AS certificate, c.kiosk_id, k.code, k.state
-  FROM kiosk_certificate c JOIN kiosk k ON k.id = c.kiosk_id
+SELECT c.state AS certificate, c.kiosk_id, k.code, k.state, o.path
+  FROM kiosk_certificate c JOIN kiosk k ON k.id = c.kiosk_id JOIN org o ON o.id = k.org_id
  WHERE c.spki_sha256 = $1 AND c.state IN ('active', 'superseded', 'revoked')
  ORDER BY c.state = 'active' DESC, c.id DESC
  LIMIT 1;
@@ -182,3 +182,31 @@ RETURNING received;
 -- upload_end --
 -- $2 id, $3 state.
 UPDATE kiosk_upload SET state = $3, finished_at = now() WHERE kiosk_id = $1 AND id = $2 AND state = 'open';
+
+-- simulated_place --
+-- Where simulated kiosks stand: made once. $1 code, $2 name.
+INSERT INTO org (parent_id, kind, code, name, path)
+SELECT id, 'site', $1, $2, path || $1 || '/' FROM org WHERE parent_id IS NULL
+    ON CONFLICT (code) DO UPDATE SET name = EXCLUDED.name
+RETURNING id;
+
+-- simulated_model --
+INSERT INTO kiosk_model (vendor, name, units) VALUES ('gridswitch', 'simulated', '{idc,pin,ptr,touch,ups,door}')
+    ON CONFLICT (vendor, name) DO UPDATE SET name = EXCLUDED.name
+RETURNING id;
+
+-- simulated_kiosk --
+-- $1 code, $2 serial number, $3 model, $4 site.
+INSERT INTO kiosk (code, serial_number, model_id, org_id, state, line) VALUES ($1, $2, $3, $4, 'in_service', 'SIM')
+    ON CONFLICT (code) DO UPDATE SET state = 'in_service'
+RETURNING id;
+
+-- simulated_certificate --
+-- The one that works, anew. $1 kiosk, $2 digest of the key, $3 DER, $4 serial, $5 from, $6 to.
+WITH old AS (
+    UPDATE kiosk_certificate SET state = 'superseded', ended_at = now(), ended_why = 'simulated anew'
+     WHERE kiosk_id = $1 AND state = 'active'
+    RETURNING id
+)
+INSERT INTO kiosk_certificate (kiosk_id, state, origin, spki_sha256, request, certificate, serial, not_before, not_after)
+SELECT $1, 'active', 'test', $2, '', $3, $4, $5, $6 WHERE (SELECT count(*) FROM old) >= 0;

@@ -28,6 +28,7 @@ class Kiosk:
     id: int
     code: str
     state: str
+    org_path: str
     digest: bytes  # of the key
 
 
@@ -40,7 +41,7 @@ async def who(connection: Connection, digest: bytes) -> Kiosk:
         raise DeviceError(403, "E_REVOKED", "this key was revoked")
     if row["certificate"] == "superseded":
         raise DeviceError(403, "E_SUPERSEDED", "another key was approved for this kiosk")
-    return Kiosk(row["kiosk_id"], row["code"], row["state"], digest)
+    return Kiosk(row["kiosk_id"], row["code"], row["state"], row["path"], digest)
 
 
 @dataclass(frozen=True)

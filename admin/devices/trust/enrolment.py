@@ -41,11 +41,12 @@ class RefusedError(Exception):
         text: For the engineer. A wrong serial and a wrong code read the same: nobody finds serials by trying.
     """
 
-    def __init__(self, why: str, text: str, *, kiosk_id: int | None = None) -> None:
+    def __init__(self, why: str, text: str, *, kiosk_id: int | None = None, org_path: str = "/") -> None:
         super().__init__(f"{text} [{why}]")
         self.why = why
         self.text = text
         self.kiosk_id = kiosk_id
+        self.org_path = org_path
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Asked:
     certificate_id: int
     kiosk_id: int
     kiosk_code: str
+    org_path: str
     poll_token: str
     fingerprint: str
     second_key: bool  # the kiosk has another key already: a new board, or a clone
@@ -71,7 +73,7 @@ async def issue_code(connection: Connection, paths: Sequence[str], kiosk_id: int
     if state is None:
         raise NotFoundError("kiosk", "没有这台终端")
     if state == "retired":
-        raise StateError("kiosk_retired", "终端已退役,不能再入网")
+        raise StateError("kiosk_retired", "终端已退役，不能再入网")
     code = base64.b32encode(secrets.token_bytes(limits.ENROLMENT_CODE_BYTES)).decode()
     await connection.execute(_QUERY["code_void"], kiosk_id)
     await connection.execute(_QUERY["code_add"], kiosk_id, _code_digest(code), operator_id, limits.ENROLMENT_CODE_S)
@@ -129,22 +131,26 @@ async def ask(connection: Connection, serial_number: str, code: str, request_pem
     if kiosk is None:
         raise RefusedError("serial", _UNKNOWN)
     kiosk_id = kiosk["id"]
+
+    def refused(why: str, text: str) -> RefusedError:
+        return RefusedError(why, text, kiosk_id=kiosk_id, org_path=kiosk["path"])
+
     if kiosk["state"] == "retired":
-        raise RefusedError("retired", "this kiosk is retired", kiosk_id=kiosk_id)
+        raise refused("retired", "this kiosk is retired")
     found = await connection.fetchrow(_QUERY["code_find"], kiosk_id, _code_digest(code))
     if found is None or found["void"]:
-        raise RefusedError("code", _UNKNOWN, kiosk_id=kiosk_id)
+        raise refused("code", _UNKNOWN)
     if found["used"]:
-        raise RefusedError("code_used", "this code was used; ask for a new one", kiosk_id=kiosk_id)
+        raise refused("code_used", "this code was used; ask for a new one")
     if found["expired"]:
-        raise RefusedError("code_expired", "this code has expired; ask for a new one", kiosk_id=kiosk_id)
+        raise refused("code_expired", "this code has expired; ask for a new one")
     try:
         request, public = read_request(request_pem)
     except RequestError as error:
-        raise RefusedError("request", str(error), kiosk_id=kiosk_id) from None
+        raise refused("request", str(error)) from None
     digest = spki_sha256(public)
     if await connection.fetchval(_QUERY["key_elsewhere"], digest, kiosk_id):
-        raise RefusedError("key", "this key is revoked or another kiosk's; make a new one", kiosk_id=kiosk_id)
+        raise refused("key", "this key is revoked or another kiosk's; make a new one")
     second_key = bool(await connection.fetchval(_QUERY["key_second"], kiosk_id, digest))
     token = secrets.token_urlsafe(limits.POLL_TOKEN_BYTES)
     await connection.execute(_QUERY["code_use"], found["id"])
@@ -153,7 +159,7 @@ async def ask(connection: Connection, serial_number: str, code: str, request_pem
         _QUERY["certificate_ask"], kiosk_id, digest, request, found["id"], found["issued_by"], _digest(token), address
     )
     await connection.execute(_QUERY["kiosk_advance"], kiosk_id, "registered", "pending")
-    return Asked(certificate_id, kiosk_id, kiosk["code"], token, fingerprint(digest), second_key)
+    return Asked(certificate_id, kiosk_id, kiosk["code"], kiosk["path"], token, fingerprint(digest), second_key)
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,9 @@ async def poll(connection: Connection, token: str) -> Answer | None:
     return Answer(state, row["code"], row["certificate"] if state == "active" else b"")
 
 
-async def renew(connection: Connection, authority: Authority, kiosk_id: int, digest: bytes, request_pem: str) -> bytes:
+async def renew(
+    connection: Connection, authority: Authority, kiosk_id: int, org_path: str, digest: bytes, request_pem: str
+) -> bytes:
     """A new certificate for the same key; DER.
 
     Raises:
@@ -184,12 +192,14 @@ async def renew(connection: Connection, authority: Authority, kiosk_id: int, dig
     try:
         request, public = read_request(request_pem)
     except RequestError as error:
-        raise RefusedError("request", str(error), kiosk_id=kiosk_id) from None
+        raise RefusedError("request", str(error), kiosk_id=kiosk_id, org_path=org_path) from None
     if spki_sha256(public) != digest:
-        raise RefusedError("key", "a renewal keeps the key; another key needs an enrolment code", kiosk_id=kiosk_id)
+        raise RefusedError(
+            "key", "a renewal keeps the key; another key needs an enrolment code", kiosk_id=kiosk_id, org_path=org_path
+        )
     current = await connection.fetchrow(_QUERY["certificate_current"], kiosk_id, digest)
     if current is None:
-        raise RefusedError("key", "this key was replaced meanwhile", kiosk_id=kiosk_id)
+        raise RefusedError("key", "this key was replaced meanwhile", kiosk_id=kiosk_id, org_path=org_path)
     now = datetime.datetime.now(datetime.UTC)
     if current["not_after"] - now > datetime.timedelta(days=limits.RENEW_BEFORE_DAYS):
         raise StateError("renew_early", "证书未到更新时间")

@@ -97,10 +97,10 @@ async def give(
     """
     rule = KINDS.get(kind)
     if rule is None:
-        raise BadInputError("command_kind", "没有这种命令:{kind}", field="type", kind=kind)
+        raise BadInputError("command_kind", "没有这种命令：{kind}", field="type", kind=kind)
     _check_args(rule, args)
     if rule.risk != "low" and len(reason.strip()) < 2:
-        raise BadInputError("command_reason", "请填写原因(至少 2 个字)", field="reason")
+        raise BadInputError("command_reason", "请填写原因（至少 2 个字）", field="reason")
     if rule.four_eyes and approval_id is None:
         raise StateError("command_approval", "此命令需要另一人批准")
     if not 0 < lifetime_s <= limits.COMMAND_S:
@@ -135,13 +135,13 @@ async def cancel(connection: Connection, paths: Sequence[str], command_id: int) 
     if state is None:
         raise NotFoundError("command", "没有这条命令")
     if state != "queued":
-        raise StateError("command_gone", "命令已经下发,不能撤销")
+        raise StateError("command_gone", "命令已经下发，不能撤销")
 
 
 def _check_args(rule: Kind, args: Mapping[str, str]) -> None:
     if set(args) != set(rule.arguments):
         expected = "、".join(rule.arguments) or "无"
-        raise BadInputError("command_args", "参数应为:{expected}", field="args", expected=expected)
+        raise BadInputError("command_args", "参数应为：{expected}", field="args", expected=expected)
     if "day" in args:
         try:
             datetime.date.fromisoformat(args["day"])

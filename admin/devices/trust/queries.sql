@@ -8,7 +8,9 @@ SELECT k.state FROM kiosk k JOIN org o ON o.id = k.org_id
 
 -- kiosk_by_serial --
 -- $1 serial number. Locked: two requests of one kiosk come one after the other.
-SELECT id, code, state FROM kiosk WHERE serial_number = $1 FOR UPDATE;
+SELECT k.id, k.code, k.state, o.path FROM kiosk k JOIN org o ON o.id = k.org_id
+ WHERE k.serial_number = $1
+   FOR UPDATE OF k;
 
 -- kiosk_advance --
 -- One step of a kiosk's life, if it stands where the step begins. $1 kiosk, $2 from, $3 to.
