@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import getpass
 import sys
+from pathlib import Path
 from typing import Any
 
 from admin.auth.audit import audit, verify
@@ -53,6 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--org", default="root", metavar="CODE", help="organisation; default the whole network")
     making.add_argument("--employer", default="grid", choices=["grid", "vendor"])
     command("verify-audit", _verify_audit, "walk over the audit log's chain and anchors; exit status 1 if it is broken")
+    ca = command(
+        "device-ca", _device_ca, "make what the device API needs: two keys, its CA, a certificate to listen with"
+    )
+    ca.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a name or address under which kiosks reach it, for the listener's certificate; without: made elsewhere",
+    )
+    agents = command("test-agents", _test_agents, "kiosks with certificates for gridswitch agents; development only")
+    agents.add_argument("--count", type=int, default=1000, metavar="N", help="how many (default 1000)")
+    agents.add_argument(
+        "--out", default="agents.json", metavar="FILE", help="where their keys go (default agents.json)"
+    )
     example = commands.add_parser("example-config", help="print every option with its default and help")
     example.set_defaults(run=_example)
     return parser
@@ -72,6 +88,26 @@ def _migrate(arguments: argparse.Namespace) -> int:
 
 def _example(_arguments: argparse.Namespace) -> int:
     print(document(), end="")
+    return 0
+
+
+def _device_ca(arguments: argparse.Namespace) -> int:
+    from admin.deviceapi.setup import make_device_ca
+
+    made = make_device_ca(load(arguments.config), arguments.name)
+    print("\n".join(f"made {name}" for name in made) or "nothing to do")
+    return 0
+
+
+def _test_agents(arguments: argparse.Namespace) -> int:
+    from admin.deviceapi.setup import make_test_agents
+    from admin.devices.trust.keys import write_private
+
+    path = Path(arguments.out)
+    book = asyncio.run(make_test_agents(load(arguments.config), arguments.count))
+    path.unlink(missing_ok=True)
+    write_private(path, book)
+    print(f"{arguments.count} kiosks, their keys in {path}; next: gridswitch agents {path}")
     return 0
 
 

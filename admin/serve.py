@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvicorn
 import uvloop
@@ -12,8 +14,10 @@ import uvloop
 from admin.app import make_app, make_parts
 from admin.config import Config
 from admin.db.migrate import pending
-from admin.db.pool import connect
+from admin.db.pool import Database, connect
+from admin.deviceapi.setup import make_listener, open_authority
 from admin.errors import StartError
+from admin.limits import DEVICE_POOL
 
 
 def serve(config: Config) -> int:
@@ -45,9 +49,29 @@ async def _serve(config: Config) -> int:
     )
     server = uvicorn.Server(settings)
     told = asyncio.create_task(_tell(server, config))
-    await server.serve()
+    async with _devices(config):
+        await server.serve()
     told.cancel()
     return 0
+
+
+@asynccontextmanager
+async def _devices(config: Config) -> AsyncIterator[None]:
+    """The listener of kiosks, if there is to be one; kiosks have their own connections to the database."""
+    if not config.device_api.certificate_file:
+        yield
+        return
+    authority = await asyncio.to_thread(open_authority, config)
+    database = Database(config.database.dsn, size=DEVICE_POOL)
+    await database.start()
+    listener = make_listener(config, database, authority)
+    await listener.start()
+    print(f"devices: https://{config.device_api.host}:{listener.port}/", flush=True)
+    try:
+        yield
+    finally:
+        await listener.stop()
+        await database.stop()
 
 
 async def _tell(server: uvicorn.Server, config: Config) -> None:

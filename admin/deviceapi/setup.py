@@ -38,7 +38,7 @@ from admin.errors import StartError
 
 _QUERY = statements(__file__)
 _CA_NAME: Final = "gridswitch device CA"
-_SITE: Final = ("simulated", "模拟营业厅")
+_SITE: Final = ("simulated", "Simulated kiosks")
 
 
 def open_authority(config: Config) -> Authority:

@@ -140,7 +140,7 @@ async def cancel(connection: Connection, paths: Sequence[str], command_id: int) 
 
 def _check_args(rule: Kind, args: Mapping[str, str]) -> None:
     if set(args) != set(rule.arguments):
-        expected = "、".join(rule.arguments) or "无"
+        expected = ", ".join(rule.arguments) or "-"
         raise BadInputError("command_args", "参数应为：{expected}", field="args", expected=expected)
     if "day" in args:
         try:
