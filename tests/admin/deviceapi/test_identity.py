@@ -138,7 +138,7 @@ def _tampered(pair: Pair) -> str:
         each.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         for each in (mine, theirs)
     ]
-    der = mine.public_bytes(serialization.Encoding.DER).replace(*spki)
+    der = mine.public_bytes(serialization.Encoding.DER).replace(spki[0], spki[1])
     assert spki[1] in der
     return x509.load_der_x509_csr(der).public_bytes(serialization.Encoding.PEM).decode()
 
