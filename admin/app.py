@@ -27,7 +27,8 @@ from admin.auth.signin import SignIn
 from admin.config import Config
 from admin.db.pool import Database
 from admin.errors import AdminError
-from admin.limits import BODY_MAX
+from admin.feed.payments import Feed
+from admin.limits import BODY_MAX, FEED_PERIOD_S
 from admin.operators import approvals, door, log, pages
 from admin.web.given import Data, Who
 from admin.web.loop import Loops
@@ -139,6 +140,7 @@ def start_loops(parts: Parts) -> None:
         return {"seq": made[0]} if made else {}
 
     parts.loops.start("audit anchor", 3600, anchors)
+    parts.loops.start("payments", FEED_PERIOD_S, Feed(parts.database, parts.own).work)
 
 
 def _append(path: Path, line: str) -> None:

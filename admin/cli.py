@@ -12,11 +12,13 @@ from typing import Any
 from admin.auth.audit import audit, verify
 from admin.auth.password import Passwords, one_time
 from admin.auth.permissions import Role
+from admin.auth.secrets import Secrets
 from admin.config import Config, document, load
 from admin.db.migrate import migrate, pending
-from admin.db.pool import connect
+from admin.db.pool import Database, connect
 from admin.errors import AdminError, StartError
-from admin.limits import ONE_TIME_PASSWORD_S
+from admin.feed.payments import Feed
+from admin.limits import FEED_LAG_EVENTS, ONE_TIME_PASSWORD_S
 from admin.operators import store
 
 
@@ -68,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     agents.add_argument("--count", type=int, default=1000, metavar="N", help="how many (default 1000)")
     agents.add_argument(
         "--out", default="agents.json", metavar="FILE", help="where their keys go (default agents.json)"
+    )
+    feeding = command("feed", _feed, "how far the copy of the switch's payments is behind")
+    feeding.add_argument(
+        "--again", action="store_true", help="forget the copy; a running service reads everything anew"
     )
     example = commands.add_parser("example-config", help="print every option with its default and help")
     example.set_defaults(run=_example)
@@ -161,6 +167,26 @@ async def _created(config: Config, arguments: argparse.Namespace) -> str:
     finally:
         await connection.close()
     return password
+
+
+def _feed(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+
+    async def told() -> str:
+        database = Database(config.database.dsn, size=1)
+        await database.start()
+        try:
+            feed = Feed(database, Secrets.from_file(Path(config.secrets.key_file)))
+            if arguments.again:
+                return f"{await feed.again()} payments forgotten; a running service reads them anew"
+            lag = await feed.lag()
+        finally:
+            await database.stop()
+        more = " or more" if lag.events == FEED_LAG_EVENTS else ""
+        return f"{lag.read} events read, {lag.events}{more} wait; {lag.seconds:.1f} s behind"
+
+    print(asyncio.run(told()))
+    return 0
 
 
 def _verify_audit(arguments: argparse.Namespace) -> int:

@@ -97,6 +97,16 @@ RESULT_MAX: Final = 50  # entries of a result
 UPLOAD_MAX: Final = 64 * 1024 * 1024  # a day's log, compressed, of a kiosk that logs ten times too much
 UPLOAD_CHUNK_MAX: Final = 1024 * 1024  # a lost chunk costs that much again
 UPLOADS_OPEN_MAX: Final = 4  # of one kiosk
+# ---------------------------------------------------------------------------------------------------- the feed
+FEED_PERIOD_S: Final = 1.0  # between two looks: nearly every payment is whole by then, and is written once
+FEED_BATCH: Final = 2_000  # events: some 600 payments, 50 ms of one server process, and as long a transaction
+FEED_WORK_S: Final = 20.0  # of reading without a break, then the loop is renewed; below LOOP_HOLD_S
+# After a full batch so many times as long as it took is not read: what is behind catches up with a third of one core,
+# and the switch's own work goes before.
+FEED_REST: Final = 2.0
+FEED_LAG_EVENTS: Final = 10_000  # counted at most: more is "more than", and as bad
+FEED_STAMP_PLACES: Final = 50  # moved terminals looked at in one round
+FEED_FORGET: Final = 20_000  # rows deleted in one transaction when everything is read anew
 
 # ---------------------------------------------------------------------------------------------------- loops
 LOOP_HOLD_S: Final = 30.0  # a loop that is not renewed within it is another process's
@@ -120,3 +130,4 @@ assert RENEW_BEFORE_DAYS < CERTIFICATE_DAYS
 assert BEAT_S * (1 + BEAT_JITTER) < DEVICE_KEEP_S
 assert COMMAND_S <= 24 * 3600  # the table's own CHECK
 assert UPLOAD_CHUNK_MAX < UPLOAD_MAX
+assert FEED_WORK_S < LOOP_HOLD_S

@@ -27,6 +27,10 @@ VIEWS: Final[dict[str, tuple[str, ...]]] = {
         *("payment_id", "opened_on", "state", "amount", "account", "since", "case_number", "decision"),
         *("proposed_by", "confirmed_by"),
     ),
+    "contract_v1_case_decisions": (
+        *("id", "payment_id", "decision", "evidence", "proposed_by", "proposed_at", "confirmed_by", "confirmed_at"),
+        *("settled_at", "outcome"),
+    ),
     "contract_v1_terminals": (
         *("terminal_id", "merchant_id", "key_mode", "in_service", "out_of_service_reason", "batch_number"),
         *("key_epoch", "signed_on_at"),
@@ -38,6 +42,10 @@ VIEWS: Final[dict[str, tuple[str, ...]]] = {
 # switch.contract_v1_feed(cursor text, most integer): events in an order in which none can come late.
 FEED: Final = "contract_v1_feed"
 FEED_COLUMNS: Final = (*("cursor", "payment_id", "opened_on", "ver", "state", "row", "wall_us", "amount", "changes"),)
+
+# switch.contract_v1_feed_lag(cursor text, most integer): how many events wait behind a cursor, and since when.
+FEED_LAG: Final = "contract_v1_feed_lag"
+FEED_LAG_COLUMNS: Final = ("events", "oldest_us")
 
 # Orders of the control socket (one JSON object a line, key "do"), and what changes something.
 CONTROL_VERSION: Final = 1

@@ -32,6 +32,8 @@ def _settings(name: str, role: str, statement_s: float) -> dict[str, str]:
         "search_path": "admin, pg_temp",
         "timezone": "UTC",
         "jit": "off",
+        # Statements of lists have a parameter for each filter, most of them NULL: a plan for any values fits none.
+        "plan_cache_mode": "force_custom_plan",
         "statement_timeout": str(int(statement_s * 1000)),
         "lock_timeout": str(int(limits.LOCK_S * 1000)),
         "idle_in_transaction_session_timeout": str(int(limits.IDLE_TRANSACTION_S * 1000)),

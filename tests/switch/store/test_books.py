@@ -352,7 +352,13 @@ def test_the_contract_says_what_the_database_shows_and_opens_nothing_else(postgr
         await admin.execute(f"SET ROLE {contract.ROLE}")
         for view in contract.VIEWS:
             await admin.fetch(f"SELECT * FROM switch.{view}")
-        assert await admin.fetch("SELECT * FROM switch.contract_v1_feed('', 5)")
+        fed = await admin.fetch("SELECT * FROM switch.contract_v1_feed('', 5)")
+        assert len(fed) == 5
+        for cursor, waits in (("", 20), (fed[-1]["cursor"], 15)):
+            lag = await admin.fetchrow(f"SELECT * FROM switch.{contract.FEED_LAG}($1, 100)", cursor)
+            assert tuple(lag.keys()) == contract.FEED_LAG_COLUMNS
+            assert lag["events"] == waits and lag["oldest_us"] > 10**15
+        assert await admin.fetchval(f"SELECT events FROM switch.{contract.FEED_LAG}('', 7)") == 7, "bounded"
         for table in (
             "payment",
             "payment_event",
