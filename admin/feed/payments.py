@@ -133,7 +133,7 @@ class Feed:
             await connection.execute(_QUERY["feed_forget"])
         while True:
             async with self._database.connection() as connection:
-                count = await connection.fetchval(_QUERY["facts_forget"], limits.FEED_FORGET)
+                count: int = await connection.fetchval(_QUERY["facts_forget"], limits.FEED_FORGET)
             forgotten += count
             if count < limits.FEED_FORGET:
                 return forgotten

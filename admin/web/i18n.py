@@ -1,4 +1,4 @@
-"""Languages: texts are written in Chinese and are their own keys; English is gettext catalogues beside them, one a slice."""
+"""Languages: texts are written in Chinese and are their own keys; English is a gettext catalogue of each slice."""
 
 from __future__ import annotations
 

@@ -58,6 +58,12 @@ async def _expected(dsn: str, events: list[Event]) -> list[dict[str, Any]]:
     return [fact(each, faults, classes) for _, each in sorted(stories.items())]
 
 
+async def _events(feed: Feed) -> int:
+    batch = await feed.once()
+    assert batch is not None
+    return batch.events
+
+
 def _same(row: dict[str, Any], wanted: dict[str, Any]) -> None:
     row = row | {"settled_on": f"{row['settled_on']:%Y%m%d}"}
     assert {name: row[name] for name in wanted} == wanted
@@ -126,11 +132,11 @@ def test_what_commits_late_is_neither_missed_nor_read_too_early(admin_dsn: str) 
         async with opened(admin_dsn) as database:
             feed = Feed(database, OWN)
             await transactions[1].commit()
-            assert (await feed.once()).events == 0, "the open transaction may still write before it"
+            assert await _events(feed) == 0, "the open transaction may still write before it"
             lag = await feed.lag()
             assert lag.events == len(early) and lag.oldest_s > 0
             await transactions[0].commit()
-            assert (await feed.once()).events == len(early) + len(late)
+            assert await _events(feed) == len(early) + len(late)
             assert [row["payment_id"] for row in await _rows(admin_dsn)] == [early[0].payment_id, late[0].payment_id]
             lag = await feed.lag()
             assert (lag.events, lag.oldest_s) == (0, 0.0)
@@ -177,7 +183,7 @@ def test_killed_in_the_middle_nothing_is_half_done_and_nobody_else_reads_meanwhi
                     await reading
             await blocker.close()
             assert before == (await _hash(admin_dsn), await _execute(admin_dsn, "SELECT * FROM admin.feed_position"))
-            assert (await feed.once()).events == len(second)
+            assert await _events(feed) == len(second)
             assert len(await _rows(admin_dsn)) == 2
 
     asyncio.run(main())
@@ -234,9 +240,9 @@ async def _sites(dsn: str) -> None:
     await _execute(
         dsn,
         "WITH city AS (INSERT INTO admin.org (parent_id, kind, code, name, path) "
-        "VALUES (1, 'city', 'gz', '广州', '/gz/') RETURNING id), "
+        "VALUES (1, 'city', 'ff', '试验', '/ff/') RETURNING id), "
         "sites AS (INSERT INTO admin.org (parent_id, kind, code, name, path) "
-        "SELECT city.id, 'site', code, code, '/gz/' || code || '/' FROM city, unnest(ARRAY['a', 'b']) AS code) "
+        "SELECT city.id, 'site', code, code, '/ff/' || code || '/' FROM city, unnest(ARRAY['a', 'b']) AS code) "
         "INSERT INTO admin.kiosk_model (vendor, name, units) VALUES ('v', 'm', ARRAY['idc'])",
     )
 
@@ -282,7 +288,7 @@ def test_a_payment_belongs_to_the_place_of_its_time_whatever_moves_later(admin_d
 
             await _kiosk(admin_dsn, "KSK-1", "a", "GS000001")
             await feed.work()
-            assert await paths() == {unknown: ("/gz/a/", "KSK-1")}, "what it did before, it did there"
+            assert await paths() == {unknown: ("/ff/a/", "KSK-1")}, "what it did before, it did there"
 
             # Moved to b, then its terminal number went to another kiosk at a, then that one was taken down.
             await _execute(admin_dsn, "UPDATE admin.kiosk SET org_id = (SELECT id FROM admin.org WHERE code = 'b')")
@@ -290,19 +296,19 @@ def test_a_payment_belongs_to_the_place_of_its_time_whatever_moves_later(admin_d
             before, after = await pay("GS000001", now_ms - 60_000), await pay("GS000001", now_ms + 600_000)
             await feed.work()
             assert await paths() == {
-                unknown: ("/gz/a/", "KSK-1"),
-                before: ("/gz/a/", "KSK-1"),
-                after: ("/gz/b/", "KSK-1"),
+                unknown: ("/ff/a/", "KSK-1"),
+                before: ("/ff/a/", "KSK-1"),
+                after: ("/ff/b/", "KSK-1"),
             }
             await _execute(admin_dsn, "UPDATE admin.kiosk SET terminal_id = NULL")
             await _kiosk(admin_dsn, "KSK-2", "a", "GS000001")
             await feed.work()
-            assert (await paths())[after] == ("/gz/a/", "KSK-2"), "it had been copied before the news came"
+            assert (await paths())[after] == ("/ff/a/", "KSK-2"), "it had been copied before the news came"
             await _execute(admin_dsn, "UPDATE admin.kiosk SET terminal_id = NULL WHERE code = 'KSK-2'")
             await feed.work()
             assert await paths() == {
-                unknown: ("/gz/a/", "KSK-1"),
-                before: ("/gz/a/", "KSK-1"),
+                unknown: ("/ff/a/", "KSK-1"),
+                before: ("/ff/a/", "KSK-1"),
                 after: ("/", None),
             }
             mine = await _hash(admin_dsn)
@@ -324,10 +330,10 @@ def test_a_site_that_changes_its_city_leaves_the_past_where_it_was(admin_dsn: st
             feed = Feed(database, OWN)
             await write(admin_dsn, story(random.Random(1), 1, began_ms=now_ms - 1000, terminal="GS000001"))
             await feed.work()
-            await _execute(admin_dsn, "UPDATE admin.org SET path = '/sz/a/' WHERE code = 'a'")
+            await _execute(admin_dsn, "UPDATE admin.org SET path = '/hh/a/' WHERE code = 'a'")
             await write(admin_dsn, story(random.Random(2), 2, began_ms=now_ms + 600_000, terminal="GS000001"))
             await feed.work()
-            assert [row["org_path"] for row in await _rows(admin_dsn)] == ["/gz/a/", "/sz/a/"]
+            assert [row["org_path"] for row in await _rows(admin_dsn)] == ["/ff/a/", "/hh/a/"]
 
     asyncio.run(main())
 
