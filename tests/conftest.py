@@ -33,6 +33,12 @@ hypothesis.settings.load_profile("project")
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-documents", action="store_true", help="write documents that are made from the code, where they differ"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's shell says must not decide whether a test passes."""

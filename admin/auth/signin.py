@@ -169,7 +169,9 @@ class SignIn:
             )
         row: dict[str, object] = dict(await connection.fetchrow(_QUERY["operator_to_sign_in"], access.login))
         code = code.strip().lower()
-        assert isinstance(row["totp_secret"], bytes) and isinstance(row["totp_last_step"], int)
+        if not isinstance(row["totp_secret"], bytes):  # reset while this session was open
+            raise SignInError("totp", "没有绑定验证器", hint="请重新登录并绑定")
+        assert isinstance(row["totp_last_step"], int)
         secret = self._own.open(row["totp_secret"], f"totp {access.operator_id}")
         right = False
         if "-" in code:

@@ -90,23 +90,22 @@ class Site:
     url: str
     app: Any
     visitors: list[httpx.Client] = field(default_factory=list)
-
-    def run(self, coroutine: Any) -> Any:
-        return asyncio.run(coroutine)
+    _runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+    _connection: Any = None
 
     def sql(self, statement: str, *values: Any) -> list[Any]:
         """As the database's owner: to prepare, and to look behind the pages."""
-
-        async def go() -> list[Any]:
-            connection = await asyncpg.connect(self.dsn, server_settings={"search_path": "admin"})
-            try:
-                rows: list[Any] = await connection.fetch(statement, *values)
-                return rows
-            finally:
-                await connection.close()
-
-        found: list[Any] = asyncio.run(go())
+        if self._connection is None:
+            self._connection = self._runner.run(asyncpg.connect(self.dsn, server_settings={"search_path": "admin"}))
+        found: list[Any] = self._runner.run(self._connection.fetch(statement, *values))
         return found
+
+    def close(self) -> None:
+        for client in self.visitors:
+            client.close()
+        if self._connection is not None:
+            self._runner.run(self._connection.close())
+        self._runner.close()
 
     def stranger(self) -> httpx.Client:
         client = httpx.Client(base_url=self.url, headers={"Accept": "text/html"}, timeout=30, trust_env=False)
@@ -181,8 +180,7 @@ class running:  # noqa: N801 used as a function
 
     def __exit__(self, *_: object) -> None:
         assert self._server is not None and self._thread is not None and self._site is not None
-        for client in self._site.visitors:
-            client.close()
+        self._site.close()
         self._server.should_exit = True
         self._thread.join(15)
         assert not self._thread.is_alive(), "the service does not stop"
