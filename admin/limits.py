@@ -46,6 +46,7 @@ BODY_MAX: Final = 1_048_576  # bytes of a form or JSON body
 FILTER_LENGTH_MAX: Final = 100  # characters of one filter
 SSE_CLIENTS_MAX: Final = 200  # open pages that are told news; 200 cost 5 % of a core
 SSE_PERIOD_S: Final = 1.0
+LIVE_S: Final = 300.0  # a live stream ends and is asked for anew, with the rights of then
 
 # ---------------------------------------------------------------------------------------------------- device API
 # How kiosks become known.
@@ -112,15 +113,35 @@ FEED_FORGET: Final = 20_000  # rows deleted in one transaction when everything i
 LOOP_HOLD_S: Final = 30.0  # a loop that is not renewed within it is another process's
 
 # ---------------------------------------------------------------------------------------------------- monitoring
-BEATS_MISSED_MAX: Final = 3  # then it is missing: a cable that was pulled is told within three minutes
-HEARD_S: Final = 180.0  # a kiosk that pays or asks for an echo at least once a minute, and has not
+BEAT_MISSING_S: Final = 165.0  # two beats at their latest (144 s) and a bit; told within three minutes
+HEARD_S: Final = 240.0  # a kiosk echoes after 180 s of silence (interface §4.2), and the answer takes its time
+ABSENCE_GRACE_S: Final = 2 * BEAT_S * (1 + BEAT_JITTER)  # after a start or a gap of ours: everybody beats once more
+FEED_LAG_MAX_S: Final = 120.0  # beyond it nothing is said of sessions and payments
+FAILURES_STRAIGHT: Final = 4  # payments in a row: three may be bad luck with one customer
+PAID_LATELY_S: Final = 3600.0  # an older success says nothing of now
+NEIGHBOURS_PERCENT: Final = 60  # of the others on a line or at a site: then it is not this kiosk
 RHYTHM_WEEKS: Final = 8  # of counts behind a rhythm: eight days of each kind
 SILENCE_MIN_S: Final = 15 * 60.0  # shorter gaps are no news, whatever was expected
 SILENCE_DAYS_MAX: Final = 60  # beyond it Λ is not counted on: a kiosk used once a week alarms after 40 days
+HEARD_PAGE: Final = 500  # terminals in one answer of the switch: its own bound, for its loop also pays
+HEARD_WRITTEN_S: Final = 60.0  # how much newer the switch's word must be to be written: a fleet talks all the time
+WATCH_S: Final = 10.0  # between two looks at the whole fleet
+PACE_S: Final = 300.0  # between two looks at how each city's day goes
+PAYMENTS_BACK_S: Final = 1800.0  # payments begun within it are looked at again each time: nearly all end within minutes
+PAYMENTS_LAST: Final = 12  # of a kiosk, that count for a row of failures: four of ours among customers' own
+LEG_WINDOW_S: Final = 900.0  # times of legs are told of the last quarter of an hour
+METRICS_MAX: Final = 4_000_000  # bytes of /metrics of eight workers, and room
+PROBES_KEPT: Final = 5760  # two days of probes that wait for the database
+PROBE_OFFSET_S: Final = 1.0  # into its slot: no probe falls on the edge of two
+DIAGNOSES_DAYS: Final = 180  # as events of kiosks
+QUARTERS_DAYS: Final = 430  # holidays are compared with those of last year
+PROBES_DAYS: Final = 40  # raw; days are folded the night after
+FIT_KIOSKS: Final = 500  # in one statement: it must end within STATEMENT_S
+WORTH_DAYS: Final = 14  # of payments behind what a session brings
 PROBE_S: Final = 30.0  # requirement R48
 PROBE_PAYMENTS_MIN: Final = 10  # of a minute: fewer say nothing about the service
 
-assert BEAT_S * BEATS_MISSED_MAX <= 180  # requirement R06
+assert 2 * BEAT_S * (1 + BEAT_JITTER) < BEAT_MISSING_S < 180 - WATCH_S  # one lost beat is none; requirement R06
 assert 60 % PROBE_S == 0  # a minute is whole slots
 assert SESSION_IDLE_S < SESSION_S
 assert STEP_UP_S < SESSION_IDLE_S

@@ -8,7 +8,7 @@ say exactly one row holds, whatever the order of the rows; a test goes through a
     column      values
     ---------   ------------------------------------------------------------------------------------------------
     duty        on: in service and open · closed: outside of opening hours · off: not in service
-    agent       ok · missing: beats were missed · unknown: no agent, or absence may not be judged now
+    agent       ok · missing: two beats were missed · unknown: no agent, or its absence may not be judged now
     switch      ok: heard and signed on · unsigned: heard, not signed on · silent · unknown: the switch does not tell
     sessions    usual · quiet: nobody came for longer than its rhythm explains · unknown: no rhythm, or none now
     payments    ok · failing: the last ones failed, and not through the customer · none lately
