@@ -49,8 +49,26 @@ FEED_LAG_COLUMNS: Final = ("events", "oldest_us")
 
 # Orders of the control socket (one JSON object a line, key "do"), and what changes something.
 CONTROL_VERSION: Final = 1
-CONTROL_ORDERS: Final = ("certificates", "check", "drain", "heard", "service", "status", "trace", "upgrade")
-CONTROL_CHANGING: Final = frozenset({"certificates", "drain", "service", "upgrade"})
+CONTROL_ORDERS: Final = (
+    *("case_confirm", "case_propose", "case_withdraw", "certificates", "check", "drain", "heard", "service", "status"),
+    *("story", "trace", "upgrade"),
+)
+CONTROL_CHANGING: Final = frozenset(
+    {"case_confirm", "case_propose", "case_withdraw", "certificates", "drain", "service", "upgrade"}
+)
+
+# Decisions about cases, two people for each: "case_propose" with payment, decision, evidence, by answers {"case": "C…",
+# "number": M}; another person says "case_confirm" with payment, number, by, or somebody "case_withdraw" likewise. Any
+# worker takes them, the one that owns the payment carries them out; how it went stands in contract_v1_case_decisions.
+# Refusals have these codes.
+CASE_DECISIONS: Final = ("paid", "nothing", "refunded", "charged")
+CASE_CODES: Final = (
+    *("case_unknown", "case_decision", "case_evidence", "case_proposed", "case_changed", "case_same_person"),
+)
+
+# "story" with payment and day (its opened_on) answers with the payment's messages as they left, masked: dicts of these.
+# "lines" are [path, what it is, value, meaning, depth]; "link" is "card" or "marketing".
+STORY_KEYS: Final = ("ver", "wall_us", "size", "link", "title", "lines")
 
 # What "heard" answers: {"rows": [[…], …], "next": N}, a page of HEARD_PAGE_MAX at most from "after" on; "next" is the
 # following page's "after", 0 at the end. Of a terminal that spoke to several workers each tells its own: the smallest

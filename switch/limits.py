@@ -155,6 +155,7 @@ TRACE_RING_MAX: Final = 2_000  # messages kept of each link: half a minute of a 
 CONTROL_CALLERS_MAX: Final = 8  # people and scripts at once
 HEARD_PAGE_MAX: Final = 500  # terminals told of at once: a third of a millisecond of the loop that also pays
 CONTROL_LINE_MAX: Final = 65_536  # bytes of one request
+CASE_NAME_MAX: Final = 64  # characters of who proposes or confirms
 
 # ---- memory
 # New objects between two looks of Python's garbage collector: it takes 2 ms to look at so many, and a thousand payments

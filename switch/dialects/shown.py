@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 import iso8583
+from iso8583.describe import Row, rows, title
 
 _NUMBERS: Final = (0, 3, 4, 11, 37, 39, 41, 60)
 _NAMES: Final = ("mti", "processing_code", "fen", "stan", "rrn", "response_code", "terminal", "field_60")
@@ -41,6 +42,11 @@ class CardMessages:
         if type(taken) is bytes:
             taken = self._spec.decode(taken).pick(_NUMBERS)
         return {name: str(value) for name, value in zip(_NAMES, taken, strict=True) if value is not None}
+
+    def describe(self, frame: bytes) -> tuple[str, list[Row]]:
+        """A title and all that a message says, masked, for somebody who looks into one payment. Raises DecodeError."""
+        message = self._spec.decode(frame)
+        return title(message), rows(message)
 
 
 class ShownRecords(Protocol):

@@ -112,6 +112,7 @@ class Switch:
         self.card_link = CardLink(unionpay.name, card_dialect, service, times, timers, clock, observer, journal)
         self.marketing_link = MarketingLink(marketing.name, marketing_dialect, times, timers, clock, observer, journal)
         kiosk_dialect = KioskDialect(codes)
+        self.card_shown = card_dialect.shown
         shown: dict[str, Shown] = {
             LABEL: kiosk_dialect.shown,
             unionpay.name: card_dialect.shown,

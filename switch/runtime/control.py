@@ -36,6 +36,12 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
     frames: bool = False
     spec: str = ""
     at: str = ""
+    payment: int = 0
+    day: int = 0
+    decision: str = ""
+    evidence: str = ""
+    by: str = ""
+    number: int = 0
 
 
 Handler = Callable[[Ask], Awaitable[Any]]

@@ -24,6 +24,7 @@ from switch.ports import SecurityModule
 from switch.runtime.assembly import Switch
 from switch.runtime.clock import SystemClock, SystemDice
 from switch.runtime.control import Ask, ControlSocket, Handler
+from switch.runtime.desk import Desk, PostgresAttempts
 from switch.runtime.dumps import forbid_dumps
 from switch.runtime.garbage import Garbage
 from switch.runtime.instance import InstanceLock
@@ -173,6 +174,14 @@ class Worker:
         )
         self.threeway.start()
         self._closing.append(self.threeway.stop)
+        attempts = PostgresAttempts(self._dsn, "stories")
+        self._closing.append(attempts.stop)
+        self._desk = Desk(
+            self._dsn,
+            attempts,
+            card=lambda: self.switch.card_shown,
+            marketing=lambda: self.switch.specs.live.shown,
+        )
         control = ControlSocket(Path(config.control.path), self._orders(), observer, changing=contract.CONTROL_CHANGING)
         await control.start()
         self._closing.append(control.stop)
@@ -264,6 +273,7 @@ class Worker:
             return told
 
         return {
+            **self._desk.orders(),
             "certificates": certificates,
             "check": check,
             "drain": drain,

@@ -113,9 +113,11 @@ async def propose(dsn: str, case: Case, decision: str, evidence: str, who: str) 
                 QUERY["case_propose"], case.payment.payment_id, decision, evidence.strip(), who
             )
         except asyncpg.UniqueViolationError as error:
-            raise BadRequestError("case", f"{case.number}: somebody has just proposed one; look again") from error
+            raise BadRequestError(
+                "case_proposed", f"{case.number}: somebody has just proposed one; look again"
+            ) from error
         except asyncpg.CheckViolationError as error:
-            raise BadRequestError("case", f"{case.number}: --evidence needs 3 to 2000 characters") from error
+            raise BadRequestError("case_evidence", f"{case.number}: evidence needs 3 to 2000 characters") from error
     return number
 
 
@@ -123,16 +125,19 @@ async def confirm(dsn: str, case: Case, who: str) -> int:
     """Raises BadRequestError when nothing is proposed, or by the same person."""
     proposal = case.proposal
     if proposal is None:
-        raise BadRequestError("case", f"{case.number}: nothing is proposed yet; propose with --decision and --evidence")
+        raise BadRequestError(
+            "case_changed", f"{case.number}: nothing is proposed yet; propose with --decision and --evidence"
+        )
     async with connected(dsn, "cases") as connection:
         try:
             number: int | None = await connection.fetchval(QUERY["case_confirm"], proposal["id"], who)
         except asyncpg.CheckViolationError as error:
             raise BadRequestError(
-                "case", f"{case.number}: {proposal['proposed_by']} proposed this; another person must confirm it"
+                "case_same_person",
+                f"{case.number}: {proposal['proposed_by']} proposed this; another person must confirm it",
             ) from error
     if number is None:
-        raise BadRequestError("case", f"{case.number}: it is confirmed already, or was withdrawn; look again")
+        raise BadRequestError("case_changed", f"{case.number}: it is confirmed already, or was withdrawn; look again")
     return number
 
 
@@ -141,7 +146,7 @@ async def withdraw(dsn: str, case: Case) -> None:
     proposal = case.proposal
     async with connected(dsn, "cases") as connection:
         if proposal is None or await connection.fetchval(QUERY["case_withdraw"], proposal["id"]) is None:
-            raise BadRequestError("case", f"{case.number}: no proposal that could still be withdrawn")
+            raise BadRequestError("case_changed", f"{case.number}: no proposal that could still be withdrawn")
 
 
 async def outcome(dsn: str, decision_id: int) -> str | None:

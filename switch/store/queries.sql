@@ -218,6 +218,12 @@ SELECT held.kind AS claim_kind, held.key AS claim_key, held.closed, event.paymen
   LEFT JOIN switch.open_payment AS open ON open.payment_id = held.payment_id AND open.part = 0
  ORDER BY held.kind, held.key, event.ver;
 
+-- payment_attempts --
+-- The frames of one payment as they left, without secrets. $1 opened_on, $2 payment id.
+SELECT ver, "row", wall_us, attempt FROM switch.payment_event
+ WHERE opened_on = $1 AND payment_id = $2 AND attempt IS NOT NULL
+ ORDER BY ver;
+
 -- payment_take_over --
 -- Payments of workers that have ended become ours, every event in order. $1 our epoch, $2 most payments.
 -- Another heir may be at it too: what it has locked is its own. Who has been ended and does not know it yet gets

@@ -12,8 +12,10 @@ import pytest
 
 from switch.cli import main
 from switch.config import UnionpayProfile
+from switch.errors import StartError
 from switch.machines.payment_table import Input
 from switch.model.payment import State
+from switch.ops.status import ask
 
 from .test_attacks import Bench
 
@@ -92,6 +94,51 @@ def test_two_people_close_a_case_and_the_switch_carries_it_out(
             for row in await world.rows("SELECT body FROM switch.payment_event WHERE \"row\" = '19u'")
         ]
         assert body["decision"]["confirmed_by"] == "wang"
+
+    play(story, SILENT, profile=UNPROVEN)
+
+
+def test_the_same_through_the_control_socket_for_the_admin_service(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        await world.pay(kiosk)
+        await _until_state(world, "UNPROVEN")
+        (row,) = await world.rows("SELECT payment_id FROM switch.open_payment")
+        number = row["payment_id"]
+
+        async def say(word: str, **more: Any) -> Any:
+            return await asyncio.to_thread(ask, world.config, do=f"case_{word}", payment=number, **more)
+
+        good = {"decision": "nothing", "evidence": "file of 1124", "by": "lee"}
+        for word, order, code in (
+            ("propose", good | {"payment": 12}, "case_unknown"),
+            ("propose", good | {"decision": "lost"}, "case_decision"),
+            ("propose", good | {"decision": "paid"}, "case_decision"),
+            ("propose", good | {"evidence": CARD}, "case_evidence"),
+            ("propose", good | {"evidence": "x"}, "case_evidence"),
+            ("propose", good | {"by": " "}, "control"),
+            ("confirm", {"number": 1, "by": "wang"}, "case_changed"),
+        ):
+            with pytest.raises(StartError, match=f"\\[{code}\\]"):
+                await asyncio.to_thread(ask, world.config, **({"do": f"case_{word}", "payment": number} | order))
+        first = await say("propose", **good)
+        assert first["case"] == f"C{number}"
+        with pytest.raises(StartError, match="case_proposed"):
+            await say("propose", **good)
+        await say("withdraw", number=first["number"], by="lee")
+        second = await say("propose", **good)
+        for told, who, code in ((first, "wang", "case_changed"), (second, "LEE", "case_same_person")):
+            with pytest.raises(StartError, match=code):
+                await say("confirm", number=told["number"], by=who)
+        assert await _states(world) == {"UNPROVEN"}
+        await say("confirm", number=second["number"], by="wang")
+        await _until_state(world, "REVERSED")
+        for _ in range(100):
+            rows = await world.rows("SELECT outcome FROM switch.contract_v1_case_decisions ORDER BY id")
+            if rows[-1]["outcome"]:
+                break
+            await asyncio.sleep(0.1)
+        assert [row["outcome"] for row in rows] == ["withdrawn", "done"]
 
     play(story, SILENT, profile=UNPROVEN)
 

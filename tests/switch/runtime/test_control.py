@@ -91,6 +91,33 @@ def test_frames_that_are_refused_are_heard_of_too(play: Callable[..., None]) -> 
     play(story)
 
 
+def test_the_story_of_a_payment_is_its_messages_in_words_and_no_card_and_no_account(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk()
+        payment = await world.pay(kiosk)
+        assert payment.final == "00"
+        (row,) = await world.rows("SELECT DISTINCT payment_id, opened_on FROM switch.payment_event")
+        told = await _ask(world, do="story", payment=row["payment_id"], day=row["opened_on"])
+        assert [each["link"] for each in told] == ["card"] + ["marketing"] * (len(told) - 1)
+        assert all(tuple(each) == contract.STORY_KEYS and each["lines"] for each in told)
+        card, *months = told
+        assert card["title"].startswith("0200") and {each["title"] for each in months} == {"post"}
+        fields = {line[0]: line for line in card["lines"]}
+        assert fields["11"][2].isdigit() and fields["41"][2] == kiosk.terminal_id
+        posted = [{line[0]: line[2] for line in each["lines"]} for each in months]
+        assert sum(int(each["amount"]) for each in posted) == payment.amount
+        assert all(each["account"].startswith("****") for each in posted)
+        text = json.dumps(told)
+        (opened,) = await world.rows("SELECT body FROM switch.payment_event WHERE ver = 1")
+        assert json.loads(opened["body"])["account"] not in text
+        assert testkeys.test_pan(1) not in text and testkeys.test_pan(1)[6:15] not in text
+        assert await _ask(world, do="story", payment=12, day=20261124) == []
+        with pytest.raises(StartError, match="number of a payment"):
+            await _ask(world, do="story")
+
+    play(story)
+
+
 def test_a_drain_by_hand_closes_the_door_and_opens_it_again(play: Callable[..., None]) -> None:
     async def story(world: Any) -> None:
         kiosk = await world.kiosk()
@@ -112,7 +139,7 @@ def test_wrong_orders_are_told_what_is_wrong(play: Callable[..., None]) -> None:
         path = Path(world.config.control.path)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116
         for request, why in (
-            ({"do": "dance"}, "known: certificates, check, drain, heard, service, status, trace"),
+            ({"do": "dance"}, "known: case_confirm, case_propose, case_withdraw, certificates, check, drain, heard"),
             ({"do": "trace", "link": "moon"}, "no link 'moon'"),
             ({"do": "status", "and": 1}, "expected a JSON object"),
             ({"do": "service", "terminal": "NOBODY00"}, "no terminal NOBODY00"),
