@@ -6,13 +6,15 @@ import argparse
 import asyncio
 import getpass
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from admin import demo
 from admin.auth.audit import audit, verify
 from admin.auth.password import Passwords, one_time
 from admin.auth.permissions import Role
-from admin.auth.secrets import Secrets
+from admin.auth.secrets import Secrets, totp_code
 from admin.config import Config, document, load
 from admin.db.migrate import migrate, pending
 from admin.db.pool import Database, connect
@@ -75,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     feeding.add_argument(
         "--again", action="store_true", help="forget the copy; a running service reads everything anew"
     )
+    command("demo-data", _demo_data, "organisations, a kiosk for each terminal, and people; development only")
+    showing = command("code", _code, "the second factor of a demo's operator right now; development only")
+    showing.add_argument("login")
     example = commands.add_parser("example-config", help="print every option with its default and help")
     example.set_defaults(run=_example)
     return parser
@@ -186,6 +191,49 @@ def _feed(arguments: argparse.Namespace) -> int:
         return f"{lag.read} events read, {lag.events}{more} wait; {lag.seconds:.1f} s behind"
 
     print(asyncio.run(told()))
+    return 0
+
+
+def _development(config: Config) -> None:
+    if config.environment != "development":
+        raise StartError('environment: only with environment = "development" [environment]')
+
+
+def _demo_data(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+    _development(config)
+    password = demo.new_password()
+
+    async def fill() -> int:
+        connection = await connect(config.database.dsn, "demo-data")
+        try:
+            own = Secrets.from_file(Path(config.secrets.key_file))
+            return await demo.fill(connection, Passwords(), own, password)
+        finally:
+            await connection.close()
+
+    kiosks = asyncio.run(fill())
+    people = ", ".join(f"{login} ({role.value})" for login, _, role in demo.PEOPLE)
+    print(f"{kiosks} kiosks; people: {people}")
+    print(f"password {password}")
+    return 0
+
+
+def _code(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+    _development(config)
+
+    async def secret() -> bytes | None:
+        connection = await connect(config.database.dsn, "code")
+        try:
+            return await demo.totp_secret(connection, Secrets.from_file(Path(config.secrets.key_file)), arguments.login)
+        finally:
+            await connection.close()
+
+    found = asyncio.run(secret())
+    if found is None:
+        raise StartError(f"{arguments.login}: no such operator, or no second factor yet [login]")
+    print(totp_code(found, time.time()))
     return 0
 
 

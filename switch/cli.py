@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ first steps:
 
 def main(argv: list[str] | None = None) -> int:
     try:
-        arguments = _parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        if words[:1] == ["admin"]:  # its options are its own: the parser below must not read them
+            return _admin(words[1:])
+        arguments = _parser().parse_args(words)
         status = int(arguments.run(arguments))
         sys.stdout.flush()
         return status
@@ -192,6 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
+    commands.add_parser("admin", help="the admin service for operators, in its own process; see admin --help")
+
     add_host_parser(commands)
     add_fleet_parser(commands)
     add_generate_parser(commands)
@@ -271,6 +277,14 @@ def _run(arguments: argparse.Namespace) -> int:
             return supervise(config, arguments.config)
         _uvloop(serve(config, dsn))  # waits for another's database that is just starting, and checks its schema
     return EXIT_OK
+
+
+def _admin(words: list[str]) -> int:
+    """Becomes ``python -m admin``: signals and exit status are its own."""
+    if find_spec("litestar") is None:
+        raise StartError("extra", "the admin service needs its extra; run: pip install 'gridswitch[admin]'")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "admin", *words])  # noqa: S606
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ class Demo:
         self._console = Console(highlight=False, soft_wrap=True)
         self._rig = Rig(folder, say=self._console.print, security=security, tls=tls, marketing=marketing)
         self._restarts = 0
-        self._page = ""
+        self._pages: list[str] = []
 
     def run(self) -> int:
         """0 only if nothing is open, nothing differs, and no card data is found in clear."""
@@ -66,8 +66,8 @@ class Demo:
         print_proof(proof)
         print_scan(scan)
         self._print_latency(fleet, time.monotonic() - started)
-        if self._page:
-            self._console.print(self._page)
+        for text in self._pages:
+            self._console.print(text)
         last = proof.to_dict() | {
             "payments_per_s": round(fleet.payments_per_s, 1),
             "p50_ms": round(fleet.latency_ms(0.5), 2),
@@ -89,7 +89,10 @@ class Demo:
         rig.start_all(kiosks=self._kiosks + self._keep, scenario=self._scenario)
         if rig.tls_dir is not None:
             say(f"TLS between kiosks, switch and hosts; development certificates in {rig.tls_dir}")
-        say(f"PostgreSQL, both hosts and the switch are up; logs in {rig.folder}")
+        admin = self._start_admin()
+        say(
+            f"PostgreSQL, both hosts, the switch{' and the admin service' if admin else ''} are up; logs in {rig.folder}"
+        )
         say(f"kiosks pay for {self._seconds:g} s; then what is in doubt is settled, at most {SETTLE_S:g} s …")
         fleet = uvloop.run(self._load())
         proof = rig.settle()
@@ -98,8 +101,21 @@ class Demo:
             health = f"http://{LOCALHOST}:{rig.ports['switch observe']}/ready"
             say(f"left running: kiosks {LOCALHOST}:{rig.ports['switch']}, health {health},")
             say(f"configuration {rig.config_file('switch')}; the next demo ends them")
-            self._page = self._start_page()
+            self._pages = [self._start_page(), *([admin] if admin else [])]
         return proof, fleet, scan
+
+    def _start_admin(self) -> str:
+        """What runs beside the switch for operators; where it is, and how to get in. Empty: without it."""
+        try:
+            url, password = self._rig.start_admin()
+        except StartError as error:
+            self._console.print(f"no admin service: {error}")
+            return ""
+        code = f"gridswitch admin code ops --config {self._rig.folder / 'admin.toml'}"
+        return (
+            f"[bold]watch it live[/bold]: open {url}, sign in as ops with {password}; the six digits:\n  {code}\n"
+            "  others, same password: fin, boss, sec, audit, market, field; ops2, fin2, sec2 confirm what one asks"
+        )
 
     def _start_page(self) -> str:
         """A kiosk that anybody can touch, on the terminal behind those of the load. Says where it is."""
@@ -148,6 +164,9 @@ class Demo:
         while True:
             await asyncio.sleep(LOOK_S)
             for name, status in self._rig.ended():
+                if name == "admin":  # payments go on without it: that is the point
+                    self._console.print(f"the admin service ended with status {status}: {self._rig.forget(name)}")
+                    continue
                 if name not in self._rig.instances:
                     tail = self._rig.log_tail(name, 3)
                     raise StartError("demo", f"the {name} host ended with status {status}:\n{tail}")

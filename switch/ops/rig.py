@@ -220,6 +220,33 @@ class Rig:
         self.start(instance, "run", "--config", str(self.config_file(instance)))
         self.wait_for(instance, self.ports[instance])
 
+    def start_admin(self) -> tuple[str, str]:
+        """The admin service over this rig's database and switches, with a demo's people. Says where it is, and their
+        password. Raises StartError, e.g. when its extra is not installed."""
+        (self.ports["admin"],) = free_ports(1)
+        file = self.folder / "admin.toml"
+        control = [str(self.folder / f"{instance}.control") for instance in self.instances]
+        observe = [f"http://{LOCALHOST}:{self.ports[f'{instance} observe']}" for instance in self.instances]
+        file.write_text(
+            'environment = "development"\n'
+            f"[database]\ndsn = {_quoted(self.dsn)}\n"
+            f"[listen]\nport = {self.ports['admin']}\n"
+            f"[switch]\ncontrol = {_quoted(control)}\nobserve = {_quoted(observe)}\n",
+            encoding="utf-8",
+        )
+        for order in ("migrate", "demo-data"):
+            ran = subprocess.run(
+                [sys.executable, "-m", "switch", "admin", order, "--config", str(file)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if ran.returncode:
+                raise StartError("admin", ran.stderr.strip() or f"admin {order} ended with status {ran.returncode}")
+        self.start("admin", "admin", "run", "--config", str(file))
+        self.wait_for("admin", self.ports["admin"])
+        return f"http://{LOCALHOST}:{self.ports['admin']}/", ran.stdout.strip().rpartition(" ")[2]
+
     def start_proxy(self, name: str) -> None:
         proxy = f"{name} proxy"
         self.start(
@@ -251,6 +278,11 @@ class Rig:
     def log_tail(self, name: str, lines: int) -> str:
         text = (self.folder / f"{name.replace(' ', '-')}.log").read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+    def forget(self, name: str) -> str:
+        """One that ended and is not needed; its last line."""
+        del self._processes[name]
+        return self.log_tail(name, 1)
 
     def ended(self) -> list[tuple[str, int]]:
         """(name, exit status) of processes that are gone."""
@@ -347,23 +379,20 @@ class Rig:
         cut_over = f"{(local.hour + 12) % 24:02d}:{local.minute:02d}"
         ports = {name: self.ports[f"{name} proxy" if name in proxied else name] for name in ("unionpay", "marketing")}
 
-        def quote(path: Path | str) -> str:
-            return msgspec.json.encode(str(path)).decode()
-
         return f"""\
 # Written by `gridswitch`; the short time profile is for demo, tests and drills only.
 environment = "development"
 time_profile = "{SHORT.name}"
 
 [database]
-{f"dsn = {quote(self.dsn)}" if len(self.instances) > 1 else f"data_dir = {quote(self.server.data_dir)}"}
+{f"dsn = {_quoted(self.dsn)}" if len(self.instances) > 1 else f"data_dir = {_quoted(self.server.data_dir)}"}
 
 [worker]
 instance = "{instance}"
 count = {self._workers}
 
 [control]
-path = {quote(self.folder / f"{instance}.control")}
+path = {_quoted(self.folder / f"{instance}.control")}
 
 [listen]
 port = {self.ports[instance]}
@@ -381,11 +410,11 @@ port = {self.ports[f"{instance} observe"]}
 
 [security]
 back_end = "{self._back_end}"
-lmk_file = {quote(self.folder / "lmk.key")}
-vault_dir = {quote(self.folder / "vault")}
-pkcs11_library = {quote(self._security.pkcs11_library)}
-pkcs11_label = {quote(self._security.pkcs11_label)}
-pkcs11_pin_file = {quote(self._security.pkcs11_pin_file)}
+lmk_file = {_quoted(self.folder / "lmk.key")}
+vault_dir = {_quoted(self.folder / "vault")}
+pkcs11_library = {_quoted(self._security.pkcs11_library)}
+pkcs11_label = {_quoted(self._security.pkcs11_label)}
+pkcs11_pin_file = {_quoted(self._security.pkcs11_pin_file)}
 
 [unionpay]
 host = "{LOCALHOST}"
@@ -527,3 +556,8 @@ def add_rig_parser(commands: Any) -> None:
         help="its own folder for data and logs, emptied at every start (default .gridswitch/rig)",
     )
     parser.set_defaults(run=_stand)
+
+
+def _quoted(value: object) -> str:
+    """As TOML."""
+    return msgspec.json.encode(str(value) if isinstance(value, Path) else value).decode()

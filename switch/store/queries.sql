@@ -594,8 +594,9 @@ SELECT open.stan_open, open.sealed_rows, open.sealed_oldest_s, keys.signed_on, k
 -- ======================================================================== scan for card data
 
 -- scan_tables --
--- Tables with their columns in order, generated ones aside, and which of those (from 0) are the primary key.
-SELECT relation.relname::text AS name,
+-- Tables with their columns in order, generated ones aside, and which of those (from 0) are the primary key. The admin
+-- service's are ours to look into as well: what it copies must not be what the switch keeps out.
+SELECT space.nspname::text AS schema, relation.relname::text AS name,
        ARRAY(SELECT attname::text FROM pg_attribute
               WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
               ORDER BY attnum) AS columns,
@@ -605,8 +606,9 @@ SELECT relation.relname::text AS name,
                JOIN pg_index ON indrelid = relation.oid AND indisprimary AND attnum = ANY (indkey)
               ORDER BY place) AS key
   FROM pg_class AS relation
- WHERE relation.relnamespace = 'switch'::regnamespace AND relation.relkind = 'r'
- ORDER BY relation.relname;
+  JOIN pg_namespace AS space ON space.oid = relation.relnamespace
+ WHERE space.nspname IN ('switch', 'admin') AND relation.relkind = 'r'
+ ORDER BY space.nspname DESC, relation.relname;
 
 -- ======================================================================== keys
 

@@ -47,7 +47,8 @@ async def read_tables(dsn: str, each: Callable[[TableRows], None]) -> int:
 
 
 async def _read(connection: Connection, table: Any, each: Callable[[TableRows], None]) -> None:
-    name, columns, key = table["name"], list(table["columns"]), list(table["key"])
+    columns, key = list(table["columns"]), list(table["key"])
+    name = table["name"] if table["schema"] == "switch" else f"{table['schema']}.{table['name']}"
     buffer = bytearray()
 
     def give(end: int) -> None:
@@ -62,5 +63,5 @@ async def _read(connection: Connection, table: Any, each: Callable[[TableRows], 
         if len(buffer) >= limits.SCAN_PIECE_BYTES:
             give(buffer.rfind(b"\n") + 1)
 
-    await connection.copy_from_table(name, schema_name="switch", columns=columns, output=take)
+    await connection.copy_from_table(table["name"], schema_name=table["schema"], columns=columns, output=take)
     give(len(buffer))
