@@ -10,25 +10,12 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from admin.auth.words import COMMON, CONTEXT
 from admin.errors import BadInputError
 from admin.limits import HASHES_AT_ONCE, PASSWORD_LENGTH_MAX, PASSWORD_LENGTH_MIN
 
 _HASHER: Final = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
 _NOBODY: Final = _HASHER.hash(secrets.token_urlsafe())  # compared with when there is no such operator: the same time
-_COMMON: Final = ("password", "qwerty", "admin", "welcome", "letmein", "123456", "abc123", "111111", "88888")
-_CONTEXT: Final = (
-    "gridswitch",
-    "nanwang",
-    "csg",
-    "dianfei",
-    "zhongduan",
-    "jiaofei",
-    "南网",
-    "电费",
-    "缴费",
-    "终端",
-    "电网",
-)
 _ONE_TIME_SIGNS: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that is read for something else
 
 
@@ -68,7 +55,7 @@ def check(password: str, login: str, name: str) -> None:
     if len(set(plain)) < 5:
         raise _bad("密码太单调，请换一个")
     rest = plain
-    for word in (*_COMMON, *_CONTEXT, login.casefold(), name.casefold()):
+    for word in (*COMMON, *CONTEXT, login.casefold(), name.casefold()):
         rest = rest.replace(word, "")
     # A common word may be in it; what is left must be long enough to be a password of its own.
     if len(rest) < PASSWORD_LENGTH_MIN - 4:

@@ -90,9 +90,8 @@ class Demo:
         if rig.tls_dir is not None:
             say(f"TLS between kiosks, switch and hosts; development certificates in {rig.tls_dir}")
         admin = self._start_admin()
-        say(
-            f"PostgreSQL, both hosts, the switch{' and the admin service' if admin else ''} are up; logs in {rig.folder}"
-        )
+        started = f"PostgreSQL, both hosts, the switch{' and the admin service' if admin else ''}"
+        say(f"{started} are up; logs in {rig.folder}")
         say(f"kiosks pay for {self._seconds:g} s; then what is in doubt is settled, at most {SETTLE_S:g} s …")
         fleet = uvloop.run(self._load())
         proof = rig.settle()
