@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from switch.kiosk.__main__ import add_kiosk_parser
+    from switch.kiosk.agent.cli import add_agent_parser
     from switch.ops.bench import add_bench_parser
     from switch.ops.books import add_books_parsers
     from switch.ops.cases import add_case_parser
@@ -199,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("admin", help="the admin service for operators, in its own process; see admin --help")
 
     add_host_parser(commands)
+    add_agent_parser(commands)
     add_fleet_parser(commands)
     add_generate_parser(commands)
     add_verify_parser(commands)

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from msgspec import structs
 
 from admin.config import Config, DatabaseConfig, DeviceApiConfig
 from admin.db.pool import Database
@@ -181,8 +182,12 @@ def bench(admin_dsn: str, device_files: tuple[Path, DeviceApiConfig]) -> Callabl
     folder, options = device_files
 
     @asynccontextmanager
-    async def opened(pace: Pace | None = None, *, prepared: bool = False) -> AsyncIterator[Bench]:
-        config = Config(database=DatabaseConfig(dsn=admin_dsn), environment="development", device_api=options)
+    async def opened(pace: Pace | None = None, *, prepared: bool = False, port: int = 0) -> AsyncIterator[Bench]:
+        config = Config(
+            database=DatabaseConfig(dsn=admin_dsn),
+            environment="development",
+            device_api=structs.replace(options, port=port),
+        )
         database = Database(admin_dsn)
         await database.start()
         authority = open_authority(config)

@@ -126,8 +126,8 @@ def test_a_retired_kiosk_is_told_to_wipe_itself_and_nothing_else(bench: Any) -> 
             await _give(b, kiosk)
             approval = await b.value(
                 "INSERT INTO approval (action, object_kind, object_id, object_version, payload, payload_sha256,"
-                " summary, reason, org_id, maker_id, expires_at, checker_id, state) VALUES ('wipe', 'kiosk', '1', 1, '{}',"
-                " sha256(''), '', 'sold', 1, 1, now() + interval '1 day', 2, 'consumed') RETURNING id"
+                " summary, reason, org_id, maker_id, expires_at, checker_id, state) VALUES ('wipe', 'kiosk', '1', 1,"
+                " '{}', sha256(''), '', 'sold', 1, 1, now() + interval '1 day', 2, 'consumed') RETURNING id"
             )
             await b.value("UPDATE kiosk SET state = 'retired'")
             number = await _give(b, kiosk, "factory.wipe", reason="sold", approval_id=approval)
