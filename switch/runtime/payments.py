@@ -531,7 +531,9 @@ class Payments:
             else:
                 self._add_mac(slot, built[0], partial(then, built[1]))
         elif type(sending) is SendReversal:
-            self._card_data(slot, partial(self._prepare_reversal, slot, sending, then))
+            # Its terminal may have signed on through another worker since: the host would refuse the keys before those.
+            kept = partial(self._prepare_reversal, slot, sending, then)
+            self._with_session(slot, partial(self._card_data, slot, kept))
         else:
             request_id = self._marketing_link.next_id()
             try:
@@ -616,7 +618,7 @@ class Payments:
     def _add_mac(self, slot: Slot, frame: bytes, then: Callable[[], None]) -> None:
         session = slot.session
         if session is None:
-            self._with_session(slot, then)  # this attempt is not sent; the next one has its terminal
+            then()  # this attempt is not sent; the next one may have its terminal
             return
         if session.mac_key is None or session.must_sign_on:
             # A reversal cannot wait for the kiosk to sign on. The kiosk hears A0 next and asks for these keys.

@@ -7,16 +7,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
 from switch import limits
+from switch.config import ControlConfig, WorkerConfig
 from switch.errors import BadRequestError
 from switch.ops.terminals import add_test_terminals, list_terminals
 from switch.ports import KeyUsage
+from switch.runtime.supervisor import Worker
 from switch.runtime.terminals import TerminalSession, life_s
 from switch.security.backends import ask
 from switch.sim import testkeys
+from switch.sim.kiosk_client import Kiosk
+from switch.sim.scenario import Scenario
+from switch.sim.wire import Turn
 from switch.store.keys import Act, transaction
 
 DAY_US = 86_400_000_000
@@ -32,9 +38,9 @@ do = "decline:96"
 """
 
 
-def session_of(world: Any, number: int = 1) -> TerminalSession:
+def session_of(world: Any, number: int = 1, worker: Worker | None = None) -> TerminalSession:
     got: list[Any] = []
-    world.worker.switch.dispatcher._sessions.get(testkeys.test_terminal(number)[0], got.append)
+    (worker or world.worker).switch.dispatcher._sessions.get(testkeys.test_terminal(number)[0], got.append)
     assert isinstance(got[0], TerminalSession)
     return got[0]
 
@@ -153,6 +159,41 @@ def test_the_answer_to_an_echo_says_when_keys_have_lived_long_enough(play: Calla
         assert await kiosk.echo() == "00"
 
     play(story)
+
+
+def test_a_reversal_is_made_with_the_keys_that_its_terminal_got_through_another_worker(
+    play: Callable[..., None], helpers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it sign the terminal on again: that would take the kiosk's new keys from it."""
+    monkeypatch.setattr(limits, "TERMINAL_REFRESH_S", 0.05)
+
+    async def story(world: Any) -> None:
+        config = msgspec.structs.replace(
+            world.config,
+            worker=WorkerConfig(instance="other"),
+            control=ControlConfig(path=str(world.folder / "other.sock")),
+        )
+        other = Worker(config, world.dsn)
+        await other.start()
+        try:
+            await helpers.wait_until(lambda: other.switch.card_link.is_up and other.switch.marketing_link.is_up)
+            first = await world.kiosk()
+            assert (await world.pay(first)).final == "", "the reversal is not answered yet"
+            second = Kiosk(1, "127.0.0.1", other.kiosk_port, turn=Turn(), first_serial=1001)
+            world.kiosks.append(second)
+            await second.connect()
+            session_of(world, worker=other).must_sign_on = True
+            assert await second.sign_on() == "00"
+            known = world.worker._terminals.known
+            await helpers.wait_until(lambda: known(first.terminal_id).key_epoch == 2)
+            world.unionpay.behave(Scenario(name="calm"))
+            proof = await world.settle()
+            assert proof.holds and world.unionpay.counts["sign_on"] == 2
+            assert (await world.pay(second)).final == "00", "with the keys that it has"
+        finally:
+            await other.stop()
+
+    play(story, "[unionpay]\nambiguous_rate = 1.0\nreversal_silence_rate = 1.0")
 
 
 def test_the_lives_of_a_fleets_keys_are_spread() -> None:
