@@ -61,7 +61,7 @@ class KioskListener:
         self._reuse_port = reuse_port
         self._bind = bind
         self._tap = tap
-        self._wires: set[FramedProtocol] = set()
+        self._wires: dict[FramedProtocol, None] = {}  # in order: a simulated run must not hang on their addresses
         self._sources: dict[str, dict[FramedProtocol, None]] = {}  # by address, oldest first
         self._mute: OrderedDict[FramedProtocol, None] = OrderedDict()  # no frame came yet when we last looked
         self._server: asyncio.Server | None = None
@@ -227,7 +227,7 @@ class KioskListener:
         elif len(self._wires) >= self._config.connections_max and not self._make_room(self._mute):
             reason = "connections"
         else:
-            self._wires.add(wire)
+            self._wires[wire] = None
             self._mute[wire] = None
             self._sources.setdefault(tcp.source(wire.peer), {})[wire] = None
             self._empty.clear()
@@ -249,7 +249,7 @@ class KioskListener:
         return False
 
     def _forget(self, wire: FramedProtocol) -> None:
-        self._wires.discard(wire)
+        self._wires.pop(wire, None)
         self._mute.pop(wire, None)
         source = tcp.source(wire.peer)
         neighbours = self._sources.get(source)

@@ -49,7 +49,7 @@ class SimulatedHost:
         self.counts: Counter[str] = Counter()
         self.dice = Dice(scenario.seed, self.kind)
         self.delay_ms = (0.0, 0.0)
-        self.connections: set[FrameConnection] = set()
+        self.connections: dict[FrameConnection, None] = {}  # in order: a simulated run must not hang on their addresses
         self.latest: FrameConnection | None = None  # of them
         self.tls: ssl.SSLContext | None = None  # set before ``start``: its callers must speak TLS
         self._ledger_path = ledger_path
@@ -144,12 +144,12 @@ class SimulatedHost:
             self.turn,
             self._frame_received,
             self._opened,
-            self.connections.discard,
+            lambda connection: self.connections.pop(connection, None),
             in_digits=self.in_digits,
         )
 
     def _opened(self, connection: FrameConnection) -> None:
-        self.connections.add(connection)
+        self.connections[connection] = None
         self.latest = connection
 
     def _frame_received(self, connection: FrameConnection, frame: bytes) -> None:
