@@ -561,10 +561,7 @@ def _two_workers(dice: random.Random, plan: Plan) -> Plan:
     """What would hit the switch hits one of two; and now and then one of them falls asleep in the middle of a step."""
     faults = []
     for fault in plan.faults:
-        second = SECOND if dice.random() < 0.5 else SWITCH
-        where = second if fault.where == SWITCH else fault.where
-        other = second if fault.other == SWITCH else fault.other
-        faults.append(replace(fault, where=where, other=other))
+        faults.append(at_worker(fault, SECOND if dice.random() < 0.5 else SWITCH))
     safety_s = plan.safety_s
     if dice.random() < 0.6:
         for _ in range(dice.choice((1, 1, 2, 3))):
@@ -608,6 +605,21 @@ def _card(plan: Plan, card: CardScenario) -> Plan:
 def with_fault(plan: Plan, fault: Fault) -> Plan:
     """The same plan, and one more thing that goes wrong, as careful of promises as a drawn one."""
     return _careful(replace(plan, faults=_sorted((*plan.faults, fault))))
+
+
+def added(plan: Plan) -> tuple[Fault, ...]:
+    """Its faults that the seed did not draw, in an order in which ``with_fault`` gives the same plan again."""
+    drawn = draw(plan.seed).faults
+    return tuple(fault for fault in plan.faults if fault not in drawn)
+
+
+def at_worker(fault: Fault, name: str) -> Fault:
+    """What would hit the switch hits the worker of that name."""
+    return replace(
+        fault,
+        where=name if fault.where == SWITCH else fault.where,
+        other=name if fault.other == SWITCH else fault.other,
+    )
 
 
 def draw_fault(dice: random.Random, kind: str, target: Target | None = None) -> Fault:

@@ -24,7 +24,7 @@ from switch.model.batch import next_batch
 from switch.ports import Append, Appended, BegunBatch, DueBatch, JournalEntry
 from switch.sim.aim import Aim, in_rounds, read_fault, written
 from switch.sim.coverage import Taken, possible, possible_rows
-from switch.sim.plan import KINDS, Fault, Plan, draw, with_fault
+from switch.sim.plan import KINDS, Fault, Plan, added, draw, with_fault
 from switch.sim.verify_model import MUTATIONS
 from switch.sim.world import AS_SHIPPED, Outcome, Parts, play
 from switch.store.memory import MemoryCardBatches, MemoryDatabase, MemoryJournal
@@ -125,11 +125,11 @@ class Tally:
         self.codes.update(outcome.codes)
         self.profiles[outcome.plan.profile.name] += 1
         self.taken |= outcome.taken
+        self.aim.add(outcome)
         if outcome.violations:
             self.failed.append(outcome)
         if aimed:
             return
-        self.aim.add(outcome)
         # A golden run's seed comes again and again: what each took counts, or ``few`` would look for ever.
         seed = outcome.plan.seed
         self.rows_of[seed] = self.rows_of.get(seed, set()) | outcome.rows
@@ -221,7 +221,7 @@ def command_for(plan: Plan) -> str:
     parts = [f"gridswitch sim --seed {plan.seed} --trace"]
     if dropped:
         parts.append(f"--drop {','.join(map(str, dropped))}")
-    parts += [f"--also {written(fault)}" for fault in plan.faults if fault not in whole.faults]
+    parts += [f"--also {written(fault)}" for fault in added(plan)]
     for name in ("kiosks", "payments"):
         if getattr(plan, name) != getattr(whole, name):
             parts.append(f"--{name} {getattr(plan, name)}")
@@ -255,7 +255,8 @@ def add_sim_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FAULT",
-        help="with --seed: and this fault, as an aimed run's command gives it: KIND,WHERE,OTHER,AT,SECONDS,NUMBER",
+        help="with --seed: and this fault, as an aimed run's command gives it: KIND,WHERE,OTHER,AT,SECONDS,NUMBER; "
+        "may be given again",
     )
     parser.add_argument("--kiosks", type=int, metavar="N", help="with --seed: so many kiosks instead")
     parser.add_argument("--payments", type=int, metavar="N", help="with --seed: so many payments of each kiosk instead")
