@@ -96,6 +96,10 @@ test-all: build peers ## the core tier, a hardware module's stand-in, a demo on 
 	  for s in $(filter-out parts,$(STREAMS)); do printf '\n--- %s\n' $$s; cat $(VENV)/stream-$$s.log; done; exit $$status
 
 RUNNING := tests/switch/runtime tests/switch/kiosk
+.PHONY: e2e
+e2e: build ## pages in Chromium: every page looked at, the commonest tasks by keyboard alone; pictures in .gridswitch/screenshots
+	@$(BIN)/python -m pytest tests -m browser
+
 .PHONY: $(STREAMS)
 parts: build peers
 	@nice -n 5 $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e $(RUNNING:%=--ignore=%)"
