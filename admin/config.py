@@ -93,6 +93,14 @@ class DeviceApiConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pkcs11_library: Annotated[str, option("The module's library.", example="/usr/lib/softhsm/libsofthsm2.so")] = ""
     pkcs11_label: Annotated[str, option("Label of the token.")] = "gridswitch"
     pkcs11_pin_file: Annotated[str, option("A file with its PIN, mode 0600.", path=True)] = ""
+    beat_s: Annotated[
+        float,
+        option(
+            "Seconds between a kiosk's beats; below 60 for trials. After three minutes without one it is lost.",
+            ge=1,
+            le=120,
+        ),
+    ] = 60.0
     upload_folder: Annotated[str, option("Logs and journals that kiosks send; up to 64 MiB each.", path=True)] = (
         "uploads"
     )

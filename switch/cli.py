@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     from switch.ops.scan import add_scan_parser
     from switch.ops.specs import add_spec_parser
     from switch.ops.status import add_status_parsers
+    from switch.sim.agents import add_agents_parser
     from switch.sim.commands import (
         above_zero,
         add_fleet_parser,
@@ -201,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_host_parser(commands)
     add_agent_parser(commands)
+    add_agents_parser(commands)
     add_fleet_parser(commands)
     add_generate_parser(commands)
     add_verify_parser(commands)

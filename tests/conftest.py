@@ -25,7 +25,7 @@ _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HT
 # How a developer says which PostgreSQL to test with. The second is a running server's DSN: a session makes a database
 # of its own there. A thousand mutants that start a server each take an hour for that alone.
 _KEPT = {"GRIDSWITCH_PG_BIN", "GRIDSWITCH_TEST_DSN"}
-TOKENS = ("test", "empty", "guarded", "fresh", "ceremony", "world")
+TOKENS = ("test", "empty", "guarded", "fresh", "ceremony", "world", "device")
 TEST_DAYS = [20261123, 20261124]
 # A loaded machine is no reason for a test to fail.
 hypothesis.settings.register_profile("project", deadline=None)

@@ -59,6 +59,7 @@ def _keys(config: Config) -> Keys:
 def make_listener(config: Config, database: Database, authority: Authority, pace: Pace | None = None) -> DeviceListener:
     """The listener as configured; ``database`` is a pool of its own."""
     options = config.device_api
+    pace = pace or Pace(options.beat_s, min(options.beat_s, limits.BEAT_BUSY_S))
     app = make_device_app(database, authority, uploads=Path(options.upload_folder), pace=pace)
     context = server_context(Path(options.certificate_file), Path(options.key_file), Path(options.ca_file))
     return DeviceListener(app, context, host=options.host, port=options.port)

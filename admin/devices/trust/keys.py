@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
-from admin.errors import StartError
+from admin.errors import StartError, UnavailableError
 
 CA_LABEL: Final = "gridswitch device ca"
 COMMAND_LABEL: Final = "gridswitch device commands"
@@ -173,7 +173,7 @@ class _Token:
             self._session = token.open(rw=True, user_pin=self._pin_file.read_text(encoding="utf-8").strip())
         except (self._pkcs11.PKCS11Error, OSError) as error:
             self._lock.release()
-            raise StartError(f"token {self._label!r}: {error or type(error).__name__} [device_hsm]") from None
+            raise StartError(f"token {self._label!r}: {str(error) or type(error).__name__} [device_hsm]") from None
         return self._session
 
     def __exit__(self, *_: object) -> None:
@@ -191,9 +191,15 @@ class _Token:
         return found[0]
 
     def sign(self, name: str, data: bytes, mechanism: str) -> bytes:
-        with self as session:
-            key = self.find(session, name, private=True)
-            return bytes(key.sign(data, mechanism=getattr(self._pkcs11.Mechanism, mechanism)))
+        """Raises UnavailableError ``device_keys``: the module does not do it now."""
+        try:
+            with self as session:
+                key = self.find(session, name, private=True)
+                return bytes(key.sign(data, mechanism=getattr(self._pkcs11.Mechanism, mechanism)))
+        except (StartError, self._pkcs11.PKCS11Error) as error:
+            raise UnavailableError(
+                "device_keys", "密钥模块暂时没有响应", hint="请稍后重试；如果持续出现，请联系系统管理员"
+            ) from error
 
 
 class _TokenKey(ec.EllipticCurvePrivateKey):

@@ -35,6 +35,8 @@ from switch.kiosk.agent.spool import STREAMS, Batch, Spool
 from switch.kiosk.agent.wire import Reply, Wire
 
 VERSION: Final = "1.0"
+# Said from the first beat on, also when they are 0: the service counts growth.
+COUNTERS: Final = ("sessions", "txn_ok", "txn_bad", "slips", "jams", "restarts")
 _log = logging.getLogger("switch.kiosk.agent")
 
 
@@ -234,7 +236,7 @@ class Agent:
             "busy": self._units.busy(),
             "switch": self._units.switch(),
             "dev": self._units.states(),
-            "cnt": self._spool.counters(),
+            "cnt": {**dict.fromkeys(COUNTERS, 0), **self._spool.counters()},
             "res": resources,
             "backlog": self._spool.waiting(),
         }

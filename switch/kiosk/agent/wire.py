@@ -101,7 +101,7 @@ class Wire:
         except (ConnectionError, ssl.SSLError) as error:
             if self._connection is not None:
                 raise _StaleError from error
-            raise UnavailableError("away", f"{self._host}:{self._port}: {error or type(error).__name__}") from None
+            raise UnavailableError("away", f"{self._host}:{self._port}: {str(error) or type(error).__name__}") from None
         except OSError as error:
             raise UnavailableError("away", f"{self._host}:{self._port}: {error.strerror or error}") from None
         except h11.ProtocolError as error:
