@@ -25,10 +25,14 @@ from admin.auth.permissions import Access, Permission
 from admin.auth.secrets import Secrets
 from admin.auth.signin import SignIn
 from admin.config import Config
+from admin.control import Switches
 from admin.db.pool import Database
+from admin.deviceapi.setup import open_authority
+from admin.devices import catalogue, enrol, imports, kiosks, onboarding, orgs, service
+from admin.devices.given import Signing
 from admin.errors import AdminError
 from admin.feed.payments import Feed
-from admin.limits import BODY_MAX, FEED_PERIOD_S
+from admin.limits import BODY_MAX, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
 from admin.operators import approvals, door, log, pages
 from admin.web.given import Data, Who
 from admin.web.loop import Loops
@@ -40,7 +44,7 @@ STATIC = Path(__file__).parent / "web" / "static"
 @get("/", opt=SIGNED_IN)
 async def home(access: Who) -> Response[Any]:
     """Each to what concerns them first."""
-    for permission, path in ((Permission.OPERATOR_READ, "/operators"),):
+    for permission, path in ((Permission.DEVICE_READ, "/kiosks"), (Permission.OPERATOR_READ, "/operators")):
         if access.may(permission):
             return go(path)
     return go("/approvals")
@@ -68,13 +72,25 @@ class Parts:
     passwords: Passwords
     doors: SignIn
     loops: Loops
+    switches: Switches
+    signing: Signing
 
 
 def make_parts(config: Config) -> Parts:
     database = Database(config.database.dsn)
     own = Secrets.from_file(Path(config.secrets.key_file))
     passwords = Passwords()
-    return Parts(config, database, own, passwords, SignIn(database, passwords, own), Loops(database))
+    signing = Signing(open_authority(config) if config.device_api.certificate_file else None)
+    return Parts(
+        config,
+        database,
+        own,
+        passwords,
+        SignIn(database, passwords, own),
+        Loops(database),
+        Switches(config.switch.control),
+        signing,
+    )
 
 
 def make_app(parts: Parts) -> Litestar:
@@ -96,6 +112,12 @@ def make_app(parts: Parts) -> Litestar:
             *pages.HANDLERS,
             *approvals.HANDLERS,
             *log.HANDLERS,
+            *kiosks.HANDLERS,
+            *imports.HANDLERS,
+            *onboarding.HANDLERS,
+            *orgs.HANDLERS,
+            *catalogue.HANDLERS,
+            *enrol.HANDLERS,
             create_static_files_router(
                 "/static", [STATIC], opt=dict(PUBLIC), include_in_schema=False, cache_control=None
             ),
@@ -109,6 +131,8 @@ def make_app(parts: Parts) -> Litestar:
             "passwords": Provide(lambda: parts.passwords, sync_to_thread=False),
             "doors": Provide(lambda: parts.doors, sync_to_thread=False),
             "config": Provide(lambda: parts.config, sync_to_thread=False),
+            "switches": Provide(lambda: parts.switches, sync_to_thread=False),
+            "signing": Provide(lambda: parts.signing, sync_to_thread=False),
         },
         exception_handlers={AdminError: admin_error, HTTPException: http_error, Exception: _unexpected},
         lifespan=[lifespan],
@@ -119,6 +143,7 @@ def make_app(parts: Parts) -> Litestar:
         response_headers={"X-Content-Type-Options": HEADERS["X-Content-Type-Options"]},
     )
     app.state.database = parts.database
+    app.state.parts = parts
     return app
 
 
@@ -141,6 +166,8 @@ def start_loops(parts: Parts) -> None:
 
     parts.loops.start("audit anchor", 3600, anchors)
     parts.loops.start("payments", FEED_PERIOD_S, Feed(parts.database, parts.own).work)
+    parts.loops.start("switch orders", SERVICE_RETRY_S, lambda: service.retry(parts.database, parts.switches))
+    parts.loops.start("onboarding gates", GATES_S, lambda: onboarding.note_gates(parts.database))
 
 
 def _append(path: Path, line: str) -> None:

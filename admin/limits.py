@@ -108,6 +108,19 @@ FEED_REST: Final = 2.0
 FEED_LAG_EVENTS: Final = 10_000  # counted at most: more is "more than", and as bad
 FEED_STAMP_PLACES: Final = 50  # moved terminals looked at in one round
 FEED_FORGET: Final = 20_000  # rows deleted in one transaction when everything is read anew
+# ---------------------------------------------------------------------------------------------------- registry
+TRIAL_S: Final = 72 * 3600  # three days with tighter watching before a kiosk counts as one of the others
+IMPORT_ROWS_MAX: Final = 2000  # of one file: a city's delivery; checked row by row within a page's time
+IMPORT_INFLATED_MAX: Final = 32 * 1_048_576  # bytes of an opened workbook: a small file may pretend to be huge
+IMPORT_ERRORS_SHOWN: Final = 200  # a file that is wrong in every line needs no longer list
+ORGS_MAX: Final = 5000  # shown as one tree: a province has some 2,000 halls
+SERVICE_RETRY_S: Final = 10.0  # between tries of an order that the switch has not carried out; doubled each time
+SERVICE_RETRY_MAX_S: Final = 300.0
+SERVICE_ORDERS_MAX: Final = 20  # of one turn of the loop: people at the switch's console find a place
+GATES_S: Final = 10.0  # how often kiosks in commissioning are looked at: an engineer stands in front of one
+CLOCK_SKEW_MAX_MS: Final = 2000  # between a kiosk's clock and ours: messages carry its time
+FACT_FRESH_S: Final = 180.0  # older facts prove nothing about now
+HOP_S: Final = 3.0  # one hop of the communication check; slower is broken for a customer
 
 # ---------------------------------------------------------------------------------------------------- loops
 LOOP_HOLD_S: Final = 30.0  # a loop that is not renewed within it is another process's

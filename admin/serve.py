@@ -15,7 +15,8 @@ from admin.app import make_app, make_parts
 from admin.config import Config
 from admin.db.migrate import pending
 from admin.db.pool import Database, connect
-from admin.deviceapi.setup import make_listener, open_authority
+from admin.deviceapi.setup import make_listener
+from admin.devices.trust.authority import Authority
 from admin.errors import StartError
 from admin.limits import DEVICE_POOL
 
@@ -33,8 +34,9 @@ async def _serve(config: Config) -> int:
     finally:
         await connection.close()
     listen = config.listen
+    parts = await asyncio.to_thread(make_parts, config)
     settings = uvicorn.Config(
-        make_app(make_parts(config)),
+        make_app(parts),
         host=listen.host,
         port=listen.port,
         ssl_certfile=listen.certificate_file or None,
@@ -49,19 +51,18 @@ async def _serve(config: Config) -> int:
     )
     server = uvicorn.Server(settings)
     told = asyncio.create_task(_tell(server, config))
-    async with _devices(config):
+    async with _devices(config, parts.signing.authority):
         await server.serve()
     told.cancel()
     return 0
 
 
 @asynccontextmanager
-async def _devices(config: Config) -> AsyncIterator[None]:
+async def _devices(config: Config, authority: Authority | None) -> AsyncIterator[None]:
     """The listener of kiosks, if there is to be one; kiosks have their own connections to the database."""
-    if not config.device_api.certificate_file:
+    if authority is None:
         yield
         return
-    authority = await asyncio.to_thread(open_authority, config)
     database = Database(config.database.dsn, size=DEVICE_POOL)
     await database.start()
     listener = make_listener(config, database, authority)

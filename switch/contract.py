@@ -39,6 +39,9 @@ VIEWS: Final[dict[str, tuple[str, ...]]] = {
     "contract_v1_workers": ("epoch", "instance", "started_at", "renewed_at", "ended_at", "ended_by"),
 }
 
+# Gates of a terminal on its way into service, in their order: what "gate" and "stage" may be. The first one begins anew.
+TERMINAL_GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "in_service")
+
 # switch.contract_v1_feed(cursor text, most integer): events in an order in which none can come late.
 FEED: Final = "contract_v1_feed"
 FEED_COLUMNS: Final = (*("cursor", "payment_id", "opened_on", "ver", "state", "row", "wall_us", "amount", "changes"),)

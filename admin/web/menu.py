@@ -23,6 +23,13 @@ class Entry:
 
 
 MENU: Final = (
+    Entry("终端", "终端档案", "/kiosks", Permission.DEVICE_READ, "k"),
+    Entry("终端", "组织机构", "/orgs", Permission.DEVICE_READ),
+    Entry("终端", "证书申请", "/enrolment", Permission.DEVICE_READ, "e"),
+    Entry("终端", "终端证书", "/certificates", Permission.DEVICE_READ),
+    Entry("终端", "分组", "/groups", Permission.DEVICE_READ),
+    Entry("终端", "型号", "/kiosk-models", Permission.DEVICE_READ),
+    Entry("终端", "合同", "/contracts", Permission.DEVICE_READ),
     Entry("系统", "操作员", "/operators", Permission.OPERATOR_READ, "o"),
     Entry("系统", "角色权限", "/roles", Permission.OPERATOR_READ),
     Entry("系统", "会话", "/sessions", Permission.SESSION_END),
