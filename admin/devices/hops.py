@@ -141,7 +141,7 @@ def _beat(facts: Facts) -> Hop:
         return Hop("beat", "终端心跳", "bad", "从未收到心跳", {}, "检查终端网络、终端时钟，以及终端上的代理程序")
     age = int((facts.now - at) / timedelta(seconds=1))
     values = {"n": age}
-    if age > limits.BEAT_S * limits.BEATS_MISSED_MAX:
+    if age > limits.BEAT_MISSING_S:
         return Hop(
             "beat",
             "终端心跳",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,27 +81,25 @@ class Registry:
         """What the device API and the monitor keep of a kiosk."""
         given = {
             "skew_ms": 40,
-            "units": {"idc": "online", "pin": "online", "ptr": "online", "ptr.paper": "low", "touch": "online", "door": "closed"},
+            "units": {**dict.fromkeys(UNITS, "online"), "ptr.paper": "low", "door": "closed"},
             "diagnosis": "ok",
             **values,
         }  # fmt: skip
         self.site.sql(
             "INSERT INTO kiosk_status (kiosk_id, beat_at, switch_at, skew_ms, units, diagnosis)"
-            " VALUES ($1, now() - make_interval(secs => $2), now() - make_interval(secs => $3), $4, ($5::text)::jsonb, $6)"
+            " VALUES ($1, now() - make_interval(secs => $2), now() - make_interval(secs => $3), $4,"
+            " ($5::text)::jsonb, $6)"
             " ON CONFLICT (kiosk_id) DO UPDATE SET beat_at = excluded.beat_at, switch_at = excluded.switch_at,"
             " skew_ms = excluded.skew_ms, units = excluded.units, diagnosis = excluded.diagnosis",
             *(kiosk, float(ago_s), None if switch_ago_s is None else float(switch_ago_s)),
-            *(given["skew_ms"], _json(given["units"]), given["diagnosis"]),
+            *(given["skew_ms"], json.dumps(given["units"]), given["diagnosis"]),
         )
 
     def denied(self) -> list[Any]:
-        return self.site.sql("SELECT action, object_id, detail FROM audit_log WHERE result = 'denied' ORDER BY seq")
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value)
+        rows: list[Any] = self.site.sql(
+            "SELECT action, object_id, detail FROM audit_log WHERE result = 'denied' ORDER BY seq"
+        )
+        return rows
 
 
 @pytest.fixture

@@ -99,7 +99,8 @@ def test_a_state_is_ordered_from_the_switch_and_what_it_says_is_shown(
     (said,) = site.sql("SELECT in_service FROM switch.terminal WHERE terminal_id = $1", TERMINAL)
     assert said["in_service"] is True
     states = site.sql("SELECT from_state, to_state, reason, actor FROM kiosk_change ORDER BY id")
-    assert [(row["to_state"], row["reason"]) for row in states[1:]] == [("maintenance", "换打印机"), ("in_service", "修好了")]
+    steps = [(row["to_state"], row["reason"]) for row in states[1:]]
+    assert steps == [("maintenance", "换打印机"), ("in_service", "修好了")]
     assert {row["actor"] for row in states[1:]} == {f"u:{person.login}"}
 
 

@@ -101,7 +101,8 @@ def test_what_is_out_of_scope_is_not_found(site: Any, registry: Any) -> None:
         assert person.get(f"/kiosks/{theirs}{path}").status_code == 404
         assert person.get(f"/kiosks/{mine}{path}").status_code == 200
     for path in ("edit", "state", "service", "groups", "code"):
-        assert person.post(f"/kiosks/{theirs}/{path}", {"to": "retired", "reason": "因为", "version": "1"}).status_code == 404
+        answer = person.post(f"/kiosks/{theirs}/{path}", {"to": "retired", "reason": "因为", "version": "1"})
+        assert answer.status_code == 404
     assert person.get(f"/orgs/{registry.org('sz')}").status_code == 404
     listed = person.get("/kiosks").text
     assert "K-002" in listed and "K-001" not in listed
