@@ -39,7 +39,7 @@ VIEWS: Final[dict[str, tuple[str, ...]]] = {
     "contract_v1_workers": ("epoch", "instance", "started_at", "renewed_at", "ended_at", "ended_by"),
 }
 
-# Gates of a terminal on its way into service, in their order: what "gate" and "stage" may be. The first one begins anew.
+# Gates of a terminal on its way into service, in order: what "gate" and "stage" may be. The first one begins anew.
 TERMINAL_GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "in_service")
 
 # switch.contract_v1_feed(cursor text, most integer): events in an order in which none can come late.

@@ -53,7 +53,8 @@ SAMPLES: dict[str, str] = {
     "model_id": f"{_MODEL} RETURNING id::text AS id, $1::text",
     "contract_id": """
         INSERT INTO contract (code, name, starts_on, ends_on)
-        VALUES (substr(md5(random()::text), 1, 12), '合同', '2026-01-01', '2027-01-01') RETURNING id::text AS id, $1::text
+        VALUES (substr(md5(random()::text), 1, 12), '合同', '2026-01-01', '2027-01-01')
+        RETURNING id::text AS id, $1::text
     """,
     "group_id": """
         INSERT INTO kiosk_group (name, org_id) SELECT substr(md5(random()::text), 1, 12), id FROM org WHERE code = $1
@@ -66,7 +67,8 @@ SAMPLES: dict[str, str] = {
              new_kiosk AS ({_KIOSK} RETURNING id),
              new_code AS (
                  INSERT INTO enrolment_code (kiosk_id, code_sha256, issued_by, expires_at)
-                 SELECT new_kiosk.id, sha256(random()::text::bytea), someone.id, now() + interval '1 h' FROM new_kiosk, someone
+                 SELECT new_kiosk.id, sha256(random()::text::bytea), someone.id, now() + interval '1 h'
+                   FROM new_kiosk, someone
                  RETURNING id, kiosk_id, issued_by)
         INSERT INTO kiosk_certificate (kiosk_id, state, origin, spki_sha256, request, code_id, issued_by)
         SELECT kiosk_id, 'pending', 'enrolment', sha256(random()::text::bytea), '', id, issued_by FROM new_code
