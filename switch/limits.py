@@ -273,7 +273,7 @@ LOOP_LAG_MAX_S: Final = 2.0  # /live fails when the loop has not turned for so l
 VITALS_EVERY_S: Final = 5.0  # between looks at disk, clock and the numbers of the database
 DISK_FREE_MIN_BYTES: Final = 268_435_456  # not ready below 256 MB: keys of the vault and logs need little, but always
 CLOCK_OFFSET_MAX_S: Final = 1.0  # not ready beyond: both networks judge our times by seconds
-COMMIT_PROBE_MAX_S: Final = 0.5  # a renewal of the lease is one small commit; slower: send kiosks elsewhere
+COMMIT_PROBE_MAX_S: Final = 0.5  # a renewal of the lease is one small commit; two slower: send kiosks elsewhere
 DRAIN_LOOK_S: Final = 0.05  # between looks at what is still open while the switch drains
 RECOVERY_PAGE: Final = 200  # open payments loaded at once after a restart
 

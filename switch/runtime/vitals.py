@@ -28,7 +28,7 @@ class VitalsStore(Protocol):
 class Vitals:
     """Args:
     folders: where the switch writes; the one with the least space counts.
-    renewed_in_s: how long the last renewal of the lease took: the smallest commit that there is.
+    renewed_in_s: how long the last renewals of the lease took: the smallest commit that there is.
     versions: interfaces and code tables in force, by name.
     clock_offset_s: seconds that the kernel knows our clock to be off; None: nobody keeps it.
     """

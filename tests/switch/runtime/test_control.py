@@ -30,9 +30,12 @@ def test_status_and_trace_tell_what_happened_and_no_card(play: Callable[..., Non
         for _ in range(50):
             if told["ready"]:
                 break
-            await asyncio.sleep(0.1)  # a busy machine: it says so, and comes back
+            # While others write to the disk two commits in a row may take longer than COMMIT_PROBE_MAX_S: it is right
+            # to say so then, and to be ready with the next quick one.
+            await asyncio.sleep(0.1)
             told = await _ask(world, do="status")
-        assert told["ready"] and told["lease_held"] and told["instance"] == "switch"
+        assert told["ready"], told["not_ready"]
+        assert told["lease_held"] and told["instance"] == "switch"
         assert told["links"]["unionpay"]["up"] and not told["links"]["marketing"]["breaker_open"]
         kiosk = await world.kiosk()
         payment = await world.pay(kiosk)

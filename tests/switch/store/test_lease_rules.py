@@ -454,6 +454,22 @@ def test_a_lease_counts_from_before_the_question(monkeypatch: pytest.MonkeyPatch
     assert bench.seen.events == [] and bench.sessions[0].closed
 
 
+def test_one_slow_renewal_may_be_a_pause_of_ours_two_are_a_slow_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, {})
+
+    def after(seconds: float) -> Callable[[], int]:
+        def held() -> int:
+            bench.hand.time += seconds
+            return 7
+
+        return held
+
+    bench.script["worker_renew"] = [after(seconds) for seconds in (0.75, 0.25, 0.75, 1.0, 0.25)]
+    seen: list[float] = []
+    run_renewals(bench, 5, lambda beat: seen.append(bench.journal.renewed_in_s))
+    assert seen == [0.0, 0.25, 0.25, 0.75, 0.25]
+
+
 def test_who_is_no_longer_held_is_lost_and_stops_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, {"worker_renew": [7, None]})
     lost: list[int] = []
