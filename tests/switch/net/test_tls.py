@@ -8,6 +8,7 @@ import ssl
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,13 @@ from switch.ports import Wire
 from .harness import PATIENCE_S, HeldClock, HeldDice, Owner, Peer, Recorder, Run, len2, until
 
 TERMINAL, OTHER = "10000001", "10000002"
-NOW_US = int(datetime.now(UTC).timestamp() * 1e6)
 PAST = datetime.now(UTC) - timedelta(days=2)
+
+
+@cache
+def now_us() -> int:
+    """When the first test asked: the certificates are made just before, this file may be read long before."""
+    return int(datetime.now(UTC).timestamp() * 1e6)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ class Door:
     def __init__(self, config: Config, *, connections_max: int = 5000, source_max: int = 5000) -> None:
         self.owner, self.observer, self.clock = Owner(), Recorder(), HeldClock()
         self.owner.on_frame = self._echo
-        self.certificates = Certificates(config, self.observer, lambda: NOW_US)
+        self.certificates = Certificates(config, self.observer, now_us)
         rates = msgspec.structs.replace(config.listen.limits, source_connections_max=source_max)
         listen = msgspec.structs.replace(config.listen, connections_max=connections_max, limits=rates)
         self.listener = KioskListener(listen, self.owner, self.observer, self.clock, tls=self.certificates.listen)
@@ -605,7 +611,7 @@ def test_the_look_runs_by_itself(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
     async def main() -> None:
         observer = Recorder()
-        certificates = Certificates(configuration(tmp_path), observer, lambda: NOW_US)
+        certificates = Certificates(configuration(tmp_path), observer, now_us)
         certificates.start()
         assert observer.named("certificates.loaded") == []
         for times in (1, 2):
@@ -620,7 +626,7 @@ def test_the_look_runs_by_itself(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
 # ---------------------------------------------------------------------------------------------------- expiry
 def test_what_ends_soon_is_said_once_a_day_and_what_has_ended_is_not_ready(folder: Path) -> None:
-    observer, clock = Recorder(), [NOW_US]
+    observer, clock = Recorder(), [now_us()]
     certificates = Certificates(configuration(folder), observer, lambda: clock[0])
     certificates.look()
     day_us = int(86_400e6)
@@ -659,7 +665,7 @@ def test_files_that_cannot_be_used_at_start_are_named(folder: Path, tmp_path: Pa
         tls = msgspec.structs.replace(config.listen.tls, **changed)
         config = msgspec.structs.replace(config, listen=msgspec.structs.replace(config.listen, tls=tls))
         with pytest.raises(StartError) as caught:
-            Certificates(config, Recorder(), lambda: NOW_US)
+            Certificates(config, Recorder(), now_us)
         return str(caught.value)
 
     missing = str(tmp_path / "nothing")
@@ -714,7 +720,7 @@ class Host:
 class Link:
     def __init__(self, config: Config, host: str = "127.0.0.1") -> None:
         self.owner, self.observer = Owner(), Recorder()
-        certificates = Certificates(config, self.observer, lambda: NOW_US)
+        certificates = Certificates(config, self.observer, now_us)
         self.certificates = certificates
         self.dialer = Dialer(
             host,
