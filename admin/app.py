@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
@@ -137,13 +137,17 @@ def make_app(parts: Parts) -> Litestar:
         exception_handlers={AdminError: admin_error, HTTPException: http_error, Exception: _unexpected},
         lifespan=[lifespan],
         openapi_config=OpenAPIConfig(
-            title="gridswitch admin", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]
+            title="gridswitch admin",
+            version="1",
+            openapi_router=Router("/schema", route_handlers=[], opt=dict(SIGNED_IN), include_in_schema=False),
+            render_plugins=[JsonRenderPlugin()],
         ),
         request_max_body_size=BODY_MAX,
         response_headers={"X-Content-Type-Options": HEADERS["X-Content-Type-Options"]},
     )
     app.state.database = parts.database
     app.state.parts = parts
+    app.state.tables = {}
     return app
 
 

@@ -43,6 +43,7 @@ PAGE_ROWS: Final = 50
 PAGE_ROWS_MAX: Final = 200
 EXPORT_ROWS_MAX: Final = 200_000  # of one file; XLSX holds 1,048,576, but nobody reads them
 BODY_MAX: Final = 1_048_576  # bytes of a form or JSON body
+NUMBER_LENGTH_MAX: Final = 18  # digits: a bigint holds all of them
 FILTER_LENGTH_MAX: Final = 100  # characters of one filter
 SSE_CLIENTS_MAX: Final = 200  # open pages that are told news; 200 cost 5 % of a core
 SSE_PERIOD_S: Final = 1.0

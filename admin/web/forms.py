@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import datetime
 
 from admin.errors import BadInputError
+from admin.limits import NUMBER_LENGTH_MAX
 from admin.web.render import AnyRequest
-from admin.web.show import ZONE
+from admin.web.show import midnight
 
 
 async def form_of(request: AnyRequest) -> dict[str, str]:
     """The form's texts; files are not among them."""
     data = await request.form()
-    return {name: value.strip() for name, value in data.items() if isinstance(value, str)}
+    form = {name: value.strip() for name, value in data.items() if isinstance(value, str)}
+    if any("\0" in value for value in form.values()):  # no database takes it
+        raise BadInputError("signs", "内容含有不可见字符")
+    return form
 
 
 def text(form: Mapping[str, str], name: str, title: str, *, least: int = 1, most: int = 200) -> str:
@@ -30,7 +34,7 @@ def text(form: Mapping[str, str], name: str, title: str, *, least: int = 1, most
 
 def number(form: Mapping[str, str], name: str, title: str) -> int:
     value = form.get(name, "")
-    if not (value.isascii() and value.isdigit() and len(value) <= 18):
+    if not (value.isascii() and value.isdigit() and len(value) <= NUMBER_LENGTH_MAX):
         raise BadInputError("number", "请选择{title}", field=name, title=title)
     return int(value)
 
@@ -48,7 +52,6 @@ def local_day(form: Mapping[str, str], name: str, title: str, *, ends: bool = Fa
     if not value:
         return None
     try:
-        start = datetime.combine(date.fromisoformat(value), datetime.min.time(), ZONE)
+        return midnight(value, ends=ends)
     except ValueError as error:
         raise BadInputError("day", "{title}不是日期", field=name, title=title) from error
-    return start + timedelta(days=1) if ends else start

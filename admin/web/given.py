@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import PathParameter
 
 from admin.auth.password import Passwords
 from admin.auth.permissions import Access
@@ -18,4 +20,5 @@ Own = NamedDependency[Secrets]
 Hashing = NamedDependency[Passwords]
 Doors = NamedDependency[SignIn]
 Options = NamedDependency[Config]
-Number = FromPath[int]
+# A row's number: what no row can have is refused before a statement sees it.
+Number = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+import asyncpg
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from litestar import MediaType, Request, Response
@@ -21,7 +22,7 @@ from admin.auth.audit import audit
 from admin.auth.guard import way_in
 from admin.auth.permissions import Access, Permission
 from admin.db.pool import Connection, Database
-from admin.errors import AdminError, NoPermissionError, SignInError, TooManyError, UnavailableError
+from admin.errors import AdminError, BadInputError, NoPermissionError, SignInError, TooManyError, UnavailableError
 from admin.limits import EXPORT_ROWS_MAX
 from admin.web import show
 from admin.web.charts import sparkline
@@ -165,11 +166,17 @@ async def listing(
     query = dict(request.query_params)
     form = query.pop("format", "html")
     view = table.view(query)
+    request.app.state.tables[request.url.path] = table  # for tests: what can be asked of which page
     if form in ("csv", "xlsx"):
         return await _export(request, database, table, statement, form, scope=scope, access=access, notes=notes or {})
     text, parameters = view.statement(statement)
-    async with database.connection() as connection:
-        found = view.page(await _fetch(connection, text, scope, parameters))
+    try:
+        async with database.connection() as connection:
+            found = view.page(await _fetch(connection, text, scope, parameters))
+    except asyncpg.DataError as error:  # the place of a page travels in the address, where anybody can write
+        if view.place is None:
+            raise
+        raise BadInputError("place", "页码无效，请从第一页开始", field="after") from error
     if form == "json":
         names = [column.name for column in table.columns]
         rows = [{name: row[name] for name in names} for row in found.rows]

@@ -39,6 +39,21 @@ def clock(at: datetime | None) -> str:
     return NOTHING if at is None else local(at).strftime("%H:%M:%S")
 
 
+def midnight(text: str, *, ends: bool = False) -> datetime:
+    """The first instant of a local day, or with ``ends`` of the one after it.
+
+    Raises:
+        ValueError: No date, or of a year that no record of ours can have.
+
+    >>> midnight("2026-11-02").astimezone(UTC).isoformat()
+    '2026-11-01T16:00:00+00:00'
+    """
+    value = date.fromisoformat(text)
+    if not 2000 <= value.year < 2100:
+        raise ValueError(text)
+    return datetime.combine(value, datetime.min.time(), ZONE) + timedelta(days=ends)
+
+
 def iso(at: datetime | None) -> str:
     return "" if at is None else at.astimezone(UTC).isoformat(timespec="seconds")
 

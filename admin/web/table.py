@@ -18,13 +18,12 @@ import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 from admin.errors import BadInputError
-from admin.limits import EXPORT_ROWS_MAX, FILTER_LENGTH_MAX, PAGE_ROWS, PAGE_ROWS_MAX
-from admin.web.show import ZONE
+from admin.limits import EXPORT_ROWS_MAX, FILTER_LENGTH_MAX, NUMBER_LENGTH_MAX, PAGE_ROWS, PAGE_ROWS_MAX
+from admin.web.show import midnight
 
 Kind = Literal["text", "money", "time", "count", "day", "state", "link", "share", "names"]
 
@@ -75,7 +74,7 @@ class Filter:
         text = text.strip()
         if not text:
             return None
-        if len(text) > FILTER_LENGTH_MAX:
+        if len(text) > FILTER_LENGTH_MAX or "\0" in text:
             raise BadInputError("filter", "筛选条件太长", field=self.name)
         try:
             match self.kind:
@@ -84,11 +83,12 @@ class Filter:
                         raise ValueError(text)
                     return text
                 case "day":
-                    start = datetime.combine(date.fromisoformat(text), datetime.min.time(), ZONE)
-                    return start + timedelta(days=1) if self.ends else start
+                    return midnight(text, ends=self.ends)
                 case "yuan":
                     return fen(text)
                 case "number":
+                    if len(text) > NUMBER_LENGTH_MAX:
+                        raise ValueError(text)
                     return int(text)
         except ValueError as error:
             raise BadInputError("filter", "筛选条件“{title}”无法识别", field=self.name, title=self.title) from error
@@ -156,6 +156,8 @@ def _place(text: str | None) -> tuple[str, int] | None:
     try:
         value, key = json.loads(base64.urlsafe_b64decode(text.encode()))
         if not isinstance(value, str) or not isinstance(key, int) or isinstance(key, bool):
+            raise ValueError
+        if "\0" in value or not -(2**63) <= key < 2**63:
             raise ValueError
         return value, key
     except (ValueError, TypeError, binascii.Error) as error:
