@@ -68,6 +68,7 @@ demo: build ## pay real bills for SECONDS against simulated hosts, then prove th
 	@$(BIN)/python -m switch demo --seconds $(SECONDS) --kiosks $(KIOSKS) --scenario $(SCENARIO) --security $(SECURITY) $(if $(KEEP),--keep)
 
 test: build peers ## unit, property and integration tests: real sockets, real PostgreSQL
+	@$(if $(filter-out tests,$(PYTEST)),,echo "thousands of tests, a quarter of an hour; what fails (F) is told at the end, what needs make system is deselected")
 	@$(BIN)/python -m pytest $(PYTEST) -m "not hsm and not browser"
 PYTEST := tests
 
