@@ -34,6 +34,7 @@ from admin.errors import AdminError
 from admin.feed.payments import Feed
 from admin.limits import BODY_MAX, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
 from admin.operators import approvals, door, log, pages
+from admin.transactions import cases, payments
 from admin.web.given import Data, Who
 from admin.web.loop import Loops
 from admin.web.render import HEADERS, AnyRequest, admin_error, go, http_error
@@ -118,6 +119,8 @@ def make_app(parts: Parts) -> Litestar:
             *orgs.HANDLERS,
             *catalogue.HANDLERS,
             *enrol.HANDLERS,
+            *payments.HANDLERS,
+            *cases.HANDLERS,
             create_static_files_router(
                 "/static", [STATIC], opt=dict(PUBLIC), include_in_schema=False, cache_control=None
             ),
@@ -148,6 +151,7 @@ def make_app(parts: Parts) -> Litestar:
     app.state.database = parts.database
     app.state.parts = parts
     app.state.tables = {}
+    cases.HAND.switches = parts.switches
     return app
 
 

@@ -123,6 +123,11 @@ CLOCK_SKEW_MAX_MS: Final = 2000  # between a kiosk's clock and ours: messages ca
 FACT_FRESH_S: Final = 180.0  # older facts prove nothing about now
 HOP_S: Final = 3.0  # one hop of the communication check; slower is broken for a customer
 
+# ---------------------------------------------------------------------------------------------------- transactions
+COUNT_MAX: Final = 10_000  # payments of a search that are counted; nobody needs to know whether it is 12,345 or 54,321
+PLACES_MAX: Final = 64  # sites whose payments are looked up site by site: each costs an index probe a row of the page
+SEARCH_LENGTH_MAX: Final = 40  # characters of the search box
+
 # ---------------------------------------------------------------------------------------------------- loops
 LOOP_HOLD_S: Final = 30.0  # a loop that is not renewed within it is another process's
 

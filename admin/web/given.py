@@ -12,6 +12,7 @@ from admin.auth.permissions import Access
 from admin.auth.secrets import Secrets
 from admin.auth.signin import SignIn
 from admin.config import Config
+from admin.control import Switches
 from admin.db.pool import Database
 
 Who = NamedDependency[Access]
@@ -19,6 +20,7 @@ Data = NamedDependency[Database]
 Own = NamedDependency[Secrets]
 Hashing = NamedDependency[Passwords]
 Doors = NamedDependency[SignIn]
+Sockets = NamedDependency[Switches]
 Options = NamedDependency[Config]
 # A row's number: what no row can have is refused before a statement sees it.
 Number = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]

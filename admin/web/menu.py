@@ -30,6 +30,8 @@ MENU: Final = (
     Entry("终端", "分组", "/groups", Permission.DEVICE_READ),
     Entry("终端", "型号", "/kiosk-models", Permission.DEVICE_READ),
     Entry("终端", "合同", "/contracts", Permission.DEVICE_READ),
+    Entry("交易", "交易查询", "/transactions", Permission.TRANSACTION_READ, "t"),
+    Entry("交易", "差错处理", "/cases", Permission.TRANSACTION_READ, "c"),
     Entry("系统", "操作员", "/operators", Permission.OPERATOR_READ, "o"),
     Entry("系统", "角色权限", "/roles", Permission.OPERATOR_READ),
     Entry("系统", "会话", "/sessions", Permission.SESSION_END),

@@ -270,6 +270,11 @@ COMMENT ON COLUMN admin.payment_fact.charged IS 'an approval was seen; a reversa
 COMMENT ON COLUMN admin.payment_fact.reversed IS 'a reversal was due; whether it went through, the state tells';
 COMMENT ON COLUMN admin.payment_fact.recon IS 'what the settlement files say; open: not compared yet';
 
+CREATE FUNCTION admin.first_payment(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ceil(extract(epoch FROM at) * 1000)::bigint << 22
+$$;
+COMMENT ON FUNCTION admin.first_payment IS 'The lowest number that a payment can have that began at this instant or later.';
+
 CREATE TABLE admin.feed_position (
     one     boolean PRIMARY KEY DEFAULT true CHECK (one),
     cursor  text NOT NULL DEFAULT '',
