@@ -42,6 +42,12 @@ def _hash(value: str) -> str:
     return value
 
 
+def _trace(value: str) -> str:
+    if not re.fullmatch(r"(\d{6}-)?\d{6}", value):
+        raise BadInputError("filter", "凭证号是 6 位数字，前面可带 6 位批次号和短横", field="trace")
+    return value
+
+
 def _link(row: Mapping[str, Any]) -> str:
     return f"/transactions/{row['payment']}"
 
@@ -73,7 +79,7 @@ PAYMENTS: Final = Table(
         Filter("account", "户号", change=_hash),
         Filter("rrn", "参考号", placeholder="12 位"),
         Filter("card", "卡末四位", placeholder="4 位"),
-        Filter("serial", "流水号", placeholder="终端流水或凭证号，6 位"),
+        Filter("serial", "终端流水", placeholder="6 位"),
         Filter("terminal", "终端号", placeholder="8 位"),
         Filter("kiosk", "终端编号"),
         Filter("org", "组织代码"),
@@ -84,6 +90,7 @@ PAYMENTS: Final = Table(
         Filter("until", "到", "day", ends=True),
         Filter("least", "金额不低于", "yuan", placeholder="元"),
         Filter("most", "金额不高于", "yuan", placeholder="元"),
+        Filter("trace", "凭证号", placeholder="6 位，或 批次-凭证号", change=_trace),
     ),
 )
 assert PAYMENTS.filters[_ORG].name == "org"
@@ -92,7 +99,8 @@ FIND: Final = {
     "account": "户号",
     "rrn": "参考号",
     "card": "卡末四位",
-    "serial": "流水号",
+    "serial": "终端流水",
+    "trace": "凭证号",
     "terminal": "终端",
     "payment": "交易编号",
 }
@@ -142,7 +150,7 @@ async def payment_list(request: AnyRequest, database: Data, access: Who) -> Resp
 async def payment_find(request: AnyRequest, database: Data, access: Who, own: Own) -> Response[Any]:
     """The search box. A form, so that an account stands in no address; what it finds has its hash there."""
     form = await form_of(request)
-    what = re.sub(r"[\s-]+", "", form.get("q", "")) if not re.search("[A-Za-z]", form.get("q", "")) else form["q"]
+    what = "".join(form.get("q", "").split())
     kind = form.get("kind", "")
     if not what or len(what) > limits.SEARCH_LENGTH_MAX or kind not in FIND:
         raise BadInputError("find", "请输入户号、参考号、流水号、卡末四位、终端或交易编号", field="q")
@@ -168,8 +176,12 @@ def recognise(what: str, known: Mapping[str, bool]) -> str:
     for kind in ("rrn", "account", "terminal"):
         if known[kind]:
             return kind
+    if re.fullmatch(r"\d{6}-\d{6}", what):
+        return "trace"
     if known["kiosk"] or not what.isdecimal():
         return "payment" if re.fullmatch(r"[Cc]\d{15,19}", what) else "terminal"
+    if len(what) == 6 and not known["serial"]:
+        return "trace"
     return {4: "card", 6: "serial", 12: "rrn", 18: "payment", 19: "payment"}.get(len(what), "account")
 
 

@@ -3,13 +3,13 @@
 -- ======================================================================== search
 
 -- payment_filters --
--- Of both lists and both counts: $2 hash of the account, in hex, $3 RRN, $4 last four of the card, $5 serial of the kiosk or
--- trace number, $6 terminal, $7 kiosk, $8 code of an organisation, $9 state, $10 class of failure, $11 business, $12 from,
--- $13 until, $14 and $15 fen at least and at most. What is NULL is planned away: each statement is planned for its values.
+-- Of both lists and both counts: $2 hash of the account, in hex, $3 RRN, $4 last four of the card, $5 serial of the kiosk,
+-- $6 terminal, $7 kiosk, $8 code of an organisation, $9 state, $10 class of failure, $11 business, $12 from, $13 until,
+-- $14 and $15 fen at least and at most, $16 trace number, or batch and trace number with a dash between. What is NULL is planned away: each statement is planned for its values.
        ($2::text IS NULL OR fact.account_hash = decode($2, 'hex'))
    AND ($3::text IS NULL OR (fact.rrn = $3 AND fact.rrn <> ''))
    AND ($4::text IS NULL OR fact.card_last4 = $4)
-   AND ($5::text IS NULL OR fact.kiosk_serial = $5 OR fact.stan = $5)
+   AND ($5::text IS NULL OR fact.kiosk_serial = $5)
    AND ($6::text IS NULL OR fact.terminal_id = $6)
    AND ($7::text IS NULL OR fact.kiosk_id = (SELECT id FROM admin.kiosk WHERE code = $7))
    AND ($8::text IS NULL OR starts_with(fact.org_path, (SELECT path FROM admin.org WHERE code = $8)))
@@ -20,6 +20,7 @@
    AND ($13::timestamptz IS NULL OR fact.payment_id < admin.first_payment($13))
    AND ($14::bigint IS NULL OR fact.amount >= $14)
    AND ($15::bigint IS NULL OR fact.amount <= $15)
+   AND ($16::text IS NULL OR (fact.stan = right($16, 6) AND (length($16) = 6 OR fact.batch = left($16, 6))))
 
 -- payment_list --
 -- Along the order of time; where one filter is narrow, along its index.
@@ -90,7 +91,8 @@ SELECT EXISTS (SELECT FROM admin.payment_fact WHERE rrn = $2 AND rrn <> '' AND o
        EXISTS (SELECT FROM admin.payment_fact WHERE account_hash = $3 AND org_path LIKE ANY ($1::text[])) AS account,
        EXISTS (SELECT FROM admin.payment_fact WHERE terminal_id = $2 AND org_path LIKE ANY ($1::text[])) AS terminal,
        EXISTS (SELECT FROM admin.kiosk JOIN admin.org ON org.id = kiosk.org_id
-                WHERE kiosk.code = upper($2) AND org.path LIKE ANY ($1::text[])) AS kiosk;
+                WHERE kiosk.code = upper($2) AND org.path LIKE ANY ($1::text[])) AS kiosk,
+       EXISTS (SELECT FROM admin.payment_fact WHERE kiosk_serial = $2 AND org_path LIKE ANY ($1::text[])) AS serial;
 
 -- orgs --
 -- For the filter: $1 paths.

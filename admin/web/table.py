@@ -211,8 +211,8 @@ class View:
     def url(self, **changes: str | None) -> str:
         """Where this list is with other values; paging starts anew unless it is what changes."""
         values = {name: value for name, value in self.values.items() if value}
-        if self.down or self.column.name != self.table.sort.removeprefix("-"):
-            values["sort"] = ("-" if self.down else "") + self.column.name
+        if self.sort != self.table.sort:
+            values["sort"] = self.sort
         if self.size != PAGE_ROWS:
             values["size"] = str(self.size)
         for name, value in changes.items():
@@ -221,6 +221,10 @@ class View:
             else:
                 values[name] = value
         return "?" + urlencode(values) if values else "?"
+
+    @property
+    def sort(self) -> str:
+        return ("-" if self.down else "") + self.column.name
 
     def sort_url(self, column: Column) -> str:
         down = column.name == self.column.name and not self.down

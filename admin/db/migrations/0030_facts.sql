@@ -241,7 +241,7 @@ CREATE INDEX payment_fact_org ON admin.payment_fact (org_path, payment_id);
 CREATE INDEX payment_fact_rrn ON admin.payment_fact (rrn, payment_id) WHERE rrn <> '';
 CREATE INDEX payment_fact_card ON admin.payment_fact (card_last4, payment_id);
 CREATE INDEX payment_fact_serial ON admin.payment_fact (kiosk_serial, payment_id);
-CREATE INDEX payment_fact_stan ON admin.payment_fact (stan, batch, payment_id);
+CREATE INDEX payment_fact_stan ON admin.payment_fact (stan, payment_id);
 CREATE INDEX payment_fact_amount ON admin.payment_fact (amount, payment_id);
 -- Nearly all are completed: those that are not are what people look for.
 CREATE INDEX payment_fact_state ON admin.payment_fact (state, payment_id) WHERE state <> 'COMPLETED';
