@@ -77,7 +77,8 @@ async def make_places(connection: Any) -> None:
         "INSERT INTO admin.org (parent_id, kind, code, name, path) "
         "SELECT city.id, 'site', 's' || substr(city.code, 2) || '-' || lpad(site::text, 2, '0'), "
         "'营业厅 ' || site, city.path || 's' || substr(city.code, 2) || '-' || lpad(site::text, 2, '0') || '/' "
-        "FROM admin.org AS city, generate_series(0, $1 - 1) AS site WHERE city.kind = 'city' AND city.path LIKE '/gdn/%'",
+        "FROM admin.org AS city, generate_series(0, $1 - 1) AS site "
+        "WHERE city.kind = 'city' AND city.path LIKE '/gdn/%'",
         SITES,
     )
     await connection.execute(
@@ -93,7 +94,8 @@ async def make_places(connection: Any) -> None:
 async def load(connection: Any, count: int, *, seed: int = 1, ends_at: datetime | None = None) -> None:
     """``count`` payments up to an instant, and statistics about them."""
     rows = await connection.fetch(
-        "SELECT kiosk.id, terminal_id, org_id, org.path FROM admin.kiosk JOIN admin.org ON org.id = org_id ORDER BY kiosk.code"
+        "SELECT kiosk.id, terminal_id, org_id, org.path FROM admin.kiosk JOIN admin.org ON org.id = org_id "
+        "ORDER BY kiosk.code"
     )
     places = [tuple(row) for row in rows]
     ends_at = ends_at or datetime(2026, 11, 24, 4, tzinfo=UTC)
@@ -120,7 +122,7 @@ def payments(
         local = days[0]
         kiosk, terminal, org, org_path = places[int(dice.random() ** 1.5 * len(places))]
         _, state, code, source, kind = _DRAWN[int(dice.random() * 1000)]
-        done, charged = state == "COMPLETED", code == "00"
+        charged = code == "00"
         card_ms, bill_ms = 300 + int(dice.random() * 900), 80 + int(dice.random() * 300)
         account = int(dice.random() * ACCOUNTS)
         amount = 100 * (1 + int(dice.random() ** 3 * 3000)) + int(dice.random() * 100)

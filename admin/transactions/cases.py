@@ -1,5 +1,7 @@
-"""Cases: payments that wait for a person, decided by two. Asked for and confirmed here, carried out by the switch, which
-is given both names and refuses one that stands for both."""
+"""Cases: payments that wait for a person, decided by two. Asked for and confirmed here, carried out by the switch.
+
+The switch is given both names and refuses one that stands for both.
+"""
 
 from __future__ import annotations
 
@@ -189,7 +191,7 @@ HAND: Final = _Hand()
 
 
 async def _decide(connection: Connection, asked: Asked, access: Access) -> str:
-    """Both names to the switch: who asked, who confirmed. Raises StateError, UnavailableError: nothing is decided then."""
+    """Both names to the switch: who asked, who confirmed. Raises StateError: nothing is decided then."""
     maker = await connection.fetchval(QUERY["login_of"], asked.maker_id)
     order = {"payment": int(asked.object_id)}
     decision, evidence = asked.payload["decision"], asked.payload["evidence"]

@@ -81,6 +81,16 @@ SAMPLES: dict[str, str] = {
         RETURNING seq::text AS id
     """,
 }
+SAMPLES["payment_id"] = """
+    INSERT INTO payment_fact (payment_id, opened_on, ver, state, final, opened_at, changed_at, settled_on, local_on,
+                              amount, kind, bills, terminal_id, org_id, org_path, account_hash, account_masked, batch,
+                              stan, kiosk_serial, card_first6, card_last4, class, card_from_ms, charged, reversed)
+    SELECT (random() * 1e15)::bigint, 20261124, 3, 'COMPLETED', true, now(), now(), '2026-11-24', '2026-11-24',
+           100, 'payment', 1, 'GS000001', id, path, '0123456789abcdef', '****0001', '000001',
+           '000001', '000001', '622202', '0128', 'ok', 1, true, false
+      FROM org WHERE code = $1
+    RETURNING payment_id::text AS id
+"""
 # Whose objects are found by something else than their organisation; each has tests of its own.
 BY_OTHER_MEANS = {"approval_id"}
 # What belongs to no organisation is changed by those alone who have the permission over the whole network.
@@ -135,7 +145,10 @@ def test_every_route_says_for_whom_it_is(app: Any) -> None:
 
 
 def test_what_changes_something_needs_more_than_to_read(app: Any) -> None:
-    reads = {Permission.AUDIT_READ: {"/audit/chain"}}  # verifying changes nothing but the log of it
+    reads = {
+        Permission.AUDIT_READ: {"/audit/chain"},  # verifying changes nothing but the log of it
+        Permission.TRANSACTION_READ: {"/transactions/find"},  # so that no account stands in an address
+    }
     for each in entries(app):
         if each.method != "GET" and isinstance(each.access, Permission) and each.access.value.endswith(".read"):
             assert each.path in reads.get(each.access, set()), f"{each.name} changes something with {each.access}"

@@ -1,4 +1,4 @@
-"""How the database finds payments: each filter along an index, whoever asks. Times are for the benchmark, plans are for ever."""
+"""How the database finds payments: each filter along an index, whoever asks. Times are for the benchmark."""
 
 from __future__ import annotations
 
