@@ -72,6 +72,8 @@ DEVICE_CONNECTIONS_MAX: Final = 4000  # 1,000 kiosks and what is left of a netwo
 DEVICE_HANDSHAKE_S: Final = 15.0
 DEVICE_RATE: Final = 2.0  # requests a second of one kiosk, on average: a beat a minute, events, chunks of an upload
 DEVICE_BURST: Final = 60  # at once: what a kiosk has to tell after a week without a line
+ITEMS_RATE: Final = 1.0  # events and sessions a second of one kiosk, on average: a program in a circle must not fill us
+ITEMS_BURST: Final = 200_000  # at once: a spool of 50 MB
 ENROLMENT_RATE: Final = 0.2  # asks a second of one address: every one is audited
 ENROLMENT_BURST: Final = 20  # a hall's kiosks on one address, each with a typing error
 BUCKETS_MAX: Final = 20_000  # addresses and kiosks that are remembered; the oldest is forgotten
@@ -98,7 +100,7 @@ COMMANDS_A_BEAT: Final = 5
 RESULT_MAX: Final = 50  # entries of a result
 UPLOAD_MAX: Final = 64 * 1024 * 1024  # a day's log, compressed, of a kiosk that logs ten times too much
 UPLOAD_CHUNK_MAX: Final = 1024 * 1024  # a lost chunk costs that much again
-UPLOADS_OPEN_MAX: Final = 4  # of one kiosk
+UPLOADS_OPEN_MAX: Final = 4  # of one kiosk, begun within a day: an older one is given up
 # ---------------------------------------------------------------------------------------------------- the feed
 FEED_PERIOD_S: Final = 1.0  # between two looks: nearly every payment is whole by then, and is written once
 FEED_BATCH: Final = 2_000  # events: some 600 payments, 50 ms of one server process, and as long a transaction
@@ -171,3 +173,4 @@ assert BEAT_S * (1 + BEAT_JITTER) < DEVICE_KEEP_S
 assert COMMAND_S <= 24 * 3600  # the table's own CHECK
 assert UPLOAD_CHUNK_MAX < UPLOAD_MAX
 assert FEED_WORK_S < LOOP_HOLD_S
+assert ITEMS_BURST > BATCH_MAX

@@ -22,6 +22,7 @@ import hashlib
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +40,7 @@ from admin.deviceapi.listener import CERTIFICATE
 from admin.deviceapi.store import Kiosk, Pace
 from admin.deviceapi.uploads import Uploads
 from admin.devices.trust import enrolment
-from admin.devices.trust.authority import Authority
+from admin.devices.trust.authority import Authority, spki_sha256
 from admin.errors import AdminError, UnavailableError
 
 _log = logging.getLogger("admin.deviceapi")
@@ -57,15 +58,23 @@ _REPORT: Final = msgspec.json.Decoder(messages.Report)
 _UPLOAD: Final = msgspec.json.Decoder(messages.NewUpload)
 
 
-def make_device_app(database: Database, authority: Authority, *, uploads: Path, pace: Pace | None = None) -> Any:
+def make_device_app(
+    database: Database,
+    authority: Authority,
+    *,
+    uploads: Path,
+    pace: Pace | None = None,
+    wall: Callable[[], float] = time.time,
+) -> Any:
     """The ASGI application.
 
     Args:
         database: A pool of its own (``limits.DEVICE_POOL``): a thousand kiosks must not take people's connections.
         uploads: Folder of what kiosks send, outside of what the web serves.
         pace: How often kiosks are told to beat.
+        wall: Seconds since 1970.
     """
-    return _App(database, authority, Uploads(database, uploads), pace or Pace())
+    return _App(database, authority, Uploads(database, uploads), pace or Pace(), wall)
 
 
 @dataclass(frozen=True)
@@ -85,14 +94,18 @@ class _Request:
 
 
 class _App:
-    def __init__(self, database: Database, authority: Authority, uploads: Uploads, pace: Pace) -> None:
+    def __init__(
+        self, database: Database, authority: Authority, uploads: Uploads, pace: Pace, wall: Callable[[], float]
+    ) -> None:
         self._database = database
         self._authority = authority
         self._uploads = uploads
         self._pace = pace
+        self._wall = wall
         self._kiosks = Buckets(limits.DEVICE_RATE, limits.DEVICE_BURST, time.monotonic)
+        self._items = Buckets(limits.ITEMS_RATE, limits.ITEMS_BURST, time.monotonic)
         self._addresses = Buckets(limits.ENROLMENT_RATE, limits.ENROLMENT_BURST, time.monotonic)
-        self._digests: dict[bytes, bytes] = {}
+        self._shown: dict[bytes, tuple[bytes, float]] = {}  # by certificate: its key, and until when it counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
@@ -120,12 +133,10 @@ class _App:
         if not path.startswith(_PREFIX + "/"):
             raise DeviceError(404, "E_PATH", "no such path")
         route, _, item = path.removeprefix(_PREFIX + "/").partition("/")
-        digest = self._digest(request)
         if (method, route) == ("POST", "enroll") and item in ("", "poll"):
             self._addresses.take(request.address)
             return await (self._poll(request) if item else self._enrol(request))
-        if digest is None:
-            raise DeviceError(401, "E_CERTIFICATE", "show the kiosk's certificate")
+        digest = self._identify(request)
         self._kiosks.take(digest)
         async with self._database.connection() as connection:
             kiosk = await store.who(connection, digest)
@@ -136,6 +147,7 @@ class _App:
                 return await self._beat(request, kiosk)
             case "POST", "events" | "sessions", "":
                 batch = http.decode(_EVENTS if route == "events" else _SESSIONS, await request.body())
+                self._items.take(digest, len(batch.items))
                 async with self._database.transaction() as connection:
                     return await store.take_batch(connection, kiosk, batch)
             case "POST", "commands", _ if _NUMBER.fullmatch(item):
@@ -151,21 +163,27 @@ class _App:
                 return await self._renew(request, kiosk)
         raise DeviceError(404, "E_PATH", "no such path, or not with this method")
 
-    def _digest(self, request: _Request) -> bytes | None:
-        """Of the key of the certificate that TLS verified; None: none was shown. Taken apart once per certificate."""
+    def _identify(self, request: _Request) -> bytes:
+        """Digest of the key of the certificate that TLS verified. It is taken apart once.
+
+        Raises:
+            DeviceError: 401 ``E_CERTIFICATE``: none was shown; ``E_EXPIRED``: TLS looked at it when the connection was
+                made, which may be months ago.
+        """
         certificate = request.scope.get("extensions", {}).get("tls", {}).get(CERTIFICATE)
         if certificate is None:
-            return None
+            raise DeviceError(401, "E_CERTIFICATE", "show the kiosk's certificate")
         name = hashlib.sha256(certificate).digest()
-        digest = self._digests.get(name)
-        if digest is None:
-            public = x509.load_der_x509_certificate(certificate).public_key()
-            spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-            digest = hashlib.sha256(spki).digest()
-            if len(self._digests) >= limits.BUCKETS_MAX:
-                self._digests.clear()
-            self._digests[name] = digest
-        return digest
+        known = self._shown.get(name)
+        if known is None:
+            shown = x509.load_der_x509_certificate(certificate)
+            known = (spki_sha256(shown.public_key()), shown.not_valid_after_utc.timestamp())
+            if len(self._shown) >= limits.BUCKETS_MAX:
+                self._shown.clear()
+            self._shown[name] = known
+        if known[1] <= self._wall():
+            raise DeviceError(401, "E_EXPIRED", "the certificate has expired: enrol")
+        return known[0]
 
     # ------------------------------------------------------------------------------------------------ identity
     async def _enrol(self, request: _Request) -> dict[str, Any]:

@@ -47,17 +47,17 @@ class Buckets:
         self._clock = clock
         self._levels: OrderedDict[object, tuple[float, float]] = OrderedDict()
 
-    def take(self, name: object) -> None:
+    def take(self, name: object, amount: int = 1) -> None:
         """Raises DeviceError 429 ``E_RATE`` with the seconds after which it would pass."""
         now = self._clock()
         level, at = self._levels.pop(name, (self._burst, now))
         level = min(self._burst, level + (now - at) * self._rate)
-        allowed = level >= 1
-        self._levels[name] = (level - 1 if allowed else level, now)
+        allowed = level >= amount
+        self._levels[name] = (level - amount if allowed else level, now)
         if len(self._levels) > limits.BUCKETS_MAX:
             self._levels.popitem(last=False)
         if not allowed:
-            after_s = max(1, round((1 - level) / self._rate))
+            after_s = max(1, round((amount - level) / self._rate))
             raise DeviceError(429, "E_RATE", "too many requests", retry=True, after_s=after_s)
 
 

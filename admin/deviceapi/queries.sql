@@ -164,7 +164,7 @@ UPDATE kiosk_command
 SELECT id, size, received, state FROM kiosk_upload WHERE kiosk_id = $1 AND command_id = $2 AND sha256 = $3;
 
 -- uploads_open --
-SELECT count(*) FROM kiosk_upload WHERE kiosk_id = $1 AND state = 'open';
+SELECT count(*) FROM kiosk_upload WHERE kiosk_id = $1 AND state = 'open' AND created_at > now() - interval '1 day';
 
 -- upload_add --
 -- $1 id, $2 kiosk, $3 command, $4 kind, $5 name, $6 size, $7 digest.

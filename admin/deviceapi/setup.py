@@ -10,6 +10,8 @@ import base64
 import datetime
 import ipaddress
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -56,11 +58,17 @@ def _keys(config: Config) -> Keys:
     return TokenKeys(options.pkcs11_library, options.pkcs11_label, Path(options.pkcs11_pin_file))
 
 
-def make_listener(config: Config, database: Database, authority: Authority, pace: Pace | None = None) -> DeviceListener:
+def make_listener(
+    config: Config,
+    database: Database,
+    authority: Authority,
+    pace: Pace | None = None,
+    wall: Callable[[], float] = time.time,
+) -> DeviceListener:
     """The listener as configured; ``database`` is a pool of its own."""
     options = config.device_api
     pace = pace or Pace(options.beat_s, min(options.beat_s, limits.BEAT_BUSY_S))
-    app = make_device_app(database, authority, uploads=Path(options.upload_folder), pace=pace)
+    app = make_device_app(database, authority, uploads=Path(options.upload_folder), pace=pace, wall=wall)
     context = server_context(Path(options.certificate_file), Path(options.key_file), Path(options.ca_file))
     return DeviceListener(app, context, host=options.host, port=options.port)
 

@@ -38,7 +38,7 @@ def add_agent_parser(commands: Any) -> None:
         "--dir", type=Path, default=Path(".gridswitch/agent"), metavar="DIR", help="its key, spool and files"
     )
     parser.add_argument("--serial", default="", metavar="SN", help="serial number, as registered; to enrol")
-    parser.add_argument("--code", default="", metavar="CODE", help="one-time code; to enrol")
+    parser.add_argument("--code", default="", metavar="CODE", help="one-time code; to enrol, or to enrol again")
     parser.add_argument("--app", default="simulated", metavar="VERSION", help="version of the kiosk's program")
     parser.set_defaults(run=run)
 
@@ -72,8 +72,8 @@ async def _live(arguments: argparse.Namespace, identity: Identity, spool: FileSp
     from switch.kiosk.agent.wire import Wire
 
     service = identity.service
-    if service is None:
-        wire = Wire(arguments.server, identity.context())
+    if service is None or arguments.code:
+        wire = Wire(arguments.server, identity.context(enrolling=True))
         try:
             service = await enrol(wire, identity, arguments.serial, arguments.code, _say)
         finally:

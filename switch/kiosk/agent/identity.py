@@ -126,11 +126,11 @@ class Identity:
     def renewal_due(self, now: datetime.datetime) -> bool:
         return self.days_left(now) <= limits.RENEW_DAYS
 
-    def context(self) -> ssl.SSLContext:
-        """For the connection: with the certificate, if there is one."""
+    def context(self, *, enrolling: bool = False) -> ssl.SSLContext:
+        """For the connection: with the certificate, if there is one. Who enrols shows none: it may have expired."""
         try:
             context = ssl.create_default_context(cafile=str(self._ca_file))
-            if self.service is not None:
+            if self.service is not None and not enrolling:
                 context.load_cert_chain(self._certificate_file, self._key_file)
         except (OSError, ssl.SSLError) as error:
             raise StartError("identity", f"{self._ca_file}, {self._certificate_file}: {error}") from None

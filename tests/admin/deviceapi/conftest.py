@@ -7,6 +7,7 @@ import datetime
 import http.client
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -182,7 +183,9 @@ def bench(admin_dsn: str, device_files: tuple[Path, DeviceApiConfig]) -> Callabl
     folder, options = device_files
 
     @asynccontextmanager
-    async def opened(pace: Pace | None = None, *, prepared: bool = False, port: int = 0) -> AsyncIterator[Bench]:
+    async def opened(
+        pace: Pace | None = None, *, prepared: bool = False, port: int = 0, wall: Callable[[], float] = time.time
+    ) -> AsyncIterator[Bench]:
         config = Config(
             database=DatabaseConfig(dsn=admin_dsn),
             environment="development",
@@ -191,7 +194,7 @@ def bench(admin_dsn: str, device_files: tuple[Path, DeviceApiConfig]) -> Callabl
         database = Database(admin_dsn)
         await database.start()
         authority = open_authority(config)
-        listener = make_listener(config, database, authority, pace)
+        listener = make_listener(config, database, authority, pace, wall)
         await listener.start()
         try:
             made = Bench(config, database, authority, listener, folder)

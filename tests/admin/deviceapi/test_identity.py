@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import http.client
+import json
 import ssl
+import time
 from typing import Any
 
 import pytest
@@ -190,12 +192,12 @@ def test_without_a_certificate_nothing_but_enrolment_answers(bench: Any) -> None
 def test_keys_that_are_unknown_revoked_or_of_a_retired_kiosk_are_refused(bench: Any) -> None:
     async def story() -> None:
         async with bench() as b:
-            kiosk, pair = await b.kiosk()
+            retired, pair = await b.kiosk("K-2")
             assert (await b.call("POST", "beat", beat(1), pair=pair)).status == 200
-            await b.value("UPDATE kiosk SET state = 'retired'")
+            await b.value("UPDATE kiosk SET state = 'retired' WHERE id = $1", retired)
             answer = await b.call("POST", "beat", beat(2), pair=pair)
             assert (answer.status, answer.body["code"], answer.body["commands"]) == (403, "E_RETIRED", [])
-            await b.value("UPDATE kiosk SET state = 'in_service'")
+            kiosk, pair = await b.kiosk()
             async with b.database.transaction() as connection:
                 await enrolment.revoke(connection, EVERYWHERE, kiosk, 2, "stolen")
             answer = await b.call("POST", "beat", beat(3), pair=pair)
@@ -293,5 +295,29 @@ def test_an_address_that_tries_codes_is_slowed_down(bench: Any) -> None:
             slowed = [answer for answer in answers if answer.status == 429]
             assert slowed and slowed[0].body["code"] == "E_RATE" and int(slowed[0].headers["retry-after"]) >= 1
             assert (await b.call("POST", "enroll", body, source="127.0.0.10")).status == 403
+
+    asyncio.run(story())
+
+
+def test_a_connection_does_not_outlive_its_certificate(bench: Any) -> None:
+    async def story() -> None:
+        ahead_s = 0.0
+        async with bench(wall=lambda: time.time() + ahead_s) as b:
+            _, pair = await b.kiosk()
+            reader, writer = await asyncio.open_connection("127.0.0.1", b.listener.port, ssl=b.context(pair))
+
+            async def say(seq: int) -> bytes:
+                body = json.dumps(beat(seq)).encode()
+                head = f"POST /agent/v1/beat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write(head.encode() + body)
+                line = await asyncio.wait_for(reader.readuntil(b"}"), 60)
+                return line.split(b"\r\n")[0]
+
+            assert b"200" in await say(1)
+            ahead_s = 89 * 86400.0
+            assert b"200" in await say(2)
+            ahead_s = 91 * 86400.0
+            assert b"401" in await say(3)
+            writer.close()
 
     asyncio.run(story())
