@@ -34,6 +34,7 @@ from admin.errors import AdminError
 from admin.feed.payments import Feed
 from admin.limits import BODY_MAX, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
 from admin.operators import approvals, door, log, pages
+from admin.reports import pages as reports
 from admin.transactions import cases, payments
 from admin.web.given import Data, Who
 from admin.web.loop import Loops
@@ -121,6 +122,7 @@ def make_app(parts: Parts) -> Litestar:
             *enrol.HANDLERS,
             *payments.HANDLERS,
             *cases.HANDLERS,
+            *reports.HANDLERS,
             create_static_files_router(
                 "/static", [STATIC], opt=dict(PUBLIC), include_in_schema=False, cache_control=None
             ),

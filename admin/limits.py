@@ -101,6 +101,20 @@ RESULT_MAX: Final = 50  # entries of a result
 UPLOAD_MAX: Final = 64 * 1024 * 1024  # a day's log, compressed, of a kiosk that logs ten times too much
 UPLOAD_CHUNK_MAX: Final = 1024 * 1024  # a lost chunk costs that much again
 UPLOADS_OPEN_MAX: Final = 4  # of one kiosk, begun within a day: an older one is given up
+
+# ---------------------------------------------------------------------------------------------------- reports
+REPORTS_AT_ONCE: Final = 2  # on the whole server, and one of each operator: a report takes one core while it runs
+REPORT_WAIT_S: Final = 5.0  # for another report to end; a month over a million payments takes three
+REPORT_MEMORY_MB: Final = 32  # of each sort or hash; larger ones go to the disk
+REPORT_DAYS_MAX: Final = 31  # of a report by days: 3,000 kiosks make 93,000 lines of it
+PEAK_DAYS_MAX: Final = 92  # of a heat map: a quarter of a year has 13 of each weekday
+PEAK_DAYS: Final = 28  # when nothing is said: four of each weekday
+REPORT_ROWS_SHOWN: Final = 100  # of a table on a page; files have all
+REPORT_ROWS_MAX: Final = 10_000  # that are read for a page: its sums, and every kiosk of a province
+REPORT_BARS: Final = 12  # of a chart; more cannot be told apart
+PAYERS_MIN: Final = 5  # fewer accounts are not counted out: they could be told who they are
+REPORT_STALE_S: Final = 60.0  # a report says that its numbers are old: the feed is looked at every second
+
 # ---------------------------------------------------------------------------------------------------- the feed
 FEED_PERIOD_S: Final = 1.0  # between two looks: nearly every payment is whole by then, and is written once
 FEED_BATCH: Final = 2_000  # events: some 600 payments, 50 ms of one server process, and as long a transaction

@@ -9,13 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import pygal
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pygal.style import Style
 
 # The library adds an importer of an old kind for plug-ins that we have none of; every later import would warn of it.
 sys.meta_path[:] = [each for each in sys.meta_path if type(each).__name__ != "PluginImportFixer"]
 
-_PLAIN: Final = Style(background="transparent", plot_background="transparent", font_family="inherit")
+_NAME_MAX: Final = 16  # signs of a name, which may all be as wide as they are high
+# Sizes as in app.css: the library leaves so much room.
+_PLAIN: Final = Style(
+    background="transparent",
+    plot_background="transparent",
+    font_family="inherit",
+    label_font_size=12,
+    major_label_font_size=12,
+    legend_font_size=13,
+    title_font_size=14,
+)
 
 
 def line(
@@ -28,14 +38,21 @@ def line(
     every: int = 1,
     show: Callable[[float], str] | None = None,
     fill: bool = False,
+    dots: bool = False,
+    zero: bool = False,
 ) -> Markup:
     """Args:
     every: Only each nth label is written.
     show: A value as text.
+    dots: For few values: a line of one point is nothing.
+    zero: The axis begins there, as amounts of something should.
     """
+    top = max((value for values in series.values() for value in values if value is not None), default=0)
     chart = pygal.Line(
         **_options(title, height, width),
-        show_dots=False,
+        show_dots=dots,
+        dots_size=3,
+        range=(0, top) if zero and top > 0 else None,
         fill=fill,
         x_labels_major_every=every,
         show_minor_x_labels=False,
@@ -81,6 +98,7 @@ def _drawn(
     show: Callable[[float], str] | None,
 ) -> Markup:
     chart.x_labels = list(labels)
+    chart.show_legend = len(series) > 1
     if show is not None:
         chart.value_formatter = show
     for name, values in series.items():
@@ -91,6 +109,46 @@ def _drawn(
         r"<!--.*?-->|<style[^>]*>.*?</style>|<script[^>]*>.*?</script>| style=\"[^\"]*\"", "", text, flags=re.DOTALL
     )
     return Markup(text)  # noqa: S704 drawn by us; the library escapes labels
+
+
+def ranked(
+    title: str,
+    rows: Sequence[tuple[str, int, int]],
+    *,
+    names: Mapping[int, str] | None = None,
+    show: Callable[[int], str] = str,
+    width: int = 900,
+) -> Markup:
+    """Bars one under the other, each with its name before and its value behind it; for names too long for an axis.
+
+    Args:
+        rows: (name, value, colour 0 to 5), as they stand from the top.
+        names: What a colour means, where that says something.
+    """
+    left, right, step, legend = 220, 120, 24, 26 if names else 0
+    top = max((value for _, value, _ in rows), default=0)
+    parts = []
+    for number, (name, value, colour) in enumerate(rows):
+        y = legend + number * step
+        long = (width - left - right) * value // top if top > 0 else 0
+        shown = name if len(name) <= _NAME_MAX else f"{name[: _NAME_MAX - 1]}…"
+        parts.append(
+            f'<g class="color-{colour}"><title>{escape(name)}: {escape(show(value))}</title>'
+            f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{escape(shown)}</text>'
+            f'<rect x="{left}" y="{y + 3}" width="{max(long, 1)}" height="{step - 7}" rx="2"/>'
+            f'<text x="{left + long + 8}" y="{y + 16}">{escape(show(value))}</text></g>'
+        )
+    for number, (colour, name) in enumerate((names or {}).items()):
+        x = left + number * 105
+        parts.append(
+            f'<g class="color-{colour}"><rect x="{x}" y="4" width="12" height="12"/>'
+            f'<text x="{x + 18}" y="15">{escape(name)}</text></g>'
+        )
+    height = legend + len(rows) * step
+    return Markup(  # noqa: S704 every text in it is escaped
+        f'<svg class="ranked" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg>"
+    )
 
 
 def sparkline(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -58,6 +59,7 @@ def _environment() -> Environment:
         time=_time,
         money=show.money,
         share=show.share,
+        percent=show.percent,
         mask=show.mask,
         when=show.when,
         iso=show.iso,
@@ -212,10 +214,11 @@ async def _export(
         await audit(connection, access, "export", "table", table.name, form=form, rows=len(rows), filters=filters)
     title = say(table.title)
     if form == "csv":
-        body, kind = to_csv(table.columns, rows, say), CSV_TYPE
+        body, kind = await asyncio.to_thread(to_csv, table.columns, rows, say), CSV_TYPE
     else:
         chosen = {say("筛选条件"): "; ".join(f"{name}={value}" for name, value in filters.items()) or say("无")}
-        body, kind = to_xlsx(title, table.columns, rows, say, {**chosen, **notes}), XLSX_TYPE
+        body = await asyncio.to_thread(to_xlsx, title, table.columns, rows, say, {**chosen, **notes})
+        kind = XLSX_TYPE
     return download(body, kind, f"{title}-{show.today().isoformat()}.{form}")
 
 

@@ -74,6 +74,27 @@ def share(part: int, whole: int) -> str:
     return NOTHING if whole == 0 else f"{(1000 * part + whole // 2) // whole / 10:.1f}%"
 
 
+def percent(millionths: int | None, digits: int = 2) -> str:
+    """Rounded down: what is not all is never shown as 100 %. ``digits`` 1 to 4.
+
+    >>> percent(999_999), percent(970_500, 1), percent(None)
+    ('99.99%', '97.0%', '—')
+    """
+    if millionths is None:
+        return NOTHING
+    whole, rest = divmod(millionths, 10_000)
+    return f"{whole}.{f'{rest:04d}'[:digits]}%"
+
+
+def millionths(part: int, whole: int) -> int | None:
+    """Rounded down; None: there is no whole.
+
+    >>> millionths(2, 3), millionths(0, 0)
+    (666666, None)
+    """
+    return part * 1_000_000 // whole if whole else None
+
+
 def span_parts(seconds: int) -> tuple[str, int]:
     """(unit, count) of the largest unit that is at least one: for the catalogue.
 

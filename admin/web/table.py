@@ -33,7 +33,7 @@ class Column:
     """Attributes:
     name: Of the row's value.
     title: In Chinese.
-    kind: How it looks and is exported; "text" keeps every digit; "names" is a
+    kind: How it looks and is exported; "text" keeps every digit; "share" is in millionths; "names" is a
         list with commas between.
     sort: SQL expression with its type, e.g. ``"kiosk.code::text"``; empty: cannot be sorted by.
     link: From a row to where it leads.
@@ -49,6 +49,7 @@ class Column:
     names: Mapping[str, str] = field(default_factory=dict)
     tones: Mapping[str, str] = field(default_factory=dict)
     wide_only: bool = False  # left out on a telephone
+    digits: int = 2  # of a share, after the point
 
 
 @dataclass(frozen=True, slots=True)
