@@ -57,6 +57,8 @@ OUTCOMES: Final = {"done": "已执行", "withdrawn": "已撤回"}
 STANDINGS: Final = {"none": "待提出", "proposed": "待复核", "confirmed": "待执行"}
 STANDING_TONES: Final = {"none": "bad", "proposed": "warn", "confirmed": "good"}
 TITLES: Final = {
+    "0200": "消费请求",
+    "0400": "冲正请求",
     "post": "销账请求",
     "prepay": "预存请求",
     "status": "销账状态查询",
