@@ -1,6 +1,6 @@
 """How long admin's searches take over a million payments: python -m benchmarks.search [PAYMENTS].
 
-Starts a PostgreSQL of its own, loads the payments by COPY, and times the first page and the bounded count of each search,
+Starts a PostgreSQL of its own, loads the payments by COPY, and times first page and bounded count of each search,
 for somebody who sees the whole network and for somebody who sees one site. Times are a report; that every search goes
 along an index is a test (tests/admin/transactions/test_plans.py).
 """
