@@ -141,6 +141,9 @@ HOP_S: Final = 3.0  # one hop of the communication check; slower is broken for a
 
 # ---------------------------------------------------------------------------------------------------- transactions
 COUNT_MAX: Final = 10_000  # payments of a search that are counted; nobody needs to know whether it is 12,345 or 54,321
+COUNT_PLACES_MAX: Final = (
+    2_000  # of some sites: their payments lie apart, and each that is looked at is a page of the disk
+)
 PLACES_MAX: Final = 64  # sites whose payments are looked up site by site: each costs an index probe a row of the page
 SEARCH_LENGTH_MAX: Final = 40  # characters of the search box
 

@@ -30,8 +30,11 @@ QUERY: Final = statements(__file__)
 _FILTERS: Final = QUERY["payment_filters"]
 _LISTS: Final = {name: QUERY[name].replace("{filters}", _FILTERS) for name in ("payment_list", "payment_list_by_place")}
 _COUNTS: Final = {
-    name: QUERY[name].replace("{filters}", _FILTERS).replace("{most}", str(limits.COUNT_MAX + 1))
-    for name in ("payment_count", "payment_count_by_place")
+    name: QUERY[name].replace("{filters}", _FILTERS).replace("{most}", str(most + 1))
+    for name, most in (
+        ("payment_count", limits.COUNT_MAX),
+        ("payment_count_by_place", limits.COUNT_PLACES_MAX),
+    )
 }
 _ORG: Final = 6  # of the filters, the organisation: statement parameter $8
 
@@ -130,10 +133,13 @@ def list_statement(*, places: bool) -> str:
     return _LISTS["payment_list_by_place" if places else "payment_list"]
 
 
-async def count(connection: Connection, access: Access, view: View, *, places: bool) -> Any:
-    """(payments up to COUNT_MAX + 1, fen of those completed)"""
-    statement = _COUNTS["payment_count_by_place" if places else "payment_count"]
-    return await connection.fetchrow(statement, access.paths(_P.TRANSACTION_READ), *view.read)
+async def count(connection: Connection, access: Access, view: View, *, places: bool) -> tuple[int, bool]:
+    """(payments, whether there are more than that)"""
+    name, most = ("payment_count", limits.COUNT_MAX)
+    if places:
+        name, most = ("payment_count_by_place", limits.COUNT_PLACES_MAX)
+    found: int = await connection.fetchval(_COUNTS[name], access.paths(_P.TRANSACTION_READ), *view.read)
+    return min(found, most), found > most
 
 
 @get("/transactions", opt=needs(_P.TRANSACTION_READ))
@@ -155,7 +161,6 @@ async def payment_list(request: AnyRequest, database: Data, access: Who) -> Resp
         scope=scope,
         access=access,
         found=found,
-        count_max=limits.COUNT_MAX,
         orgs={row["code"]: row["name"] for row in orgs},
         find=FIND,
     )
