@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import secrets
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -22,7 +25,9 @@ from admin.auth.secrets import digest
 from admin.config import Config, DatabaseConfig, SecretsConfig, SwitchConfig, WatchConfig
 from admin.db.migrate import migrate
 from admin.db.pool import Database
+from switch.store.migrate import migrate as migrate_switch
 
+TEST_DAYS = [20261123, 20261124]  # of which the switch's tables have partitions
 # Halls of two cities under one province: enough for what is in somebody's scope, and what is not.
 ORGS = (
     ("root", "province", "gd", "广东"),
@@ -33,24 +38,112 @@ ORGS = (
 )
 
 
+# Migrating both schemas anew took most of the time of these tests. So it is done once, and before each test everything
+# is as it was then: rows, numbers, triggers. What is append-only is so for everybody but a test.
+_EMPTY = """
+SET session_replication_role = replica;
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+DO $$
+DECLARE one record;
+BEGIN
+    FOR one IN SELECT relation.oid::regclass AS name, pg_relation_size(relation.oid) AS size FROM pg_class AS relation
+                WHERE relation.relnamespace IN ('admin'::regnamespace, 'switch'::regnamespace)
+                  AND relation.relkind = 'r' AND pg_relation_size(relation.oid) > 0 LOOP
+        IF one.size > 1000000 THEN
+            EXECUTE format('TRUNCATE %s CASCADE', one.name);
+        ELSE
+            EXECUTE format('DELETE FROM %s', one.name);
+        END IF;
+    END LOOP;
+    FOR one IN SELECT DISTINCT tgrelid::regclass AS name FROM pg_trigger WHERE tgenabled = 'D' LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER ALL', one.name);
+    END LOOP;
+END $$;
+"""
+_SEQUENCES = """
+SELECT quote_ident(schemaname) || '.' || quote_ident(sequencename) AS name, last_value FROM pg_sequences
+ WHERE schemaname IN ('admin', 'switch')
+"""
+_FILLED = """
+SELECT relnamespace::regnamespace::text AS schema, relname::text AS name FROM pg_class
+ WHERE relnamespace IN ('admin'::regnamespace, 'switch'::regnamespace) AND relkind = 'r' AND pg_relation_size(oid) > 0
+"""
+
+
+class Fresh:
+    """A migrated database that can be made as it was."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self._rows: dict[tuple[str, str], bytes] = {}
+        self._numbers: dict[str, int | None] = {}
+
+    async def remember(self) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            self._numbers = {row["name"]: row["last_value"] for row in await connection.fetch(_SEQUENCES)}
+            for row in await connection.fetch(_FILLED):
+                out = io.BytesIO()
+                await connection.copy_from_table(row["name"], schema_name=row["schema"], output=out, format="binary")
+                self._rows[row["schema"], row["name"]] = out.getvalue()
+        finally:
+            await connection.close()
+
+    async def again(self) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute(_EMPTY)
+            for (schema, name), rows in self._rows.items():
+                await connection.copy_to_table(name, schema_name=schema, source=io.BytesIO(rows), format="binary")
+            for row in await connection.fetch(_SEQUENCES):
+                before = self._numbers.get(row["name"])
+                if row["last_value"] != before:
+                    await connection.execute("SELECT setval($1, $2, $3)", row["name"], before or 1, before is not None)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture(scope="session")
+def admin_database(server_dsn: str) -> Iterator[Fresh]:
+    name = f"admin_{os.getpid()}"
+    dsn = urlsplit(server_dsn)._replace(path=f"/{name}").geturl()
+    asyncio.run(_execute(server_dsn, f"CREATE DATABASE {name}"))
+    try:
+        fresh = Fresh(dsn)
+        asyncio.run(_migrated(dsn))
+        asyncio.run(fresh.remember())
+        yield fresh
+    finally:
+        asyncio.run(_execute(server_dsn, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
 @pytest.fixture
-def admin_dsn(database: str) -> str:
-    """DSN of a database where switch and admin are migrated, for this test alone."""
-    asyncio.run(_migrated(database))
-    return database
+def admin_dsn(admin_database: Fresh) -> str:
+    """DSN of a database where switch and admin are migrated and only the organisations are there."""
+    asyncio.run(admin_database.again())
+    return admin_database.dsn
 
 
 async def _migrated(dsn: str) -> None:
+    await migrate_switch(dsn)
+    await migrate(dsn)
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute("DROP SCHEMA IF EXISTS admin CASCADE")
-        await migrate(dsn)
+        await connection.execute("SELECT switch.ensure_partition(day) FROM unnest($1::integer[]) AS day", TEST_DAYS)
         for parent, kind, code, name in ORGS:
             await connection.execute(
                 "INSERT INTO admin.org (parent_id, kind, code, name, path)"
                 " SELECT id, $2, $3, $4, path || $3 || '/' FROM admin.org WHERE code = $1",
                 *(parent, kind, code, name),
             )
+    finally:
+        await connection.close()
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
     finally:
         await connection.close()
 
