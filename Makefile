@@ -86,9 +86,10 @@ format: build ## format and sort what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
 
-# Most tests wait more than they work, so on two cores four streams go beside each other: the tests of single parts, those of the
-# running switch, whole systems, and what only computes, which gives way to the others. All of it well within half an hour.
-STREAMS := parts running systems computed
+# Most tests wait more than they work, so on two cores five streams go beside each other: the tests of single parts, those of the
+# running switch, of the admin service, whole systems, and what only computes, which gives way to the others. All of it well within
+# half an hour.
+STREAMS := parts running offices systems computed
 test-all: build peers ## the core tier, a hardware module's stand-in, a demo on it, model check, simulation, instructions, fuzzing, the wheel
 	@rm -f $(STREAMS:%=$(VENV)/stream-%.log); status=0; \
 	  for s in $(filter-out parts,$(STREAMS)); do $(MAKE) --no-print-directory $$s >$(VENV)/stream-$$s.log 2>&1 & pids="$${pids:-} $$!"; done; \
@@ -103,14 +104,17 @@ e2e: build ## pages in Chromium: every page looked at, the commonest tasks by ke
 
 .PHONY: $(STREAMS)
 parts: build peers
-	@nice -n 5 $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e $(RUNNING:%=--ignore=%)"
+	@nice -n 5 $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e --ignore=tests/admin $(RUNNING:%=--ignore=%)"
 
 running: build
 	@$(BIN)/python -m pytest $(RUNNING) -m "not hsm"
 
+offices: build
+	@nice -n 5 $(BIN)/python -m pytest tests/admin -m "not hsm and not browser"
+
 systems: build
 	@$(BIN)/python -m pytest tests/e2e
-	@$(BIN)/python -m pytest tests -m hsm
+	@$(BIN)/python -m pytest tests --ignore=tests/e2e -m "hsm or browser"
 	@$(BIN)/python -m switch demo --seconds 5 --dir .gridswitch/test-all --security pkcs11
 
 computed: build
