@@ -33,10 +33,11 @@ from admin.devices.given import Signing
 from admin.errors import AdminError
 from admin.feed.payments import Feed
 from admin.limits import BODY_MAX, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
+from admin.monitor import setup as monitor
 from admin.operators import approvals, door, log, pages
 from admin.reports import pages as reports
 from admin.transactions import cases, payments
-from admin.web.given import Data, Who
+from admin.web.given import Who
 from admin.web.loop import Loops
 from admin.web.render import HEADERS, AnyRequest, admin_error, go, http_error
 
@@ -46,17 +47,14 @@ STATIC = Path(__file__).parent / "web" / "static"
 @get("/", opt=SIGNED_IN)
 async def home(access: Who) -> Response[Any]:
     """Each to what concerns them first."""
-    for permission, path in ((Permission.DEVICE_READ, "/kiosks"), (Permission.OPERATOR_READ, "/operators")):
+    for permission, path in (
+        (Permission.MONITOR_READ, "/monitor"),
+        (Permission.DEVICE_READ, "/kiosks"),
+        (Permission.OPERATOR_READ, "/operators"),
+    ):
         if access.may(permission):
             return go(path)
     return go("/approvals")
-
-
-@get("/health", opt=PUBLIC, include_in_schema=False)
-async def health(database: Data) -> Response[Any]:
-    """For a service manager: 200 while the database answers."""
-    async with database.connection():
-        return Response({"ok": True})
 
 
 async def _access(request: AnyRequest) -> Access | None:
@@ -76,6 +74,7 @@ class Parts:
     loops: Loops
     switches: Switches
     signing: Signing
+    monitor: monitor.Monitor
 
 
 def make_parts(config: Config) -> Parts:
@@ -83,15 +82,18 @@ def make_parts(config: Config) -> Parts:
     own = Secrets.from_file(Path(config.secrets.key_file))
     passwords = Passwords()
     signing = Signing(open_authority(config) if config.device_api.certificate_file else None)
+    loops = Loops(database)
+    switches = Switches(config.switch.control)
     return Parts(
         config,
         database,
         own,
         passwords,
         SignIn(database, passwords, own),
-        Loops(database),
-        Switches(config.switch.control),
+        loops,
+        switches,
         signing,
+        monitor.Monitor(config, database, loops, switches),
     )
 
 
@@ -103,13 +105,14 @@ def make_app(parts: Parts) -> Litestar:
         try:
             yield
         finally:
+            await parts.monitor.stop()
             await parts.loops.stop()
             await parts.database.stop()
 
     app = Litestar(
         route_handlers=[
             home,
-            health,
+            *monitor.HANDLERS,
             *door.HANDLERS,
             *pages.HANDLERS,
             *approvals.HANDLERS,
@@ -135,6 +138,8 @@ def make_app(parts: Parts) -> Litestar:
             "own": Provide(lambda: parts.own, sync_to_thread=False),
             "passwords": Provide(lambda: parts.passwords, sync_to_thread=False),
             "doors": Provide(lambda: parts.doors, sync_to_thread=False),
+            "loops": Provide(lambda: parts.loops, sync_to_thread=False),
+            "watch": Provide(lambda: parts.monitor.health, sync_to_thread=False),
             "config": Provide(lambda: parts.config, sync_to_thread=False),
             "switches": Provide(lambda: parts.switches, sync_to_thread=False),
             "signing": Provide(lambda: parts.signing, sync_to_thread=False),
@@ -175,6 +180,7 @@ def start_loops(parts: Parts) -> None:
         return {"seq": made[0]} if made else {}
 
     parts.loops.start("audit anchor", 3600, anchors)
+    parts.monitor.start()
     parts.loops.start("payments", FEED_PERIOD_S, Feed(parts.database, parts.own).work)
     parts.loops.start("switch orders", SERVICE_RETRY_S, lambda: service.retry(parts.database, parts.switches))
     parts.loops.start("onboarding gates", GATES_S, lambda: onboarding.note_gates(parts.database))

@@ -113,6 +113,14 @@ class WatchConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         str,
         option("Touched every minute while all loops are well; empty: not. Something else must look at it.", path=True),
     ] = ""
+    dead_man_url: Annotated[
+        str,
+        option(
+            "Fetched every minute while all loops are well; a service there that hears nothing raises the alarm.",
+            example="https://watch.example/ping/gridswitch",
+            pattern="^(https?://.+)?$",
+        ),
+    ] = ""
     anchor_file: Annotated[
         str,
         option(

@@ -176,6 +176,14 @@ QUARTERS_DAYS: Final = 430  # holidays are compared with those of last year
 PROBES_DAYS: Final = 40  # raw; days are folded the night after
 FIT_KIOSKS: Final = 500  # in one statement: it must end within STATEMENT_S
 WORTH_DAYS: Final = 14  # of payments behind what a session brings
+OVERVIEW_S: Final = 5.0  # one reading serves every open page for so long
+STALE_S: Final = 25  # two rounds of the loop, and its time
+NIGHTS_S: Final = 60.0  # today's availability is summed up so often; the night's work begins within it
+DEAD_MAN_S: Final = 60.0  # between two signs of life to the outside
+DEAD_MAN_ANSWER_S: Final = 10.0
+NEEDS_ROWS: Final = 20  # of the wall's list; the rest is in the list of kiosks
+KIOSK_ROWS: Final = 20  # events, sessions and payments on a kiosk's page
+TIMELINE_S: Final = 24 * 3600
 PROBE_S: Final = 30.0  # requirement R48
 PROBE_PAYMENTS_MIN: Final = 10  # of a minute: fewer say nothing about the service
 

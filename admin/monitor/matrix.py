@@ -95,6 +95,7 @@ class Diagnosis:
     """``payable``: a customer at this kiosk can pay, as far as we know. Texts are msgids of the catalogue."""
 
     code: str
+    name: str  # for a badge
     payable: bool
     severity: Severity
     says: str
@@ -103,20 +104,26 @@ class Diagnosis:
 
 # ---------------------------------------------------------------------------------------------------- what is said
 _TABLE: Final = (
-    Diagnosis("normal", True, Severity.NONE, "运行正常", ""),
-    Diagnosis("off", False, Severity.NONE, "未投入运行", ""),
-    Diagnosis("closed", False, Severity.NONE, "非营业时间", ""),
+    Diagnosis("normal", "正常", True, Severity.NONE, "运行正常", ""),
+    Diagnosis("off", "未运行", False, Severity.NONE, "未投入运行", ""),
+    Diagnosis("closed", "非营业", False, Severity.NONE, "非营业时间", ""),
     Diagnosis(
         "low_traffic",
+        "客流低",
         True,
         Severity.NONE,
         "客流低：同一线路或营业厅的其他终端也少有人用（节假日、天气）",
         "不必处理",
     ),
-    Diagnosis("unit_weak", True, Severity.NOTICE, "外设需要处理，仍可缴费", "按外设状态补纸、清理或安排更换"),
-    Diagnosis("unit_broken", False, Severity.SERIOUS, "外设故障，不能受理银行卡", "派人检查读卡器、密码键盘"),
+    Diagnosis(
+        "unit_weak", "外设待处理", True, Severity.NOTICE, "外设需要处理，仍可缴费", "按外设状态补纸、清理或安排更换"
+    ),
+    Diagnosis(
+        "unit_broken", "外设故障", False, Severity.SERIOUS, "外设故障，不能受理银行卡", "派人检查读卡器、密码键盘"
+    ),
     Diagnosis(
         "unused",
+        "有电无人用",
         True,
         Severity.WARNING,
         "有电无人用：终端和链路都正常，但比平常久无人使用",
@@ -124,6 +131,7 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "payment_fault",
+        "本机交易异常",
         False,
         Severity.SERIOUS,
         "本机交易异常：连续失败，同一线路或营业厅的其他终端正常",
@@ -131,6 +139,7 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "channel_fault",
+        "渠道异常",
         False,
         Severity.SERIOUS,
         "支付渠道异常：多台终端的交易同时失败",
@@ -138,6 +147,7 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "sign_on_fault",
+        "签到异常",
         False,
         Severity.SERIOUS,
         "签到异常：前置能收到本机报文，但本机没有签到成功",
@@ -145,6 +155,7 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "link_fault",
+        "到前置不通",
         False,
         Severity.SERIOUS,
         "本机到前置的链路异常：心跳正常，但前置收不到本机报文",
@@ -152,13 +163,15 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "links_cut",
+        "多台到前置不通",
         False,
         Severity.SERIOUS,
         "多台终端到前置都不通，而心跳正常",
-        "检查前置的接入端口、负载均衡和防火墙；不必派人到现场",
+        "检查这些终端到前置的线路、前置的接入端口和防火墙",
     ),
     Diagnosis(
         "agent_fault",
+        "监控程序故障",
         True,
         Severity.NOTICE,
         "监控程序故障：没有心跳，业务正常",
@@ -166,14 +179,18 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "agent_fault_quiet",
+        "疑似卡死",
         True,
         Severity.WARNING,
         "没有心跳，而且比平常久无人使用：终端程序可能卡死",
         "远程重启终端；无效则派人查看",
     ),
-    Diagnosis("offline", False, Severity.SERIOUS, "断电或断网（本机）", "联系营业厅确认电源和网线；否则派人"),
+    Diagnosis(
+        "offline", "断电或断网", False, Severity.SERIOUS, "断电或断网（本机）", "联系营业厅确认电源和网线；否则派人"
+    ),
     Diagnosis(
         "line_down",
+        "线路或营业厅中断",
         False,
         Severity.SERIOUS,
         "线路或营业厅断电、断网：多台终端同时中断",
@@ -181,6 +198,7 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "silent",
+        "无信号",
         False,
         Severity.SERIOUS,
         "前置收不到本机报文，又没有心跳可对照：断电、断网或程序停止",
@@ -188,6 +206,7 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "switch_away",
+        "前置未应答",
         False,
         Severity.WARNING,
         "前置没有应答：心跳正常，能否缴费未知",
@@ -195,12 +214,20 @@ _TABLE: Final = (
     ),
     Diagnosis(
         "beat_lost",
+        "心跳中断",
         False,
         Severity.WARNING,
         "没有心跳，前置也没有应答：无法判断是断网还是监控程序故障",
         "先恢复前置，再看本机；或联系营业厅确认",
     ),
-    Diagnosis("unknown", False, Severity.NOTICE, "暂时没有任何信号可供判断", "等待两个心跳周期；检查前置和监控程序"),
+    Diagnosis(
+        "unknown",
+        "暂无信号",
+        False,
+        Severity.NOTICE,
+        "暂时没有任何信号可供判断",
+        "等待两个心跳周期；检查前置和监控程序",
+    ),
 )
 DIAGNOSES: Final = {each.code: each for each in _TABLE}
 
@@ -262,6 +289,14 @@ def holds(row: Row, signals: Signals) -> bool:
     ):
         return False
     return not row.most or getattr(signals.neighbours, row.most.lstrip("!")) is not row.most.startswith("!")
+
+
+TONES: Final = {Severity.NONE: "good", Severity.NOTICE: "warn", Severity.WARNING: "warn", Severity.SERIOUS: "bad"}
+
+
+def tone(diagnosis: Diagnosis) -> str:
+    """Of the badge: who is off duty is neither good nor bad."""
+    return "mute" if diagnosis.code in ("off", "closed", "unknown") else TONES[diagnosis.severity]
 
 
 def diagnose(signals: Signals) -> Diagnosis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,25 +25,42 @@ def midnight(day: date) -> datetime:
 
 
 class Nights:
-    """Idempotent: what is done already is not done again, and a night that was missed is made up for."""
+    """Idempotent: what is done already is not done again, and a night that was missed is made up for.
+
+    What is shown of today beside the books is summed up each time.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._done_on: date | None = None
 
     async def run(self) -> dict[str, Any]:
-        """Called often; works once a local day."""
+        """Called each minute; the night's work is done once a local day."""
         today = datetime.now(ZONE).date()
+        await self.sum_up_today(today)
+        await self.usual(today)
+        if self._done_on is None:
+            async with self._database.connection() as connection:
+                note = await connection.fetchrow(QUERY["note_read"], "nights")
+            self._done_on = date.fromisoformat(note["told"]["day"]) if note else None
         if self._done_on == today:
             return {"day": today.isoformat()}
         days = await self.fold(today)
         fitted = await self.fit(today)
-        await self.usual(today)
         await self.forget(today)
+        async with self._database.connection() as connection:
+            await connection.execute(QUERY["note_write"], "nights", {"day": today.isoformat()})
         self._done_on = today
         return {"day": today.isoformat(), "folded": days, "fitted": fitted}
 
     # ------------------------------------------------------------------------------------------------ availability
+    async def sum_up_today(self, today: date) -> None:
+        now = datetime.now(UTC)
+        async with self._database.connection() as connection:
+            found = await availability(connection, midnight(today), now)
+            told = {service: dataclasses.asdict(each) for service, each in found.items()}
+            await connection.execute(QUERY["note_write"], "availability", told)
+
     async def fold(self, today: date) -> int:
         """Every day that is over and not in the books yet. Returns how many."""
         async with self._database.connection() as connection:
@@ -124,11 +142,11 @@ class Nights:
 
     # ------------------------------------------------------------------------------------------------ the rest
     async def usual(self, today: date) -> None:
-        """What today and tomorrow should look like."""
-        for day in (today, today + timedelta(days=1)):
-            async with self._database.connection() as connection:
-                since = midnight(day - timedelta(days=limits.QUARTERS_DAYS))
-                await connection.execute(QUERY["usual_fold"], day, since)
+        """What today should look like, if that is not known yet."""
+        async with self._database.connection() as connection:
+            if not await connection.fetchval(QUERY["usual_known"], today):
+                since = midnight(today - timedelta(days=limits.QUARTERS_DAYS))
+                await connection.execute(QUERY["usual_fold"], today, since)
 
     async def forget(self, today: date) -> None:
         async with self._database.connection() as connection:

@@ -347,3 +347,22 @@ SELECT kiosk_id, $1, open_s, payable_s FROM unnest($2::bigint[], $3::integer[], 
 -- Changes before $1, but the last one of each kiosk: what is still so.
 DELETE FROM diagnosis AS old
  WHERE at < $1 AND EXISTS (SELECT FROM diagnosis AS newer WHERE newer.kiosk_id = old.kiosk_id AND newer.at > old.at AND newer.at < $1);
+
+-- usual_known --
+SELECT EXISTS (SELECT FROM usual_day WHERE day = $1);
+
+-- quarters_last --
+-- Until when payments were summed.
+SELECT max(slot) FROM org_quarter;
+
+-- quarters_first --
+SELECT min(slot) FROM org_quarter;
+
+-- payment_before --
+-- When the last payment before $1 began.
+SELECT to_timestamp((max(payment_id) >> 22) / 1e3) FROM payment_fact
+ WHERE payment_id < (extract(epoch FROM $1::timestamptz) * 1000)::bigint << 22;
+
+-- feed_complete_to --
+-- Until when the copy of the payments is complete.
+SELECT CASE WHEN more THEN last_at ELSE read_at END FROM feed_position WHERE read_at > '-infinity';

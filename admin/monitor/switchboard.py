@@ -23,6 +23,15 @@ from admin.monitor.fleet import Heard
 from switch import contract
 
 _BUCKET: Final = re.compile(r"^switch_leg_seconds_bucket\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
+# What the switch calls its legs, for people.
+LEGS: Final = {
+    "inquiry": "欠费查询",
+    "card": "银联扣款",
+    "bill": "营销销账",
+    "total": "缴费全程",
+    "balance": "余额查询",
+    "e_bill": "电子账单",
+}
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 Buckets = dict[str, dict[float, float]]  # leg -> upper bound -> how many so far
 

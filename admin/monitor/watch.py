@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from admin import limits
@@ -252,6 +252,8 @@ class Folder:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._again_at = 0.0
+        self._complete_to: datetime | None = None  # until when the copy of the payments was complete last time
+        self._filled = False  # days before the first sum were looked at
 
     async def run(self) -> dict[str, Any]:
         """What began lately; and, now and then, earlier quarters that were not settled yet."""
@@ -259,15 +261,43 @@ class Folder:
         back = _quarter(now - timedelta(seconds=limits.PAYMENTS_BACK_S))
         slots: list[datetime] = []
         async with self._database.connection() as connection:
+            start = await self._since(connection, back)
             if time.monotonic() >= self._again_at:
                 slots = [row["slot"] for row in await connection.fetch(QUERY["quarters_open"], back)]
                 self._again_at = time.monotonic() + limits.PACE_S
             for slot in slots:
                 await connection.execute(QUERY["quarters_fold"], slot, slot + _QUARTER)
-            await connection.execute(QUERY["quarters_fold"], back, _quarter(now) + _QUARTER)
+            while start < _quarter(now) + _QUARTER:
+                end = min(start + timedelta(days=1), _quarter(now) + _QUARTER)
+                await connection.execute(QUERY["quarters_fold"], start, end)
+                start = end
+            if not self._filled:
+                self._filled = await self._fill(connection, now)
             kiosks = await connection.fetchval(QUERY["payments_take"], back, limits.PAYMENTS_LAST)
             await connection.execute(QUERY["minutes_fold"], back, limits.PROBE_PAYMENTS_MIN)
         return {"kiosks": kiosks, "again": len(slots)}
+
+    async def _since(self, connection: Connection, back: datetime) -> datetime:
+        """Where to sum from: earlier than usual when the copy of the payments was behind, or we were not there."""
+        before = self._complete_to
+        if before is None:
+            before = await connection.fetchval(QUERY["quarters_last"])
+        self._complete_to = await connection.fetchval(QUERY["feed_complete_to"])
+        if before is None:
+            return back
+        return min(back, _quarter(before - timedelta(seconds=limits.PAYMENTS_BACK_S)))
+
+    async def _fill(self, connection: Connection, now: datetime) -> bool:
+        """One day before the first that is summed: payments older than this service. True: there are no more."""
+        first = await connection.fetchval(QUERY["quarters_first"]) or _quarter(now)
+        last_before = await connection.fetchval(QUERY["payment_before"], first)
+        if last_before is None or last_before < now - timedelta(days=limits.QUARTERS_DAYS):
+            # What days usually look like was summed up from fewer.
+            await connection.execute(QUERY["usual_forget"], date.max)
+            return True
+        end = _quarter(last_before) + _QUARTER
+        await connection.execute(QUERY["quarters_fold"], end - timedelta(days=1), end)
+        return False
 
 
 _QUARTER: Final = timedelta(minutes=15)

@@ -27,10 +27,12 @@ class Loops:
         self._database = database
         self._holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
         self._tasks: list[asyncio.Task[None]] = []
+        self.periods: dict[str, float] = {}  # of those started here, in seconds: how often each should have run
 
     def start(self, name: str, period_s: float, work: Work) -> None:
         """``work`` every ``period_s`` seconds; what it returns is told on the page of the loops."""
         assert period_s < LOOP_HOLD_S * 10_000
+        self.periods[name] = period_s
         self._tasks.append(asyncio.create_task(self._run(name, period_s, work), name=f"loop {name}"))
 
     async def stop(self) -> None:

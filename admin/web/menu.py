@@ -23,6 +23,10 @@ class Entry:
 
 
 MENU: Final = (
+    Entry("监控", "总览", "/monitor", Permission.MONITOR_READ, "d"),
+    Entry("监控", "终端监控", "/monitor/kiosks", Permission.MONITOR_READ, "m"),
+    Entry("监控", "渠道", "/monitor/channels", Permission.MONITOR_READ),
+    Entry("监控", "可用率", "/monitor/availability", Permission.MONITOR_READ),
     Entry("终端", "终端档案", "/kiosks", Permission.DEVICE_READ, "k"),
     Entry("终端", "组织机构", "/orgs", Permission.DEVICE_READ),
     Entry("终端", "证书申请", "/enrolment", Permission.DEVICE_READ, "e"),
@@ -42,6 +46,7 @@ MENU: Final = (
     Entry("系统", "角色权限", "/roles", Permission.OPERATOR_READ),
     Entry("系统", "会话", "/sessions", Permission.SESSION_END),
     Entry("系统", "审计日志", "/audit", Permission.AUDIT_READ, "a"),
+    Entry("系统", "系统自检", "/monitor/self", Permission.SYSTEM_READ),
     Entry("审批", "审批", "/approvals", None, "p"),
 )
 

@@ -11,6 +11,7 @@ fails. Payments a second are counted in the truth ledgers of the hosts, not by w
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +44,7 @@ from switch.sim.hall import RHYTHMS
 from switch.sim.scenario import load_scenario
 from switch.sim.threeway import Proof
 from switch.sim.truth import read_facts
-from switch.store.meter import DatabaseMeter, read_meter
+from switch.store.meter import DatabaseMeter, read_meter, tables_locked
 from switch.store.preload import preload
 
 SAMPLE_S: Final = 5.0  # between looks at memory and open files
@@ -59,6 +61,9 @@ LATE_MS: Final = 5.0  # p99 of how late payments began: above it the generator, 
 SHARED: Final = (
     0.1  # of the time without a core although there was work: above it the machine was too small, or not ours
 )
+ADMIN_SETTLE_S: Final = 20.0  # two rounds of each loop of the admin service
+ADMIN_MAX: Final = 1.03  # times the CPU without admin, beyond what the runs without it differ by
+SLOW_TURN_S: Final = 0.2
 GROWTH_MAX: Final = 0.05  # of memory in the second half of a soak
 FILES_GROWTH_MAX: Final = 8
 PAYMENT_BYTES: Final = 4_000  # on disk, all tables and indexes: a first guess before anything is loaded
@@ -617,6 +622,85 @@ def _tell_fleet(bench: Bench) -> None:
         report.add(f"{name}_p99_ms", result["times"][name]["p99_ms"])
 
 
+def _play_admin(bench: Bench) -> None:
+    """The same load, with the admin service in every state in which it may be found."""
+    rate, seconds = bench.options.rates[0], bench.options.seconds
+    rig = bench.rig
+    bench.play(bench.open_phase("warm", rate, bench.options.warm_up_s))
+    bench.play(bench.open_phase("without", rate, seconds))
+    rig.start_admin()
+    bench.say(f"the admin service runs; {ADMIN_SETTLE_S:g} s until its loops have seen everything")
+    time.sleep(ADMIN_SETTLE_S)
+    bench.play(bench.open_phase("running", rate, seconds))
+    with _locked(rig.dsn, "admin"):
+        bench.play(bench.open_phase("locked", rate, seconds))
+    with _slowed(rig, "admin"):
+        bench.play(bench.open_phase("slow", rate, seconds))
+    rig.pause("admin")
+    bench.play(bench.open_phase("frozen", rate, seconds))
+    rig.resume("admin")
+    # Once more as at first: what the machine itself has changed meanwhile shows here.
+    rig.stop("admin")
+    rig.forget("admin")
+    bench.play(bench.open_phase("stopped", rate, seconds))
+
+
+@contextmanager
+def _locked(dsn: str, schema: str) -> Iterator[None]:
+    """All tables of this schema are another session's."""
+    held, over = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        async with tables_locked(dsn, schema):
+            held.set()
+            await asyncio.to_thread(over.wait)
+
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(asyncio.run, hold())
+        while not held.wait(LOOK_S):
+            if holding.done():
+                holding.result()
+        try:
+            yield
+        finally:
+            over.set()
+            holding.result()
+
+
+@contextmanager
+def _slowed(rig: Rig, name: str) -> Iterator[None]:
+    """This process gets a tenth of its time."""
+    over = threading.Event()
+
+    def slow() -> None:
+        while not over.is_set():
+            rig.pause(name)
+            over.wait(0.9 * SLOW_TURN_S)
+            rig.resume(name)
+            over.wait(0.1 * SLOW_TURN_S)
+
+    thread = threading.Thread(target=slow, name="slow")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _tell_admin(bench: Bench) -> None:
+    report, windows = bench.report, {window.phase: window for window in bench.windows}
+    base = [windows[phase].cpu_us("switch") for phase in ("without", "stopped")]
+    for phase, window in windows.items():
+        if phase == "warm":
+            continue
+        bench.tell_window(window, prefix=f"{phase}_")
+        ratio = window.cpu_us("switch") / (sum(base) / len(base))
+        report.add(f"{phase}_cpu_ratio", round(ratio, 3))
+        if ratio > ADMIN_MAX * max(base) / min(base):
+            report.warn(f"{phase}: the switch needs {ratio:.2f} times the CPU a payment that it needs without admin")
+
+
 @dataclass(frozen=True)
 class Kind:
     """One benchmark under load: what is played, and what is told about it afterwards."""
@@ -636,6 +720,11 @@ KINDS: Final = {
     "latency": Kind("times at a low rate, or at each --rate", _play_latency, _tell_latency, 20.0, 500, rates=(200.0,)),
     "overload": Kind("three times what it can do, and back", _play_overload, _tell_overload, 10.0, 2_000),
     "soak": Kind("a steady rate for long: memory, open files", _play_soak, _tell_soak, 600.0, 500, rates=(400.0,)),
+    "admin": Kind(
+        "the switch while the admin service runs, is locked out of its tables, slow, frozen, stopped",
+        *(_play_admin, _tell_admin, 20.0, 500),
+        rates=(100.0,),
+    ),
     "fleet": Kind(
         "halls of kiosks and all that people do there",
         *(_play_fleet, _tell_fleet, 60.0, 10_000),
@@ -654,7 +743,7 @@ def add_bench_parser(commands: Any) -> None:
     lines += [f"  {name:<10}{kind.what} ({kind.seconds:g} s)" for name, kind in KINDS.items()]
     parser = commands.add_parser(
         "bench",
-        help="measure codec, journal, payments, latency, overload, soak or fleet, with the proof that all went right",
+        help="measure codec, journal, payments, latency, overload, soak, admin or fleet, and prove that all went right",
         description="Starts what it needs, warms up, measures, lets everything settle and compares the three books.\n"
         "Exit status 0 only if they agree and every payment has a final word.",
         epilog="benchmarks:\n" + "\n".join(lines) + "\n",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,19 @@ class DatabaseMeter:
 
     def since(self, before: DatabaseMeter) -> DatabaseMeter:
         return DatabaseMeter(_less(self.totals, before.totals), _less(self.tables, before.tables))
+
+
+@asynccontextmanager
+async def tables_locked(dsn: str, schema: str) -> AsyncIterator[int]:
+    """Nobody reads or writes a table of this schema while this lasts, as during a migration that hangs.
+
+    Gives how many tables are held. Raises UnavailableError when one of them is not to be had.
+    """
+    async with connected(dsn, "locks") as connection, connection.transaction():
+        tables = await connection.fetch(QUERY["tables_of_schema"], schema)
+        for row in tables:
+            await connection.execute(row["lock"])
+        yield len(tables)
 
 
 async def read_meter(dsn: str) -> DatabaseMeter:

@@ -866,6 +866,11 @@ SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS wal_bytes, wal.w
   FROM pg_stat_wal AS wal, pg_stat_database AS base
  WHERE base.datname = current_database();
 
+-- tables_of_schema --
+-- Every table of schema $1, and the statement that keeps everybody else out of it. For a benchmark.
+SELECT relname AS name, format('LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE', $1::text, relname) AS lock
+  FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind IN ('r', 'p') ORDER BY relname;
+
 -- meter_tables --
 -- Rows written so far, by table; a day's partition counts as its table.
 SELECT regexp_replace(relname, '_[0-9]{8}$', '') AS name, sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint AS rows

@@ -350,6 +350,46 @@ def test_a_payment_that_takes_hours_is_summed_when_it_ends(fleet: Fleet) -> None
     asyncio.run(story())
 
 
+def test_payments_older_than_this_service_are_summed_day_by_day(fleet: Fleet) -> None:
+    async def story() -> None:
+        (kiosk,) = await fleet.build(1)
+        old = [quarter_before(datetime.now(UTC), 96 * days) for days in (40, 3)]
+        for at in old:
+            await fleet.pay(kiosk, at)
+        await fleet.run("INSERT INTO admin.usual_day VALUES (1, current_date, 1, '{}', '{}', '{}')")
+        async with opened(fleet.dsn) as database:
+            folder = Folder(database)
+            for _ in range(2):
+                await folder.run()
+                assert not folder._filled
+            await folder.run()
+            assert folder._filled
+        assert [row[0] for row in await sums(fleet, "gz")] == old
+        assert await fleet.run("SELECT FROM admin.usual_day") == [], "it was summed up from fewer days: anew"
+
+    asyncio.run(story())
+
+
+def test_what_a_late_feed_brings_is_summed(fleet: Fleet) -> None:
+    """The copy was two days behind: payments then appear in quarters that were summed long ago."""
+
+    async def story() -> None:
+        (kiosk,) = await fleet.build(1)
+        behind = datetime.now(UTC) - timedelta(days=2)
+        await fleet.run("UPDATE admin.feed_position SET read_at = now(), last_at = $1, more = true", behind)
+        async with opened(fleet.dsn) as database:
+            folder = Folder(database)
+            await folder.run()
+            at = quarter_before(datetime.now(UTC), 100)
+            await fleet.pay(kiosk, at)
+            folder._filled = True
+            await fleet.run("UPDATE admin.feed_position SET last_at = now(), more = false")
+            await folder.run()
+            assert [row[0] for row in await sums(fleet, "gz")] == [at]
+
+    asyncio.run(story())
+
+
 async def failures(fleet: Fleet) -> int:
     (row,) = await fleet.run("SELECT coalesce(max(failures), 0) AS n FROM admin.kiosk_watch")
     return int(row["n"])

@@ -1,0 +1,1 @@
+"""Pages of monitoring: what loops have found out, shown."""
