@@ -352,3 +352,101 @@ def test_task_the_days_settlement_is_seen_by_kiosk_and_taken_home(office: Office
         with page.expect_download() as download:
             page.keyboard.press("e")
         assert download.value.suggested_filename == f"日结算表-{day}.xlsx"
+
+
+def test_task_a_payment_is_found_its_story_read_and_its_account_shown_with_a_reason(office: Office) -> None:
+    (row,) = office.sql(
+        "SELECT payment_id, rrn FROM payment_fact WHERE state = 'COMPLETED' ORDER BY payment_id LIMIT 1"
+    )
+    with office.desk("fin") as page:
+        go(page, "t")
+        page.keyboard.press("/")
+        page.keyboard.type(row["rrn"])
+        enter(page)
+        page.keyboard.press("j")
+        enter(page)
+        assert page.url.endswith(f"/transactions/{row['payment_id']}")
+        assert page.locator(".story li").count() >= 3 and "****" in page.locator("main").inner_text()
+        tab_to(page, "显示完整户号")
+        page.keyboard.press("Enter")
+        tab_to(page, "理由（记入审计日志）")
+        page.keyboard.type("客户来电查询")
+        tab_to(page, "显示")
+        enter(page)
+        assert page.locator("#account").inner_text().isdigit()
+    (trace,) = office.sql("SELECT reason, detail FROM audit_log WHERE action LIKE '%reveal%'")
+    assert trace["reason"] == "客户来电查询"
+
+
+def test_task_payments_of_a_kiosk_are_exported(office: Office) -> None:
+    with office.desk("fin2") as page:
+        go(page, "t")
+        with page.expect_download() as download:
+            page.keyboard.press("e")
+        assert download.value.suggested_filename.endswith(".xlsx")
+
+
+def test_task_a_kiosk_is_taken_out_of_service_and_the_switch_obeys(office: Office) -> None:
+    (kiosk,) = office.sql("SELECT id, code, terminal_id FROM kiosk WHERE state = 'in_service' ORDER BY code LIMIT 1")
+    with office.desk("ops") as page:
+        go(page, "k")
+        page.keyboard.press("/")
+        page.keyboard.type(kiosk["code"])
+        enter(page)
+        page.keyboard.press("j")
+        enter(page)
+        assert page.url.endswith(f"/kiosks/{kiosk['id']}")
+        tab_to(page, "理由")
+        page.keyboard.type("读卡器检修")
+        tab_to(page, "确认变更")
+        enter(page)
+        assert page.locator(".life .now").inner_text() != "运行"
+    (terminal,) = office.sql("SELECT in_service FROM switch.terminal WHERE terminal_id = $1", kiosk["terminal_id"])
+    assert not terminal["in_service"]
+
+
+def test_task_a_kiosk_is_registered_and_gets_its_enrolment_code(office: Office) -> None:
+    with office.desk("boss") as page:
+        go(page, "k")
+        tab_to(page, "登记终端")
+        enter(page)
+        for label, text in (("终端编号", "K-NEW-1"), ("出厂序列号", "SN-NEW-1")):
+            tab_to(page, label)
+            page.keyboard.type(text)
+        for label in ("型号", "网点"):
+            tab_to(page, label)
+            page.keyboard.press("ArrowDown")
+        tab_to(page, "保存")
+        enter(page)
+        assert page.locator("h1").inner_text() == "K-NEW-1"
+    with office.desk("ops2") as page:
+        go(page, "k")
+        page.keyboard.press("/")
+        page.keyboard.type("K-NEW-1")
+        enter(page)
+        page.keyboard.press("j")
+        enter(page)
+        tab_to(page, "签发入网码")
+        page.keyboard.press("Enter")
+        tab_to(page, "签发")
+        enter(page)
+        assert len(page.locator("#enrol-code").inner_text()) >= 16
+
+
+def test_task_the_days_settlement_is_read_and_exported(office: Office) -> None:
+    with office.desk("fin2") as page:
+        go(page, "r")
+        assert "日结算表" in page.locator("h1").inner_text()
+        assert page.locator("main table").count() and page.locator("main svg").count()
+        with page.expect_download() as download:
+            page.keyboard.press("e")
+        assert download.value.suggested_filename.endswith(".xlsx")
+
+
+def test_task_sign_out(office: Office) -> None:
+    with office.desk("market") as page:
+        tab_to(page, "退出")
+        enter(page)
+        assert page.url.endswith("/sign-in")
+        page.goto(office.url + "me")
+        assert "/sign-in" in page.url
