@@ -184,7 +184,7 @@ def _pages(page: Page) -> list[str]:
 
 
 def _named(path: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\d+", "N", path.lower())).strip("-") or "home"
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\d+", "one", path.lower())).strip("-") or "home"
 
 
 @pytest.mark.parametrize("login", ["ops", "fin", "boss", "sec", "audit", "market", "field"])
