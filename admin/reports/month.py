@@ -80,7 +80,8 @@ async def make(source: Source) -> Made:
         ]
         narrow = {"money": (_RECON, *NARROW), "money_days": (DAY, *NARROW)}
         if days:
-            drawn["money_days"] = by_day(source, days)
+            if len(days) > 1:
+                drawn["money_days"] = by_day(source, days)
             note = source.say("{n} 笔").format(n=f"{total['completed']:,}")
             tiles += (Tile("成交金额", money(total["completed_fen"]), note),)
             note = source.say("{n} 笔").format(n=f"{total['waits']:,}")

@@ -29,8 +29,17 @@ from switch.store.journal import PostgresJournal
 from switch.store.projector import read_books
 
 CUT_OVER_MINUTE = 1380  # 23:00
-PROFILE = HostProfile(reversal_00_any=False, not_found_proves=True)
-_GOOD = {State.CARD_PENDING: Input.CARD_APPROVED, State.BILL_PENDING: Input.BILL_POSTED}
+# Hosts whose "not found" is a proof, and hosts whose chips have the last word and whose "not found" proves nothing.
+PROFILES = (
+    HostProfile(reversal_00_any=False, not_found_proves=True),
+    HostProfile(reversal_00_any=False, not_found_proves=False, emv_completion="wait"),
+)
+WAITING = (State.SUSPENSE, State.UNPROVEN)  # for people and files, who take their time
+_GOOD = {
+    State.CARD_PENDING: Input.CARD_APPROVED,
+    State.CARD_CONFIRMING: Input.CHIP_ACCEPTED,
+    State.BILL_PENDING: Input.BILL_POSTED,
+}
 
 
 def at_ms(text: str) -> int:
@@ -81,17 +90,19 @@ class Shop:
             postings=self._postings(amount),
             card_token="t",
             card_masked="622202******0017",
-            entry_mode="021",
+            entry_mode="021" if good == 1.0 else dice.choice(("021", "051")),
             original_60="22000001000",
             times=SHORT,
-            profile=PROFILE,
+            profile=dice.choice(PROFILES),
             started_at=100.0,
             card=Card(Pan("6222020000000017"), None, None, "021", None, None, None, None, None),
         )
         wall_us, now = began_ms * 1000, 100.0
         self._step(payment, Input.START, Facts(), now, wall_us)
-        while payment.state not in FINAL and (good == 1.0 or dice.random() > 0.06):
-            took_s = dice.choice([0.2, 0.4, 1.1, 40.0])
+        while payment.state not in FINAL and (
+            good == 1.0 or dice.random() > (0.5 if payment.state in WAITING else 0.06)
+        ):
+            took_s = dice.choice([0.2, 0.4, 1.1, 1.1, 40.0]) * (0.5 + dice.random())
             now, wall_us = now + took_s, wall_us + int(took_s * 1_000_000) + dice.randrange(1000)
             given = _GOOD.get(payment.state)
             if given is None or dice.random() > good:

@@ -89,11 +89,11 @@ KEYS: dict[str, Callable[[Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [3, 5])
 def test_daily_totals_are_the_switchs_to_the_fen(hall: Site, seed: int) -> None:
     load(hall, a_few_days(seed))
     truth = hall.sql(TRUTH)
-    assert {row["state"] for row in truth} >= {"COMPLETED", "DECLINED", "REVERSED", "SUSPENSE", "BILL_PENDING"}
+    assert {row["state"] for row in truth} >= {*STATES, "BILL_PENDING", "REVERSAL_PENDING"}, "every kind of state"
     assert {row["prepaid"] for row in truth} == {True, False}
     visitor = hall.sign_in(Role.FINANCE)
 
@@ -126,9 +126,8 @@ def test_daily_totals_are_the_switchs_to_the_fen(hall: Site, seed: int) -> None:
             letter = openpyxl.utils.get_column_letter(at + 1)
             assert formulas[name].cell(len(lines), at + 1).value == f"=SUM({letter}2:{letter}{len(lines) - 1})"
         assert total["笔数"] == whole["笔数"] == sum(row["payments"] for row in truth)
-    if seed == 1:
-        codes = [line[0] for line in shown["按终端"].iter_rows(min_row=2, values_only=True)]
-        assert "123456789012345678" in codes and all(isinstance(code, str) for code in codes)
+    codes = [line[0] for line in shown["按终端"].iter_rows(min_row=2, values_only=True)]
+    assert "123456789012345678" in codes and all(isinstance(code, str) for code in codes)
 
 
 def test_completed_money_is_what_the_ledger_owes_the_utility(hall: Site) -> None:
