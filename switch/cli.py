@@ -140,8 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     onboarding = actions.add_parser(
         "onboard",
         help="follow a terminal through its gates and put it into service",
-        description="Registered, keys, sign-on, three echo tests with MAC, in service: each gate is passed by what the "
-        "switch has seen, in this order. Shows each one as it is passed and says what opens the next.",
+        description="Registered, keys, sign-on, three echo tests with MAC, an inquiry for the test account, a payment "
+        "for it that is given back, in service: each gate is passed by what the switch has seen, in this order. Shows "
+        "each one as it is passed and says what opens the next.",
     )
     _config_option(onboarding)
     onboarding.add_argument("terminal", metavar="TERMINAL", help="its number")

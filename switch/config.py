@@ -547,6 +547,15 @@ class MarketingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     prepay_while_owing: Annotated[
         bool, option("Whether an account that owes something may be paid in advance; false: the arrears come first.")
     ] = False
+    test_account: Annotated[
+        str,
+        option(
+            "Account (户号) with which new terminals prove themselves; whatever is paid for it is given back at once. "
+            "Empty: no new terminal passes its last gates.",
+            pattern=r"^[0-9A-Za-z]{0,20}\Z",
+            shape="up to 20 letters or digits",
+        ),
+    ] = ""
     tls: UpstreamTls = UpstreamTls()
 
 

@@ -40,7 +40,7 @@ VIEWS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 # Gates of a terminal on its way into service, in order: what "gate" and "stage" may be. The first one begins anew.
-TERMINAL_GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "in_service")
+TERMINAL_GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "test_query", "test_reversal", "in_service")
 
 # switch.contract_v1_feed(cursor text, most integer): events in an order in which none can come late.
 FEED: Final = "contract_v1_feed"

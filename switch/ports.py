@@ -264,7 +264,7 @@ class Terminal:
 
 
 # How a new terminal comes into service: each is passed by its proof alone, in this order, never by hand.
-GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "in_service")
+GATES: Final = ("registered", "keys", "sign_on", "mac_echo", "test_query", "test_reversal", "in_service")
 
 
 class Terminals(Protocol):
@@ -302,6 +302,19 @@ class Terminals(Protocol):
         """An echo test with MAC has gone there and back with the working keys of this epoch; the third passes the gate.
 
         BadRequestError: the terminal does not wait for one, or has other keys by now.
+        """
+        ...
+
+    def note_test_query(self, terminal_id: str, done: Callable[[Terminal | SwitchError], None]) -> None:
+        """The marketing system answered an inquiry for the test account; BadRequestError: it waits for none."""
+        ...
+
+    def note_test_payment(
+        self, terminal_id: str, opened_on: int, payment_id: int, done: Callable[[Terminal | SwitchError], None]
+    ) -> None:
+        """This payment for the test account was charged and given back: the journal is asked whether that is so.
+
+        BadRequestError: it is not, or the terminal waits for none.
         """
         ...
 

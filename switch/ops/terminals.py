@@ -25,7 +25,10 @@ _NEXT: Final = {
     "registered": "load its master key: gridswitch key component, see switch/KEY_CEREMONY.md",
     "keys": "let the kiosk sign on: the card network must bring working keys that fit their check values",
     "sign_on": "let the kiosk send echo tests with a MAC (field 64): three must go to the card network and back",
-    "mac_echo": "put it into service: gridswitch terminal onboard",
+    "mac_echo": "let the kiosk inquire the test account (marketing.test_account): the marketing system must answer",
+    "test_query": "let the kiosk pay for the test account with a card: the switch gives the money back by itself, and "
+    "the card network must confirm the reversal",
+    "test_reversal": "put it into service: gridswitch terminal onboard",
 }
 
 
@@ -104,7 +107,7 @@ async def onboard(dsn: str, terminal_id: str, seconds: float, say: Callable[[str
     ends_at = time.monotonic() + seconds
     while True:
         terminal = await _one(store, terminal_id)
-        if terminal.stage == "mac_echo":
+        if terminal.stage == GATES[-2]:
             terminal = await store.set_service(terminal_id, True, "")
         passed = await store.gates(terminal_id)
         if told > len(passed):

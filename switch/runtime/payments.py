@@ -71,9 +71,12 @@ _CARD_CONFIRMING: Final = State.CARD_CONFIRMING
 _CARD_PENDING: Final = State.CARD_PENDING
 _COMPLETED: Final = State.COMPLETED
 _REVERSAL_PENDING: Final = State.REVERSAL_PENDING
+_REVERSED: Final = State.REVERSED
 _IN_BILL_UNCLEAR: Final = Input.BILL_UNCLEAR
 _IN_CANCEL_UNCLEAR: Final = Input.CANCEL_UNCLEAR
 _IN_CARD_SILENT: Final = Input.CARD_SILENT
+_IN_CARD_APPROVED: Final = Input.CARD_APPROVED
+_IN_CARD_PARTIAL: Final = Input.CARD_PARTIAL
 _IN_CARD_UNSENT: Final = Input.CARD_UNSENT
 _IN_CHIP_ACCEPTED: Final = Input.CHIP_ACCEPTED
 _IN_CHIP_REFUSED: Final = Input.CHIP_REFUSED
@@ -160,6 +163,7 @@ class Payments:
         observer: Observer,
         machine: type[Payment] = Payment,
         refund_days: int = limits.REFUND_DAYS,
+        test_account: str = "",
     ) -> None:
         self.machine = machine
         self._journal = journal
@@ -174,6 +178,7 @@ class Payments:
         self._profile = profile
         self._unmacced_decline_reverses = unmacced_decline_reverses
         self._refund_days = refund_days
+        self._test_account = test_account
         self._clock = clock
         self._timers = timers
         self._observer = observer
@@ -490,6 +495,8 @@ class Payments:
                 self._park(slot)
                 self._observer.count("switch_payments_total", (payment.answer,))
                 self._observer.observe("switch_leg_seconds", self._clock.now() - payment.started_at, ("total",))
+                if payment.account == self._test_account and payment.state is _REVERSED:
+                    self._test_given_back(slot)
             self._run(slot, effects, 1)
             return
         self._drop(slot)
@@ -499,6 +506,12 @@ class Payments:
         # Another worker decided: the payment is theirs now, and so is every answer to it.
         self._observer.event("payment.lost", payment=slot.payment.payment_id, ver=slot.payment.ver)
         slot.waiters.clear()
+
+    def _test_given_back(self, slot: Slot) -> None:
+        """What a terminal on its way into service waits for, behind its test inquiry."""
+        session, payment = slot.session, slot.payment
+        if session is not None and session.terminal.stage == "test_query" and payment.approved_seen:
+            self._sessions.prove_reversal(session, payment.opened_on, payment.payment_id)
 
     def _park(self, slot: Slot) -> None:
         """Final, or for a person to decide: nothing drives it, but repeats and late answers still find it."""
@@ -812,6 +825,9 @@ class Payments:
             same_amount=answer.amount == payment.amount,
             unmacced_decline_reverses=self._unmacced_decline_reverses,
         )
+        if given is _IN_CARD_APPROVED and payment.account == self._test_account:
+            # Money for the test account never stays: as an approval that we cannot take, it is given back (row 4p).
+            given = _IN_CARD_PARTIAL
         facts.approved = self._codes.says_charged(code)
         if mac_good:
             facts.icc_data = answer.icc_data

@@ -636,6 +636,31 @@ class TerminalSessions:
         self._observer.event("terminal.mac_echo_failed", terminal=session.terminal.terminal_id, error=why)
         proof.done(UnavailableError("card_unavailable", why))
 
+    # ------------------------------------------------------------------------------------------ test gates
+    def prove_query(self, session: TerminalSession, done: SignedOn) -> None:
+        """The marketing system answered an inquiry for the test account: passes the gate, if it waits for that."""
+        self._store.note_test_query(session.terminal.terminal_id, partial(self._tested, session, "test_query", done))
+
+    def prove_reversal(self, session: TerminalSession, opened_on: int, payment_id: int) -> None:
+        """A payment for the test account was charged and given back, durably."""
+        self._store.note_test_payment(
+            session.terminal.terminal_id,
+            opened_on,
+            payment_id,
+            partial(self._tested, session, "test_reversal", lambda error: None),
+        )
+
+    def _tested(self, session: TerminalSession, gate: str, done: SignedOn, result: Terminal | SwitchError) -> None:
+        terminal_id = session.terminal.terminal_id
+        if isinstance(result, SwitchError):
+            self._observer.event("terminal.test_not_counted", terminal=terminal_id, gate=gate, error=result.detail)
+            done(result)
+            return
+        if result.key_epoch == session.terminal.key_epoch:
+            session.terminal = result
+        self._observer.event("terminal.tested", terminal=terminal_id, gate=gate)
+        done(None)
+
 
 @dataclass(slots=True)
 class _EchoProof:

@@ -613,6 +613,30 @@ class MemoryTerminals:
 
         self._run(note, done)
 
+    def note_test_query(self, terminal_id: str, done: Callable[[Terminal | SwitchError], None]) -> None:
+        self._run(lambda: self._tested(terminal_id, "mac_echo", "test_query"), done)
+
+    def note_test_payment(
+        self, terminal_id: str, opened_on: int, payment_id: int, done: Callable[[Terminal | SwitchError], None]
+    ) -> None:
+        def note() -> Terminal | SwitchError:
+            entries = [entry for entry, _ in self._database.events.get((opened_on, payment_id), {}).values()]
+            ours = any(entry.ver == 1 and orjson.loads(entry.body)["terminal"] == terminal_id for entry in entries)
+            booked = any(entry.ledger and entry.state != "REVERSED" for entry in entries)
+            if not (ours and booked and any(entry.state == "REVERSED" for entry in entries)):
+                return BadRequestError(
+                    "terminal", f"terminal {terminal_id}: no payment of it was charged and given back"
+                )
+            return self._tested(terminal_id, "test_query", "test_reversal")
+
+        self._run(note, done)
+
+    def _tested(self, terminal_id: str, before: str, after: str) -> Terminal | SwitchError:
+        terminal = self._database.terminals.get(terminal_id)
+        if terminal is None or terminal.stage != before:
+            return BadRequestError("terminal", f"terminal {terminal_id} waits for no such test")
+        return self._store(replace(terminal, stage=after))
+
     def close_batch(
         self, terminal_id: str, batch_number: str, state: str, done: Callable[[Terminal | SwitchError], None]
     ) -> None:
@@ -666,7 +690,7 @@ class MemoryTerminals:
         terminal = self._database.terminals.get(terminal_id)
         if terminal is None:
             raise BadRequestError("terminal", f"there is no terminal {terminal_id}")
-        if in_service and terminal.stage not in ("mac_echo", "in_service"):
+        if in_service and terminal.stage not in ("test_reversal", "in_service"):
             raise BadRequestError("gate", f"terminal {terminal_id} has passed its gates up to {terminal.stage} only")
         stage = "in_service" if in_service else terminal.stage
         return self._store(replace(terminal, in_service=in_service, out_of_service_reason=reason, stage=stage))

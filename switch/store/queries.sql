@@ -324,6 +324,22 @@ RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, 
           signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
           platform_wrapped, platform_kcv, kiosk_keys;
 
+-- terminal_test_query --
+-- The marketing system answered for the test account. $1 terminal id.
+UPDATE switch.terminal SET test_queries = 1, changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1 AND stage = 'mac_echo'
+RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
+          platform_wrapped, platform_kcv, kiosk_keys;
+
+-- terminal_test_payment --
+-- A test payment was given back; the trigger asks the journal. $1 terminal id, $2 opened on, $3 payment.
+UPDATE switch.terminal SET test_payment_on = $2, test_payment_id = $3, changed_by = pg_current_xact_id()
+ WHERE terminal_id = $1 AND stage = 'test_query'
+RETURNING terminal_id, merchant_id, key_mode, in_service, tmk_wrapped, tmk_kcv, batch_number, key_epoch, working_keys,
+          signed_on_us, out_of_service_reason, sign_on_fault, next_tmk_wrapped, next_tmk_kcv, stage, mac_echoes,
+          platform_wrapped, platform_kcv, kiosk_keys;
+
 -- terminal_gates --
 -- $1 terminal id. Every gate since it was registered last, oldest first.
 SELECT gate, proved_at, proof FROM switch.terminal_gate

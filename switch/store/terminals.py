@@ -102,6 +102,23 @@ class PostgresTerminals:
 
         self._submit(job, done)
 
+    def note_test_query(self, terminal_id: str, done: Callable[[Terminal | SwitchError], None]) -> None:
+        async def job(connection: Connection) -> None:
+            row = await connection.fetchrow(QUERY["terminal_test_query"], terminal_id, timeout=_ANSWER_S)
+            self._tell(done, _no_test(terminal_id) if row is None else self._remember(row))
+
+        self._submit(job, done)
+
+    def note_test_payment(
+        self, terminal_id: str, opened_on: int, payment_id: int, done: Callable[[Terminal | SwitchError], None]
+    ) -> None:
+        async def job(connection: Connection) -> None:
+            values = terminal_id, opened_on, payment_id
+            row = await connection.fetchrow(QUERY["terminal_test_payment"], *values, timeout=_ANSWER_S)
+            self._tell(done, _no_test(terminal_id) if row is None else self._remember(row))
+
+        self._submit(job, done)
+
     def close_batch(
         self, terminal_id: str, batch_number: str, state: str, done: Callable[[Terminal | SwitchError], None]
     ) -> None:
@@ -341,6 +358,10 @@ def _is_id(terminal_id: str) -> bool:
 
 def _no_gate(terminal_id: str) -> BadRequestError:
     return BadRequestError("terminal", f"terminal {terminal_id} waits for no echo test, or has other keys by now")
+
+
+def _no_test(terminal_id: str) -> BadRequestError:
+    return BadRequestError("terminal", f"terminal {terminal_id} waits for no such test")
 
 
 def _other_keys(terminal_id: str) -> BadRequestError:

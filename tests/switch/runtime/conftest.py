@@ -65,6 +65,7 @@ class World:
     security: SecurityConfig = field(default_factory=SecurityConfig)
     speaks: Literal["json", "ydlw"] = "json"  # the marketing system, in two versions
     settle_at: str = ""
+    test_account: str = ""
     config: Config = field(init=False)
     worker: Worker = field(init=False)
     unionpay: UnionPayHost = field(init=False)
@@ -109,6 +110,7 @@ class World:
                 port=self.marketing.port,
                 channel="SELF01",
                 spec=f"marketing_{self.speaks}_1_0",
+                test_account=self.test_account,
                 profile=MarketingProfile(fence="tombstone", inquiry="serial", dedupe="serial")
                 if self.speaks == "json"
                 else MarketingProfile(fence="cancel_if_posted", inquiry="history", dedupe="none"),

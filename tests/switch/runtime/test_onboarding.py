@@ -14,14 +14,19 @@ import pytest
 from switch import limits
 from switch.cli import main
 from switch.errors import BadRequestError
-from switch.ports import KeyUsage, Terminal
+from switch.ports import GATES, KeyUsage, Terminal
 from switch.runtime.clock import SystemClock
 from switch.security import mac
 from switch.security.primitives import des
-from switch.sim import testkeys
+from switch.sim import customers, testkeys
+from switch.sim.kiosk_client import CardChoice
 from switch.store.terminals import PostgresTerminals
 
 NEW = 7  # no test terminal of this world
+# One that owes something; a test account of a real marketing system does, too.
+TEST_ACCOUNT = next(
+    one.account for number in range(900, 1000) if (one := customers.customer(customers.account(number))) and one.bills
+)
 TERMINAL, MERCHANT = testkeys.test_terminal(NEW)
 TMK = testkeys.test_tmk(TERMINAL)
 ONE = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
@@ -107,7 +112,7 @@ def test_a_new_terminal_from_its_registration_to_a_paid_bill(
 
         status, text = await say("terminal", "onboard", TERMINAL, "--seconds", "0.1")
         assert status == 1 and "still waits in front of gate sign_on" in text
-        assert "coming: keys (2 of 5)" in (await say("terminal", "list"))[1]
+        assert "coming: keys (2 of 7)" in (await say("terminal", "list"))[1]
         await helpers.wait_until(lambda: session_has_key(world))
         assert await kiosk.sign_on() == "00"
         assert await stage(world) == ("sign_on", 0, False)
@@ -124,12 +129,25 @@ def test_a_new_terminal_from_its_registration_to_a_paid_bill(
         status, text = await say("terminal", "show", TERMINAL)
         assert "2 of 3 echo tests with MAC seen" in text and "echo tests with a MAC (field 64)" in text
 
-        following = asyncio.create_task(say("terminal", "onboard", TERMINAL, "--seconds", "30"))
         assert await kiosk.echo(with_mac=True) == "00"
+        assert (await stage(world))[0] == "mac_echo"
+        assert "inquire the test account" in (await say("terminal", "show", TERMINAL))[1]
+        with pytest.raises(BadRequestError, match="up to mac_echo only"):
+            await world.worker._terminals.set_service(TERMINAL, True, "")
+        assert (await kiosk.inquire("1000000001")).code == "58", "no account but the test account"
+        bills = (await kiosk.inquire(TEST_ACCOUNT)).bills
+        assert bills is not None and (await stage(world))[0] == "test_query"
+
+        following = asyncio.create_task(say("terminal", "onboard", TERMINAL, "--seconds", "60"))
+        paid = await kiosk.pay(bills, tuple(row[0] for row in bills.rows), CardChoice(1))
+        assert paid.final == "", "it is being given back"
+        await helpers.wait_until(lambda: world.worker.switch.payments.open_count == 0, 20)
+        assert (await kiosk.ask_result(paid)).stable == "returned"
         status, text = await following
         assert status == 0 and f"{TERMINAL} is in service" in text, text
         assert [line.split()[0] for line in text.splitlines() if " UTC  " in line] == await gates(world)
-        assert await gates(world) == ["registered", "keys", "sign_on", "mac_echo", "in_service"]
+        assert await gates(world) == list(GATES)
+        assert "charged, and the card network confirmed its reversal" in text
         await helpers.wait_until(lambda: in_service(world))
         assert await kiosk.echo(with_mac=True) == "00"
         assert (await world.pay(kiosk)).stable == "completed"
@@ -137,8 +155,10 @@ def test_a_new_terminal_from_its_registration_to_a_paid_bill(
         assert await kiosk.echo(with_mac=True) == "00"
         assert world.unionpay.counts["echo"] == echoes, "in service an echo stays here"
         assert (await world.settle()).holds
+        again = (await kiosk.inquire(TEST_ACCOUNT)).bills
+        assert again is not None and again.rows == bills.rows, "nothing was posted for it"
 
-    play(story)
+    play(story, test_account=TEST_ACCOUNT)
 
 
 def session(world: Any) -> Any:
@@ -168,6 +188,8 @@ def des_mac(key: bytes) -> Any:
         "UPDATE switch.terminal SET mac_echoes = 3",
         "UPDATE switch.terminal SET mac_echoes = 1",
         "UPDATE switch.terminal SET shortcut = true",
+        "UPDATE switch.terminal SET test_queries = 1",
+        "UPDATE switch.terminal SET test_payment_on = 20261130, test_payment_id = 7",
         "UPDATE switch.terminal_gate SET gate = 'mac_echo'",
         "DELETE FROM switch.terminal_gate",
     ],
@@ -224,8 +246,8 @@ def test_without_its_key_a_terminal_begins_anew(play: Callable[..., None]) -> No
         kiosk = await world.kiosk(NEW)
         for _ in range(3):
             assert await kiosk.echo(with_mac=True) == "00"
-        await world.worker._terminals.set_service(TERMINAL, True, "")
-        assert await stage(world) == ("in_service", 3, True)
+        assert (await kiosk.inquire(TEST_ACCOUNT)).bills is not None
+        assert await stage(world) == ("test_query", 3, False)
         await world.rows(
             "UPDATE switch.terminal SET tmk_wrapped = '', tmk_kcv = '', working_keys = NULL, key_epoch = key_epoch + 1 "
             "WHERE terminal_id = $1",
@@ -234,6 +256,61 @@ def test_without_its_key_a_terminal_begins_anew(play: Callable[..., None]) -> No
         assert await stage(world) == ("registered", 0, False)
         assert (await gates(world))[-1] == "registered"
         assert len(await world.worker._terminals.gates(TERMINAL)) == 1
+
+    play(story, test_account=TEST_ACCOUNT)
+
+
+async def ready_to_pay(world: Any) -> Any:
+    """A kiosk whose terminal waits for its test payment, and the test account's bills."""
+    await add_with_key(world)
+    kiosk = await world.kiosk(NEW)
+    for _ in range(3):
+        assert await kiosk.echo(with_mac=True) == "00"
+    bills = (await kiosk.inquire(TEST_ACCOUNT)).bills
+    assert bills is not None and (await stage(world))[0] == "test_query"
+    return kiosk, bills
+
+
+def test_a_test_payment_that_is_declined_proves_nothing(play: Callable[..., None], helpers: Any) -> None:
+    async def story(world: Any) -> None:
+        kiosk, bills = await ready_to_pay(world)
+        paid = await kiosk.pay(bills, tuple(row[0] for row in bills.rows), CardChoice(1))
+        assert paid.stable == "declined"
+        await helpers.wait_until(lambda: world.worker.switch.payments.open_count == 0, 20)
+        assert await stage(world) == ("test_query", 3, False)
+        assert (await world.settle()).holds
+
+    scenario = f'[[unionpay.script]]\nwhen = {{ message = "purchase", terminal = "{TERMINAL}" }}\ndo = "decline:51"\n'
+    play(story, scenario, test_account=TEST_ACCOUNT)
+
+
+def test_what_is_paid_for_the_test_account_comes_back_from_every_terminal(
+    play: Callable[..., None], helpers: Any
+) -> None:
+    """Also from one that is in service: money for it never stays, and never becomes a posting."""
+
+    async def story(world: Any) -> None:
+        kiosk = await world.kiosk(1)
+        bills = (await kiosk.inquire(TEST_ACCOUNT)).bills
+        assert bills is not None
+        paid = await kiosk.pay(bills, tuple(row[0] for row in bills.rows), CardChoice(1))
+        assert paid.final == "", "it is being given back"
+        await helpers.wait_until(lambda: world.worker.switch.payments.open_count == 0, 20)
+        states = [state for _, state in await world.events()]
+        assert states[0] == "CARD_PENDING" and states[-1] == "REVERSED" and "BILL_PENDING" not in states
+        assert (await world.settle()).holds
+
+    play(story, test_account=TEST_ACCOUNT)
+
+
+def test_without_a_test_account_nobody_passes(play: Callable[..., None]) -> None:
+    async def story(world: Any) -> None:
+        await add_with_key(world)
+        kiosk = await world.kiosk(NEW)
+        for _ in range(3):
+            assert await kiosk.echo(with_mac=True) == "00"
+        assert (await kiosk.inquire(TEST_ACCOUNT)).code == "58"
+        assert await stage(world) == ("mac_echo", 3, False)
 
     play(story)
 

@@ -180,6 +180,19 @@ def test_gates_are_passed_one_after_the_other(store: Store, run: Run, terminal: 
                 noted = await asked(terminals.note_mac_echo, identity, 2)
                 assert (noted.stage, noted.mac_echoes) == ("mac_echo" if seen == 3 else "sign_on", seen)
             assert isinstance(await asked(terminals.note_mac_echo, identity, 2), BadRequestError)
+            with pytest.raises(BadRequestError, match="up to mac_echo only"):
+                await terminals.set_service(identity, True, "")
+            assert isinstance(await asked(terminals.note_test_payment, identity, 20261130, 7), BadRequestError)
+            assert (await asked(terminals.note_test_query, identity)).stage == "test_query"
+            assert isinstance(await asked(terminals.note_test_query, identity), BadRequestError), "once"
+            missing = await asked(terminals.note_test_payment, identity, 20261130, 7)
+            assert isinstance(missing, BadRequestError) and "charged and given back" in missing.detail
+            with pytest.raises(BadRequestError, match="up to test_query only"):
+                await terminals.set_service(identity, True, "")
+            shortcut = replace(terminal, terminal_id="GS000002", stage="test_reversal", in_service=False)
+            await terminals.add(shortcut)
+            identity = shortcut.terminal_id
+            keys["under"] = shortcut.tmk_wrapped
             done = await terminals.set_service(identity, True, "")
             assert (done.stage, done.in_service) == ("in_service", True)
             assert await asked(terminals.get, identity) == done
