@@ -138,7 +138,11 @@ JUDGES: Final = {"certificate": certificate, "clock": clock, "peripherals": peri
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One line of the page. ``state``: passed, next (what to do now), waiting (behind another)."""
+    """One line of the page.
+
+    Attributes:
+        state: passed, skipped (a test terminal), next (what to do now), waiting (behind another).
+    """
 
     name: str
     title: str
@@ -148,6 +152,10 @@ class Gate:
     proof: str
     values: Mapping[str, Any]
     todo: str
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in ("passed", "skipped")
 
 
 def own_gates(facts: Facts, passed: Mapping[str, Mapping[str, Any]]) -> list[Gate]:
@@ -174,7 +182,7 @@ def switch_gates(proved: Sequence[Mapping[str, Any]]) -> list[Gate]:
         if row is not None:
             gates.append(Gate(name, title, "switch", "passed", row["proved_at"], row["proof"], {}, ""))
         elif done:
-            gates.append(Gate(name, title, "switch", "passed", None, "测试终端：登记时跳过了关卡", {}, ""))
+            gates.append(Gate(name, title, "switch", "skipped", None, "测试终端：登记时跳过了关卡", {}, ""))
         else:
             gates.append(Gate(name, title, "switch", "next" if is_next else "waiting", None, "", {}, todo))
             is_next = False

@@ -53,12 +53,12 @@ class Gates:
 
     @property
     def passed(self) -> int:
-        return sum(each.state == "passed" for each in self.all)
+        return sum(each.is_open for each in self.all)
 
     @property
     def are_ready(self) -> bool:
         """Nothing is missing but the service itself."""
-        return all(each.state == "passed" for each in self.all[:-1])
+        return all(each.is_open for each in self.all[:-1])
 
 
 async def facts_of(connection: Connection, kiosk_id: int, units: list[str]) -> Facts:
