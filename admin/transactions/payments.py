@@ -27,14 +27,17 @@ from admin.web.table import Column, Filter, Table, View
 
 _P: Final = Permission
 QUERY: Final = statements(__file__)
-_FILTERS: Final = QUERY["payment_filters"]
-_LISTS: Final = {name: QUERY[name].replace("{filters}", _FILTERS) for name in ("payment_list", "payment_list_by_place")}
+
+
+def _filtered(name: str) -> str:
+    org = "true" if name.endswith("_by_place") else QUERY["payment_in_org"]
+    return QUERY[name].replace("{filters}", QUERY["payment_filters"].replace("{org}", org))
+
+
+_LISTS: Final = {name: _filtered(name) for name in ("payment_list", "payment_list_by_place")}
 _COUNTS: Final = {
-    name: QUERY[name].replace("{filters}", _FILTERS).replace("{most}", str(most + 1))
-    for name, most in (
-        ("payment_count", limits.COUNT_MAX),
-        ("payment_count_by_place", limits.COUNT_PLACES_MAX),
-    )
+    name: _filtered(name).replace("{most}", str(most + 1))
+    for name, most in (("payment_count", limits.COUNT_MAX), ("payment_count_by_place", limits.COUNT_PLACES_MAX))
 }
 _ORG: Final = 6  # of the filters, the organisation: statement parameter $8
 
