@@ -92,9 +92,8 @@ def test_rows_made_in_any_portions_are_what_the_events_say_and_what_reading_anew
                 _same(row, wanted)
             mine = await _hash(admin_dsn)
             await _execute(admin_dsn, "UPDATE admin.feed_position SET cursor = ''")
-            while (batch := await feed.once()) and batch.events:
-                pass
-            assert await _hash(admin_dsn) == mine, "read twice, counted once"
+            while (batch := await feed.once(dice.randint(1, 9))) and batch.events:
+                assert await _hash(admin_dsn) == mine, "read twice, counted once"
             assert await feed.again() == 60 and await _rows(admin_dsn) == []
             while (batch := await feed.once()) and batch.events:
                 pass
