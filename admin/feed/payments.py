@@ -16,7 +16,7 @@ from typing import Any
 
 from admin import limits
 from admin.auth.secrets import Secrets
-from admin.db.pool import Database
+from admin.db.pool import Connection, Database
 from admin.db.queries import statements
 from admin.errors import StateError
 
@@ -52,6 +52,15 @@ class Lag:
     def seconds(self) -> float:
         """The number to watch: nobody reads, or what is read does not come to an end."""
         return max(self.oldest_s, self.silent_s)
+
+
+async def lag(connection: Connection) -> Lag:
+    row = await connection.fetchrow(_QUERY["feed_lag"], limits.FEED_LAG_EVENTS)
+    now = datetime.now(UTC)
+    oldest_s = 0.0 if row["oldest_us"] is None else max(0.0, now.timestamp() - row["oldest_us"] / 1_000_000)
+    never = row["read_at"].year < 1970
+    silent_s = oldest_s if never else max(0.0, (now - row["read_at"]).total_seconds())
+    return Lag(row["events"], oldest_s, silent_s, row["read"])
 
 
 class Feed:
@@ -116,12 +125,7 @@ class Feed:
 
     async def lag(self) -> Lag:
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_QUERY["feed_lag"], limits.FEED_LAG_EVENTS)
-        now = datetime.now(UTC)
-        oldest_s = 0.0 if row["oldest_us"] is None else max(0.0, now.timestamp() - row["oldest_us"] / 1_000_000)
-        never = row["read_at"].year < 1970
-        silent_s = oldest_s if never else max(0.0, (now - row["read_at"]).total_seconds())
-        return Lag(row["events"], oldest_s, silent_s, row["read"])
+            return await lag(connection)
 
     async def again(self) -> int:
         """Forget every row and the position, so that the next reading begins anew. Returns the number of rows.

@@ -17,7 +17,7 @@ from admin.control import RefusedError, Switches
 from admin.db.pool import Connection, Database
 from admin.errors import AdminError, BadInputError, StateError, UnavailableError
 from admin.transactions import words
-from admin.transactions.payments import QUERY, seen, told_by_switch
+from admin.transactions.payments import QUERY, behind_s, seen, told_by_switch
 from admin.transactions.story import tell
 from admin.web.forms import choice, form_of, text
 from admin.web.given import Data, Number, Sockets, Who
@@ -68,6 +68,8 @@ CASES: Final = Table(
 
 @get("/cases", opt=needs(_READ))
 async def case_list(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
+    async with database.connection() as connection:
+        late_s = await behind_s(connection)
     return await listing(
         request,
         database,
@@ -76,6 +78,7 @@ async def case_list(request: AnyRequest, database: Data, access: Who) -> Respons
         "transactions/cases.html",
         scope=access.paths(_READ),
         access=access,
+        late_s=late_s,
     )
 
 

@@ -17,6 +17,7 @@ from admin.control import Switches
 from admin.db.pool import Connection, Database
 from admin.db.queries import statements
 from admin.errors import AdminError, BadInputError, NotFoundError
+from admin.feed.payments import lag
 from admin.transactions import words
 from admin.transactions.story import tell
 from admin.web.forms import form_of, text
@@ -132,6 +133,12 @@ async def by_place(connection: Connection, access: Access, view: View) -> bool:
     return bool(await connection.fetchval(QUERY["places"], scope, org, most) < most)
 
 
+async def behind_s(connection: Connection) -> int:
+    """Seconds that the copy of the payments is behind the switch, when people should know; 0: it is as good as now."""
+    seconds = (await lag(connection)).seconds
+    return max(1, int(seconds)) if seconds > limits.STALE_S else 0
+
+
 def list_statement(*, places: bool) -> str:
     return _LISTS["payment_list_by_place" if places else "payment_list"]
 
@@ -155,6 +162,7 @@ async def payment_list(request: AnyRequest, database: Data, access: Who) -> Resp
         places = await by_place(connection, access, view)
         found = await count(connection, access, view, places=places)
         orgs = await connection.fetch(QUERY["orgs"], scope)
+        late_s = await behind_s(connection)
     return await listing(
         request,
         database,
@@ -164,6 +172,7 @@ async def payment_list(request: AnyRequest, database: Data, access: Who) -> Resp
         scope=scope,
         access=access,
         found=found,
+        late_s=late_s,
         orgs={row["code"]: row["name"] for row in orgs},
         find=FIND,
     )

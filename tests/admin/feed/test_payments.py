@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ import pytest
 
 from admin import limits
 from admin.auth.secrets import Secrets
+from admin.cli import main
 from admin.db.pool import Database
 from admin.errors import StateError, UnavailableError
 from admin.feed.payments import Feed
@@ -232,6 +234,27 @@ def test_the_loop_reads_all_that_waits_and_tells_its_lag(admin_dsn: str, monkeyp
             assert len(await _rows(admin_dsn)) == 20
 
     asyncio.run(main())
+
+
+def test_the_command_tells_the_lag_and_forgets_the_copy(
+    admin_dsn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "admin.toml"
+    path.write_text(f'[database]\ndsn = "{admin_dsn}"\n')
+    events = story(random.Random(4), 1)
+    asyncio.run(write(admin_dsn, events))
+    assert main(["feed", "--config", str(path)]) == 0
+    assert f"0 events read, {len(events)} wait" in capsys.readouterr().out
+
+    async def read() -> None:
+        async with opened(admin_dsn) as database:
+            await Feed(database, OWN).work()
+
+    asyncio.run(read())
+    assert main(["feed", "--config", str(path)]) == 0
+    assert f"{len(events)} events read, 0 wait" in capsys.readouterr().out
+    assert main(["feed", "--again", "--config", str(path)]) == 0
+    assert "1 payments forgotten" in capsys.readouterr().out and asyncio.run(_rows(admin_dsn)) == []
 
 
 # ---------------------------------------------------------------------------------------------------- places

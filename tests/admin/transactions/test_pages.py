@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from admin import limits
 from admin.auth.permissions import Role
 from admin.config import Config, SwitchConfig
 from switch.dialects.unionpay import UnionPayDialect
@@ -225,6 +226,15 @@ def test_the_story_is_told_without_the_switch_too(site: Site) -> None:
             break
         threading.Event().wait(0.05)
     assert "没有配置交换平台的控制接口" in answer.text and "转人工处理" in answer.text
+
+
+def test_what_is_behind_the_switch_says_so(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    li = shop.sign_in(Role.FINANCE, org="gz")
+    for path in ("/transactions", "/cases"):
+        assert "数据延迟" not in li.get(path).text
+        with monkeypatch.context() as patch:
+            patch.setattr(limits, "STALE_S", 0)
+            assert "数据延迟" in li.get(path).text
 
 
 def _propose(site: Site, who: Visitor) -> int:
