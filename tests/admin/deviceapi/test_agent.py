@@ -181,7 +181,11 @@ def test_a_killed_agent_loses_no_event_and_sends_none_twice(bench: Any, tmp_path
             # The second life is killed while it sends.
             await asyncio.to_thread(read_until_killed, start(b, pair, b.listener.port, 100_000), 300)
             last = start(b, pair, b.listener.port, 10)
-            output = await asyncio.to_thread(_until_sent, last)
+            try:
+                async with asyncio.timeout(SOON_S):
+                    output = await asyncio.to_thread(_until_sent, last)
+            finally:
+                last.kill()  # what it would still say ends, and with it the thread that listens
             kept.update((line.split()[0], int(line.split()[1])) for line in output)
             rows = await b.fetch(
                 "SELECT boot_id, (detail ->> 'number')::integer AS number FROM kiosk_event WHERE type = 'test.event'"

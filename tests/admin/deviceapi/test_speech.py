@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import tracemalloc
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from admin import limits
 from admin.deviceapi.beat import NEWS, REPEATED, RETURNED, Known, judge
+from admin.deviceapi.http import DeviceError, inflate
 from admin.deviceapi.store import Pace
 
 from .conftest import Bench, Pair, beat, now_text
@@ -190,6 +193,18 @@ def test_what_is_no_beat_is_refused_with_the_place(bench: Any) -> None:
     asyncio.run(story())
 
 
+def test_a_bomb_is_not_inflated_whole() -> None:
+    bomb = gzip.compress(bytes(64 * limits.DEVICE_BODY_MAX))
+    assert len(bomb) < limits.DEVICE_BODY_MAX
+    tracemalloc.start()
+    try:
+        with pytest.raises(DeviceError, match="when inflated"):
+            inflate(bomb, b"gzip", limits.DEVICE_BODY_MAX)
+        assert tracemalloc.get_traced_memory()[1] < 8 * limits.DEVICE_BODY_MAX
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_kiosk_that_storms_is_slowed_down_alone(bench: Any) -> None:
     async def story() -> None:
         async with bench() as b:
@@ -222,6 +237,8 @@ def test_whoever_says_nothing_or_never_ends_is_hung_up_on(bench: Any, monkeypatc
                 writer.write(said)
                 try:
                     return await asyncio.wait_for(reader.read(), 60)
+                except TimeoutError:
+                    raise  # it is an OSError too, but says that nobody hung up
                 except OSError:
                     return b""
                 finally:
@@ -229,7 +246,9 @@ def test_whoever_says_nothing_or_never_ends_is_hung_up_on(bench: Any, monkeypatc
 
             assert await ended(b"") == b""
             assert await ended(b"POST /agent/v1/beat HTTP/1.1\r\nHost: x\r\n") == b""
-            assert await ended(b"GET / HTTP/1.1\r\nX: " + b"x" * limits.DEVICE_HEAD_MAX + b"x") == b""
+            with monkeypatch.context() as patient:
+                patient.setattr(limits, "DEVICE_HEAD_S", 3600.0)
+                assert await ended(b"GET / HTTP/1.1\r\nX: " + b"x" * limits.DEVICE_HEAD_MAX + b"x") == b""
             slow = await ended(b"POST /agent/v1/beat HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
             assert b"408" in slow and b"E_SLOW" in slow
             assert (await b.call("POST", "beat", beat(1), pair=pair)).status == 200
