@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from litestar import Response, get, post
@@ -53,12 +53,27 @@ def _hours(form: Mapping[str, str]) -> dict[str, str]:
 async def org_tree(request: AnyRequest, database: Data, access: Who) -> Response[Any]:
     async with database.connection() as connection:
         rows = await connection.fetch(QUERY["org_tree"], access.paths(_P.DEVICE_READ), ORGS_MAX)
+    kiosks = subtree_sums(rows)
     wanted = request.query_params.get("q", "").strip()[:60]
     top = min((row["path"].count("/") for row in rows), default=1)
     if wanted:
         hits = [row["path"] for row in rows if wanted.lower() in f"{row['name']} {row['code']}".lower()]
         rows = [row for row in rows if any(hit.startswith(row["path"]) for hit in hits)]
-    return page(request, "devices/orgs.html", rows=rows, top=top, q=wanted, kinds=ORG_KINDS)
+    return page(request, "devices/orgs.html", rows=rows, top=top, q=wanted, kinds=ORG_KINDS, kiosks=kiosks)
+
+
+def subtree_sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Path to how many kiosks stand there and below it; the rows come with parents first.
+
+    >>> subtree_sums([{"path": "/a/", "kiosks": 1}, {"path": "/a/b/", "kiosks": 2}, {"path": "/c/", "kiosks": 4}])
+    {'/a/': 3, '/a/b/': 2, '/c/': 4}
+    """
+    sums = {row["path"]: row["kiosks"] for row in rows}
+    for row in reversed(rows):
+        parent = row["path"].rstrip("/").rpartition("/")[0] + "/"
+        if parent in sums and parent != row["path"]:
+            sums[parent] += sums[row["path"]]
+    return sums
 
 
 @get("/orgs/new", opt=needs(_P.ORG_WRITE))

@@ -6,12 +6,12 @@ SELECT set_config('admin.actor', $1, true);
 
 -- ============================================================================================== organisations
 -- org_tree --
--- $1 paths. Parents first; with how many kiosks stand in the subtree.
-SELECT org.id, org.parent_id, org.kind, org.code, org.name, org.path, org.address, org.opens_at::text AS opens_at,
-       org.closes_at::text AS closes_at, org.closed, org.version,
-       (SELECT count(*) FROM kiosk JOIN org AS inner_org ON inner_org.id = kiosk.org_id
-         WHERE starts_with(inner_org.path, org.path) AND kiosk.state <> 'retired') AS kiosks
-  FROM org WHERE org.path LIKE ANY ($1::text[])
+-- $1 paths. Parents first; with how many kiosks stand right there.
+SELECT org.id, org.kind, org.code, org.name, org.path, org.opens_at::text AS opens_at, org.closes_at::text AS closes_at,
+       org.closed, coalesce(here.kiosks, 0) AS kiosks
+  FROM org LEFT JOIN (SELECT org_id, count(*) AS kiosks FROM kiosk WHERE state <> 'retired' GROUP BY org_id) AS here
+    ON here.org_id = org.id
+ WHERE org.path LIKE ANY ($1::text[])
  ORDER BY org.path COLLATE "C" LIMIT $2;
 
 -- org_find --

@@ -29,6 +29,15 @@ def test_a_hall_is_made_changed_and_closed(site: Any, registry: Any) -> None:
     assert actions == ["org.create", "org.edit", "org.close", "org.open"]
 
 
+def test_the_tree_counts_what_stands_below(site: Any, registry: Any) -> None:
+    for code in ("gz-th", "gz-th", "sz-ns"):
+        registry.kiosk(code)
+    registry.kiosk("sz-ns", state="retired")
+    page = site.sign_in(SYSTEM).get("/orgs").text
+    for code, count in (("root", 3), ("gd", 3), ("gz", 2), ("gz-th", 2), ("sz", 1), ("sz-ns", 1)):
+        assert f'<a href="/kiosks?org={registry.org(code)}">{count}</a>' in page, code
+
+
 def test_what_cannot_be_is_told(site: Any, registry: Any) -> None:
     person = site.sign_in(SYSTEM, org="gd")
     for changes, status in (
