@@ -18,7 +18,7 @@ from admin.web.table import Column
 
 RECONS: Final = {"open": "未对账"}
 _SWITCH: Final = "switch"
-_SERVICES: Final = {_SWITCH: "支付前置"}
+_LINK: Final = "link "  # as monitoring names a service that is a link, before the link's own name
 _TIMES: Final = ("measured_ms", "down_ms", "window_ms", "down_in_window_ms", "missed_ms")
 _AVAILABILITY: Final = (
     Column("raw", "原始可用率", "share", digits=4),
@@ -28,7 +28,7 @@ _AVAILABILITY: Final = (
     Column("measured_s", "已监测秒数", "count"),
     Column("missed_s", "未监测秒数", "count"),
 )
-_SERVICE: Final = Column("service", "服务", names=_SERVICES)
+_SERVICE: Final = Column("service", "服务")
 _RECON: Final = Column("recon", "对账状态", names=RECONS)
 
 
@@ -38,7 +38,7 @@ async def make(source: Source) -> Made:
     month = [row for row in rows if row["day"] >= first]
     kiosks = await source.fetch("month_kiosks", source.most)
     services = [
-        {"service": service} | _shares([row for row in month if row["service"] == service])
+        {"service": _named(source, service)} | _shares([row for row in month if row["service"] == service])
         for service in dict.fromkeys(row["service"] for row in month)
     ]
     tables = [
@@ -47,7 +47,7 @@ async def make(source: Source) -> Made:
             "service_days",
             "服务可用率按日",
             (Column("day", "日期", "day"), _SERVICE, *_AVAILABILITY),
-            [{"day": row["day"], "service": row["service"]} | _shares([row]) for row in month],
+            [{"day": row["day"], "service": _named(source, row["service"])} | _shares([row]) for row in month],
         ),
         Sheet(
             "kiosks",
@@ -66,7 +66,7 @@ async def make(source: Source) -> Made:
     ]
     own = [row for row in month if row["service"] == _SWITCH]
     drawn = {"services": _down(source, own)} if any(row["down_ms"] for row in own) else {}
-    tiles = _tiles(source, services, [row for row in rows if row["service"] == _SWITCH])
+    tiles = _tiles(source, own, [row for row in rows if row["service"] == _SWITCH])
     narrow: dict[str, tuple[Column, ...]] = {}
     if source.access.may(Permission.REPORT_FINANCE):
         # Whoever sees availability in one place may see money in another: each by its own scope.
@@ -108,13 +108,22 @@ def _kiosk_total(rows: list[Any]) -> dict[str, Any]:
     return total | {"share": millionths(total["payable_s"], total["open_s"])}
 
 
-def _tiles(source: Source, services: list[dict[str, Any]], year: list[Any]) -> tuple[Tile, ...]:
+def _named(source: Source, service: str) -> str:
+    if service == _SWITCH:
+        return source.say("支付前置")
+    if service.startswith(_LINK):
+        return source.say("链路 {name}").format(name=service.removeprefix(_LINK))
+    return service
+
+
+def _tiles(source: Source, month: list[Any], year: list[Any]) -> tuple[Tile, ...]:
+    """Of the switch itself."""
     say = source.say
     tiles: tuple[Tile, ...] = ()
-    for row in services:
-        if row["service"] == _SWITCH:
-            raw = say("原始 {rate}").format(rate=percent(row["raw"], 4))
-            tiles += (Tile("合同可用率", percent(row["contract"], 4), raw),)
+    if month:
+        shares = _shares(month)
+        raw = say("原始 {rate}").format(rate=percent(shares["raw"], 4))
+        tiles += (Tile("合同可用率", percent(shares["contract"], 4), raw),)
     if year:
         down_s = sum(row["down_ms"] - row["down_in_window_ms"] for row in year) // 1000
         left_s = budget_s(source.asked.last) - down_s

@@ -336,9 +336,10 @@ def test_task_the_days_settlement_is_seen_by_kiosk_and_taken_home(office: Office
         "SELECT body ->> 'settlement_day' AS day, sum(amount)::bigint AS fen, count(*) AS payments FROM switch.payment"
         " WHERE state = 'COMPLETED' GROUP BY 1 ORDER BY 1 DESC LIMIT 1"
     )
-    with office.desk("fin") as page:
+    with office.desk("fin2") as page:
         go(page, "r")
         assert page.locator("h1").inner_text() == "日结算表"
+        assert page.locator("main table").count() and page.locator("main svg").count()
         page.keyboard.press("/")
         assert page.evaluate("document.activeElement.id") == "q-from"
         tab_to(page, "汇总方式")
@@ -431,16 +432,6 @@ def test_task_a_kiosk_is_registered_and_gets_its_enrolment_code(office: Office) 
         tab_to(page, "签发")
         enter(page)
         assert len(page.locator("#enrol-code").inner_text()) >= 16
-
-
-def test_task_the_days_settlement_is_read_and_exported(office: Office) -> None:
-    with office.desk("fin2") as page:
-        go(page, "r")
-        assert "日结算表" in page.locator("h1").inner_text()
-        assert page.locator("main table").count() and page.locator("main svg").count()
-        with page.expect_download() as download:
-            page.keyboard.press("e")
-        assert download.value.suggested_filename.endswith(".xlsx")
 
 
 def test_task_sign_out(office: Office) -> None:

@@ -195,6 +195,7 @@ def test_a_month_of_availability_is_raw_and_as_the_contract_counts(hall: Site) -
     hall.sql(
         "INSERT INTO availability_day VALUES ('switch', '2026-11-05', 86400000, 3660000, 0, 0, 0),"
         " ('switch', '2026-11-06', 86370000, 1800000, 3600000, 1800000, 30000),"
+        " ('link unionpay-1', '2026-11-05', 86400000, 0, 0, 0, 0),"
         " ('switch', '2026-10-01', 86400000, 60000, 0, 0, 0), ('switch', '2025-12-31', 86400000, 86400000, 0, 0, 0)"
     )
     hall.sql(
@@ -203,7 +204,8 @@ def test_a_month_of_availability_is_raw_and_as_the_contract_counts(hall: Site) -
     )
     visitor = hall.sign_in(Role.OPERATIONS)
 
-    (switch,) = table(visitor, "/reports/month?month=2026-11&format=csv&table=services")
+    switch, link = table(visitor, "/reports/month?month=2026-11&format=csv&table=services")
+    assert (link["服务"], link["合同可用率"], link["停机秒数"]) == ("链路 unionpay-1", "100.0000%", "0")
     measured, down = 30 * 86_400 - 30, 3660 + 1800
     raw = 1_000_000 * (measured - down) // measured
     contract = 1_000_000 * (measured - 3600 - 3660) // (measured - 3600)
