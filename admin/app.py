@@ -30,9 +30,10 @@ from admin.db.pool import Database
 from admin.deviceapi.setup import open_authority
 from admin.devices import catalogue, enrol, imports, kiosks, onboarding, orgs, service
 from admin.devices.given import Signing
+from admin.devices.trust import orders
 from admin.errors import AdminError
 from admin.feed.payments import Feed
-from admin.limits import BODY_MAX, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
+from admin.limits import BODY_MAX, COMMANDS_OLD_S, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
 from admin.monitor import setup as monitor
 from admin.operators import approvals, door, log, pages
 from admin.reports import pages as reports
@@ -183,6 +184,7 @@ def start_loops(parts: Parts) -> None:
     parts.monitor.start()
     parts.loops.start("payments", FEED_PERIOD_S, Feed(parts.database, parts.own).work)
     parts.loops.start("switch orders", SERVICE_RETRY_S, lambda: service.retry(parts.database, parts.switches))
+    parts.loops.start("old commands", COMMANDS_OLD_S, lambda: orders.expire(parts.database))
     parts.loops.start("onboarding gates", GATES_S, lambda: onboarding.note_gates(parts.database))
 
 

@@ -95,6 +95,7 @@ CLONE_EVENT_S: Final = 3600  # the same suspicion is told once an hour
 
 # Commands and uploads.
 COMMAND_S: Final = 24 * 3600
+COMMANDS_OLD_S: Final = 60.0  # between looks for commands that expired
 COMMANDS_OPEN_MAX: Final = 20  # of one kiosk
 COMMANDS_A_BEAT: Final = 5
 RESULT_MAX: Final = 50  # entries of a result

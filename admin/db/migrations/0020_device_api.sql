@@ -179,6 +179,7 @@ CREATE TABLE admin.kiosk_command (
     CONSTRAINT wiped_by_two CHECK (type NOT IN ('factory.wipe', 'key.signon') OR approval_id IS NOT NULL)
 );
 CREATE INDEX kiosk_command_open ON admin.kiosk_command (kiosk_id) WHERE state IN ('queued', 'delivered', 'running');
+CREATE INDEX kiosk_command_old ON admin.kiosk_command (expires_at) WHERE state IN ('queued', 'delivered');
 CREATE INDEX kiosk_command_at ON admin.kiosk_command (kiosk_id, created_at);
 COMMENT ON COLUMN admin.kiosk_command.signature IS
     'Ed25519 over the canonical {args, expires, id, kiosk, type}; NULL only inside of the transaction that makes it, which needs the id';

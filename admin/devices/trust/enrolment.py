@@ -158,6 +158,7 @@ async def ask(connection: Connection, serial_number: str, code: str, request_pem
     certificate_id = await connection.fetchval(
         _QUERY["certificate_ask"], kiosk_id, digest, request, found["id"], found["issued_by"], _digest(token), address
     )
+    await connection.execute(_QUERY["actor"], f"kiosk:{kiosk['code']}")
     await connection.execute(_QUERY["kiosk_advance"], kiosk_id, "registered", "pending")
     return Asked(certificate_id, kiosk_id, kiosk["code"], kiosk["path"], token, fingerprint(digest), second_key)
 

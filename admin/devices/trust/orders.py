@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from admin import limits
-from admin.db.pool import Connection
+from admin.db.pool import Connection, Database
 from admin.db.queries import statements
 from admin.devices.trust.authority import Authority
 from admin.errors import BadInputError, NotFoundError, StateError
@@ -136,6 +136,12 @@ async def cancel(connection: Connection, paths: Sequence[str], command_id: int) 
         raise NotFoundError("command", "没有这条命令")
     if state != "queued":
         raise StateError("command_gone", "命令已经下发，不能撤销")
+
+
+async def expire(database: Database) -> dict[str, Any]:
+    """Mark commands that came to nothing: their kiosk did not beat in time. A loop's work."""
+    async with database.connection() as connection:
+        return {"expired": await connection.fetchval(_QUERY["commands_old"])}
 
 
 def _check_args(rule: Kind, args: Mapping[str, str]) -> None:

@@ -1,5 +1,9 @@
 -- Enrolment and commands. Where $1 is paths (text[]), it is what the operator may see: LIKE patterns of org.path.
 
+-- actor --
+-- Who changes the kiosk, for its history; until the end of the transaction.
+SELECT set_config('admin.actor', $1, true);
+
 -- kiosk_lock --
 -- The state of a kiosk that stays locked until the end of the transaction. $1 paths, $2 kiosk.
 SELECT k.state FROM kiosk k JOIN org o ON o.id = k.org_id
@@ -128,3 +132,12 @@ WITH found AS (
      WHERE id = (SELECT id FROM found WHERE state = 'queued')
 )
 SELECT state FROM found;
+
+-- commands_old --
+-- Nobody fetched them in time, or nobody reported. How many.
+WITH old AS (
+    UPDATE kiosk_command SET state = 'expired', finished_at = now()
+     WHERE state IN ('queued', 'delivered') AND expires_at <= now()
+    RETURNING id
+)
+SELECT count(*) FROM old;

@@ -51,6 +51,7 @@ def test_a_kiosk_gets_its_certificate_after_a_second_person_compared_the_fingerp
             asked = await _enrol(b, pair, await _code(b, kiosk))
             assert (asked.status, asked.body["state"], asked.body["kiosk"]) == (200, "pending", "K-1")
             assert await b.value("SELECT state FROM kiosk") == "pending"
+            assert await b.value("SELECT actor FROM kiosk_change WHERE to_state = 'pending'") == "kiosk:K-1"
             spki = pair.key.public_key().public_bytes(
                 serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
             )

@@ -80,6 +80,8 @@ def test_an_expired_command_is_not_told_and_a_cancelled_one_neither(bench: Any) 
                 " WHERE id = $1",
                 number,
             )
+            await b.kiosk("K-2")
+            assert await orders.expire(b.database) == {"expired": 1}, "also of a kiosk that never comes back"
             assert await _told(b, pair, 1) == []
             assert await b.value("SELECT state FROM kiosk_command WHERE id = $1", number) == "expired"
             late = await b.call("POST", f"commands/{number}", {"state": "done"}, pair=pair)
