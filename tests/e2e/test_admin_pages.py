@@ -397,6 +397,8 @@ def test_task_a_kiosk_is_taken_out_of_service_and_the_switch_obeys(office: Offic
         page.keyboard.press("j")
         enter(page)
         assert page.url.endswith(f"/kiosks/{kiosk['id']}")
+        tab_to(page, "暂停服务")
+        page.keyboard.press("Space")
         tab_to(page, "理由")
         page.keyboard.type("读卡器检修")
         tab_to(page, "确认变更")
