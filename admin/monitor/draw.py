@@ -28,6 +28,7 @@ def curve(
     high: Sequence[int],
     *,
     height: int = 220,
+    width: int = _WIDTH,
     hundredths: bool = True,
 ) -> Markup:
     """A day: 96 quarters or 24 hours. ``now`` ends with None where the day is not over; the others are the usual.
@@ -41,13 +42,13 @@ def curve(
     plot_h = height - _BOTTOM - 8
 
     def x(at: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - 8) * at / count
+        return _LEFT + (width - _LEFT - 8) * at / count
 
     def y(value: float) -> float:
         return 8 + plot_h * (1 - value / top)
 
     parts = [
-        f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y(top * step / 4):.1f}" y2="{y(top * step / 4):.1f}"/>'
+        f'<line class="rule" x1="{_LEFT}" x2="{width - 8}" y1="{y(top * step / 4):.1f}" y2="{y(top * step / 4):.1f}"/>'
         f'<text class="scale" x="{_LEFT - 6}" y="{y(top * step / 4) + 4:.1f}">{top * step // 4}</text>'
         for step in range(5)
     ]
@@ -68,7 +69,7 @@ def curve(
     if known:
         at, value = known[-1]
         parts.append(f'<circle class="here" cx="{x(at + 0.5):.1f}" cy="{y(value):.1f}" r="4"/>')
-    return _svg("curve", height, title, parts)
+    return _svg("curve", width, height, title, parts)
 
 
 def _round_up(value: int) -> int:
@@ -119,15 +120,15 @@ def timeline(title: str, rows: Sequence[tuple[str, Sequence[Span]]], start: date
         if hour >= start and hour.hour % 3 == 0:
             parts.append(f'<text class="hour" x="{x(hour):.1f}" y="{height - 5}">{hour:%H}:00</text>')
         hour += timedelta(hours=1)
-    return _svg("strips", height, title, parts)
+    return _svg("strips", _WIDTH, height, title, parts)
 
 
 def _clock(at: datetime) -> str:
     return at.astimezone(ZONE).strftime("%H:%M:%S")
 
 
-def _svg(kind: str, height: int, title: str, parts: Sequence[str]) -> Markup:
+def _svg(kind: str, width: int, height: int, title: str, parts: Sequence[str]) -> Markup:
     body = Markup("").join(part if isinstance(part, Markup) else Markup(part) for part in parts)  # noqa: S704 ours
     return Markup(
         '<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}" preserveAspectRatio="xMidYMid meet">{}</svg>'
-    ).format(kind, _WIDTH, height, title, body)
+    ).format(kind, width, height, title, body)

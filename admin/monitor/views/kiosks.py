@@ -200,6 +200,7 @@ async def kiosk_list(request: AnyRequest, database: Data, access: Who) -> Respon
         found = view.page(await connection.fetch(text, scope, *parameters))
         days = await _days(connection, [row["id"] for row in found.rows])
         counts = await connection.fetch(QUERY["watched_counts"], scope)
+        stale_s = await connection.fetchval(QUERY["stale"], limits.STALE_S)
     return page(
         request,
         "monitor/kiosks.html",
@@ -208,6 +209,7 @@ async def kiosk_list(request: AnyRequest, database: Data, access: Who) -> Respon
         page=found,
         days=days,
         hundred=_hundredths,
+        stale_s=stale_s,
         names=DIAGNOSES,
         tone=tone,
         counts=sorted(
@@ -258,12 +260,14 @@ async def kiosk_page(request: AnyRequest, kiosk_id: Number, database: Data, acce
         sees_money = access.reaches(Permission.TRANSACTION_READ, one["org_path"])
         paid = await connection.fetch(QUERY["kiosk_payments"], kiosk_id, limits.KIOSK_ROWS) if sees_money else []
         day = (await _days(connection, [kiosk_id]))[kiosk_id]
+        stale_s = await connection.fetchval(QUERY["stale"], limits.STALE_S)
     rows = _strips(changes, start, now, say)
     usual = day["usual"]
     return page(
         request,
         "monitor/kiosk.html",
         one=one,
+        stale_s=stale_s,
         said=DIAGNOSES[one["diagnosis"]],
         tone=tone,
         names=DIAGNOSES,

@@ -223,7 +223,7 @@ def _values(request: AnyRequest, seen: Overview) -> dict[str, Any]:
         "tone": tone,
         "legs": LEGS,
         "serious": sum(count for code, count in seen.counts.items() if _GRAVE.get(code) == Severity.SERIOUS),
-        "drawn": curve(say("今日 15 分钟交易曲线与平日对比"), seen.day.begun, *seen.day.usual),
+        "drawn": curve(say("今日 15 分钟交易曲线与平日对比"), seen.day.begun, *seen.day.usual, width=720),
         "quarters": [f"{number // 4:02d}:{number % 4 * 15:02d}" for number in range(QUARTERS)],
     }
 

@@ -211,3 +211,8 @@ SELECT service, array_agg(ARRAY[first, last + 1] ORDER BY first) AS spans
                           FROM probe WHERE slot >= $1) AS probed) AS runs
          GROUP BY service, run) AS spans
  GROUP BY service ORDER BY service DESC;
+
+-- stale --
+-- How many seconds old the diagnoses are, when that is more than $1; else 0. No row: there are none yet.
+SELECT CASE WHEN now() - ran_at > make_interval(secs => $1) THEN extract(epoch FROM now() - ran_at)::bigint ELSE 0 END
+  FROM loop WHERE name = 'diagnose' AND ran_at IS NOT NULL;

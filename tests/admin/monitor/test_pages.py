@@ -164,14 +164,16 @@ def test_a_switch_that_is_away_is_said_and_what_it_knew_is_shown(site: Site) -> 
     assert "前置没有应答" in wall and "unionpay" in wall
 
 
-def test_an_old_picture_says_how_old_it_is(site: Site) -> None:
+def test_an_old_picture_says_how_old_it_is(site: Site, kiosks: list[int]) -> None:
     site.sql(
         "INSERT INTO loop (name, holder, held_until, ran_at) VALUES ('diagnose', 'x', now() + interval '1 hour', $1)"
         " ON CONFLICT (name) DO UPDATE"
         " SET holder = excluded.holder, held_until = excluded.held_until, ran_at = excluded.ran_at",
         datetime.now(UTC) - timedelta(minutes=10),
     )
-    assert "数据延迟 10 分钟" in text_of(site.sign_in(Role.OPERATIONS).get("/monitor"))
+    person = site.sign_in(Role.OPERATIONS)
+    for path in ("/monitor", "/monitor/kiosks", f"/monitor/kiosks/{kiosks[0]}"):
+        assert "数据延迟 10 分钟" in text_of(person.get(path)), path
 
 
 def test_live_parts_come_as_events(site: Site, kiosks: list[int]) -> None:
