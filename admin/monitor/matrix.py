@@ -224,7 +224,7 @@ _TABLE: Final = (
         "unknown",
         "暂无信号",
         False,
-        Severity.NOTICE,
+        Severity.NONE,
         "暂时没有任何信号可供判断",
         "等待两个心跳周期；检查前置和监控程序",
     ),
