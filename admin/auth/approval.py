@@ -51,6 +51,9 @@ class Action:
         execute: Does it, in the transaction of the approval; returns what to tell, "" for nothing. An AdminError undoes
             everything and leaves the approval pending.
         version_of: The object's version now; None: it is gone. Another than when it was asked: void.
+        fields: Names of the payload's keys, for whoever confirms.
+        show: A value of the payload in words; None: as it is.
+        page: Where the object is seen, "{}" for its number; empty: nowhere.
     """
 
     name: str
@@ -59,6 +62,9 @@ class Action:
     check: Permission
     execute: Execute
     version_of: VersionOf
+    fields: Mapping[str, str] = field(default_factory=dict)
+    show: Callable[[str, Any], str] | None = None
+    page: str = ""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from litestar import Response, get, post
 
 from admin.auth.approval import ACTIONS, Action, Asked, ask
+from admin.auth.audit import audit
 from admin.auth.guard import needs
 from admin.auth.permissions import Access, Permission
 from admin.control import RefusedError, Switches
@@ -20,9 +21,11 @@ from admin.transactions import words
 from admin.transactions.payments import QUERY, behind_s, seen, told_by_switch
 from admin.transactions.story import tell
 from admin.web.forms import choice, form_of, text
+from admin.web.forms import number as number_of
 from admin.web.given import Data, Number, Sockets, Who
 from admin.web.i18n import told
 from admin.web.render import AnyRequest, go, language_of, listing, page
+from admin.web.show import money
 from admin.web.table import Column, Filter, Table
 
 _P: Final = Permission
@@ -121,6 +124,9 @@ async def _page(
         decisions=decisions,
         pending=pending,
         under_way=under_way,
+        may_withdraw=under_way is not None
+        and under_way["confirmed_by"] is None
+        and access.reaches(_P.CASE_PROPOSE, one["org_path"]),
         silent=told(silent, language)[0] if silent else "",
         fault=one["fault_text"] if language == "zh" else one["fault_text_en"],
         choices={name: words.DECISIONS[name] for name in words.OPEN_DECISIONS.get(one["state"], ())},
@@ -167,6 +173,28 @@ async def case_propose(
             )
     except (BadInputError, StateError) as error:
         return await _page(request, database, access, switches, payment_id, given=form, error=error)
+    return go(f"/cases/{payment_id}")
+
+
+@post("/cases/{payment_id:int}/withdraw", opt=needs(_P.CASE_PROPOSE))
+async def case_withdraw(
+    request: AnyRequest, payment_id: Number, database: Data, access: Who, switches: Sockets
+) -> Response[Any]:
+    """Take back what stands at the switch: proposed on its command line, or left by an approval that was refused."""
+    form = await form_of(request)
+    try:
+        number = number_of(form, "number", "处理意见")
+        async with database.transaction() as connection:
+            one = await seen(connection, access.paths(_P.CASE_PROPOSE), payment_id)
+            await audit(
+                connection, access, "case.withdraw", "payment", payment_id, org_path=one["org_path"], number=number
+            )
+            await switches.any(do="case_withdraw", payment=payment_id, number=number, by=access.login)
+    except RefusedError as error:
+        said = StateError(error.switch_code, REFUSALS.get(error.switch_code, error.said))
+        return await _page(request, database, access, switches, payment_id, error=said)
+    except (BadInputError, UnavailableError) as error:
+        return await _page(request, database, access, switches, payment_id, error=error)
     return go(f"/cases/{payment_id}")
 
 
@@ -231,6 +259,17 @@ async def _version(connection: Connection, payment: str) -> int | None:
     return version
 
 
-DECIDE: Final = Action("case.decide", "差错处理", _P.CASE_PROPOSE, _P.CASE_CONFIRM, _decide, _version)
+def _in_words(name: str, value: Any) -> str:
+    if name == "fen":
+        return money(value)
+    return {"state": words.STATES, "decision": words.DECISIONS}.get(name, {}).get(value, str(value))
+
+
+DECIDE: Final = Action(
+    *("case.decide", "差错处理", _P.CASE_PROPOSE, _P.CASE_CONFIRM, _decide, _version),
+    fields={"case": "差错编号", "fen": "金额", "state": "状态", "decision": "双方账目现在表明", "evidence": "证据"},
+    show=_in_words,
+    page="/cases/{}",
+)
 ACTIONS.add(DECIDE)
-HANDLERS = [case_list, case_page, case_propose]
+HANDLERS = [case_list, case_page, case_propose, case_withdraw]

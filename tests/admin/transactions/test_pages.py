@@ -281,6 +281,13 @@ def test_a_proposal_that_was_interrupted_goes_on_and_another_one_stands_in_the_w
     refused = wang.post(f"/approvals/{number}/decide", {"verdict": "approve"})
     assert refused.status_code == 409 and "另一项待复核的处理意见" in refused.text
     assert shop.sql("SELECT state FROM approval")[0]["state"] == "pending", "nothing was done"
+    assert "已扣款且已销账" in wang.get(f"/approvals/{number}").text, "who confirms reads words"
+    row = shop.sql("SELECT id FROM switch.case_decision")[0]["id"]
+    stale = wang.post(f"/cases/{WAITS}/withdraw", {"number": str(row + 1)})
+    assert stale.status_code == 409 and "处理意见已变化" in stale.text
+    assert wang.post(f"/cases/{WAITS}/withdraw", {"number": str(row)}).status_code == 303
+    assert shop.sql("SELECT outcome FROM switch.case_decision")[0]["outcome"] == "withdrawn"
+    assert [row["action"] for row in shop.sql("SELECT action FROM audit_log")].count("case.withdraw") == 1
     shop.sql("DELETE FROM switch.case_decision")
     shop.sql(add, WAITS, "清算文件 1124 第 7 行", "li")  # proposed, and then the service was killed
     assert wang.post(f"/approvals/{number}/decide", {"verdict": "approve"}).status_code == 303
