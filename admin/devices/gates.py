@@ -141,7 +141,8 @@ class Gate:
     """One line of the page.
 
     Attributes:
-        state: passed, skipped (a test terminal), next (what to do now), waiting (behind another).
+        state: passed, skipped (a test terminal), seen (the fact is there and not yet written down), next (what to do
+            now), waiting (behind another).
     """
 
     name: str
@@ -167,7 +168,8 @@ def own_gates(facts: Facts, passed: Mapping[str, Mapping[str, Any]]) -> list[Gat
             gates.append(Gate(name, title, "admin", "passed", row["passed_at"], row["proof"], row["facts"], ""))
         else:
             verdict = JUDGES[name](facts)
-            gates.append(Gate(name, title, "admin", "next", None, verdict.text, verdict.values, todo))
+            state, then = ("seen", "") if verdict.ok else ("next", todo)
+            gates.append(Gate(name, title, "admin", state, None, verdict.text, verdict.values, then))
     return gates
 
 

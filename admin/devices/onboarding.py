@@ -104,7 +104,13 @@ async def onboarding_page(request: AnyRequest, kiosk_id: Number, database: Data,
         found = await gates_of(connection, kiosk)
     may_state = access.reaches(_P.DEVICE_STATE, kiosk["org_path"])
     return page(
-        request, "devices/onboarding.html", one=kiosk, gates=found, may_state=may_state, words=rules.SWITCH_PROOFS
+        request,
+        "devices/onboarding.html",
+        one=kiosk,
+        gates=found,
+        may_state=may_state,
+        words=rules.SWITCH_PROOFS,
+        units=UNIT_NAMES,
     )
 
 
