@@ -104,7 +104,9 @@ class _App:
         self._wall = wall
         self._kiosks = Buckets(limits.DEVICE_RATE, limits.DEVICE_BURST, time.monotonic)
         self._items = Buckets(limits.ITEMS_RATE, limits.ITEMS_BURST, time.monotonic)
-        self._addresses = Buckets(limits.ENROLMENT_RATE, limits.ENROLMENT_BURST, time.monotonic)
+        self._enrolments = Buckets(limits.ENROLMENT_RATE, limits.ENROLMENT_BURST, time.monotonic)
+        # A token has 256 bits: nobody finds one by trying, and a hall of kiosks may wait behind one address.
+        self._polls = Buckets(limits.DEVICE_RATE, limits.DEVICE_BURST, time.monotonic)
         self._shown: dict[bytes, tuple[bytes, float]] = {}  # by certificate: its key, and until when it counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,7 +136,7 @@ class _App:
             raise DeviceError(404, "E_PATH", "no such path")
         route, _, item = path.removeprefix(_PREFIX + "/").partition("/")
         if (method, route) == ("POST", "enroll") and item in ("", "poll"):
-            self._addresses.take(request.address)
+            (self._polls if item else self._enrolments).take(request.address)
             return await (self._poll(request) if item else self._enrol(request))
         digest = self._identify(request)
         self._kiosks.take(digest)
