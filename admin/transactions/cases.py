@@ -184,12 +184,14 @@ async def case_withdraw(
     form = await form_of(request)
     try:
         number = number_of(form, "number", "处理意见")
-        async with database.transaction() as connection:
+        async with database.connection() as connection:
             one = await seen(connection, access.paths(_P.CASE_PROPOSE), payment_id)
+        # Before the transaction: nobody who writes the audit log waits for the switch.
+        await switches.any(do="case_withdraw", payment=payment_id, number=number, by=access.login)
+        async with database.transaction() as connection:
             await audit(
                 connection, access, "case.withdraw", "payment", payment_id, org_path=one["org_path"], number=number
             )
-            await switches.any(do="case_withdraw", payment=payment_id, number=number, by=access.login)
     except RefusedError as error:
         said = StateError(error.switch_code, REFUSALS.get(error.switch_code, error.said))
         return await _page(request, database, access, switches, payment_id, error=said)
