@@ -93,7 +93,7 @@ def test_a_kiosk_comes_in_by_two_persons(site: Any, registry: Registry) -> None:
     assert (row["state"], row["approved_by"], row["issued_by"]) == ("active", checker.operator_id, maker.operator_id)
     history = site.sql("SELECT to_state, actor FROM kiosk_change ORDER BY id")
     assert [(each["to_state"], each["actor"]) for each in history] == [
-        ("registered", "system"), ("pending", "system"), ("commissioning", f"u:{checker.login}"),
+        ("registered", "system"), ("pending", "kiosk:K-001"), ("commissioning", f"u:{checker.login}"),
     ]  # fmt: skip
     assert "K-001" in checker.get("/certificates").text
     assert checker.post(f"/enrolment/{request}/approve", typed).status_code == 409, "decided once"
