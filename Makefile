@@ -18,7 +18,10 @@ WORKERS ?= 2
 SECURITY ?= software
 
 STAMP := $(VENV)/.installed
-SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h switch/security/*.pyx)
+# The path of a payment: .py with types beside it, compiled as well.
+COMPILED := $(wildcard switch/*/*.pxd)
+SOURCES := $(wildcard csrc/*.c csrc/*.h iso8583/_native/*.pyx iso8583/_native/*.pxd iso8583/_native/*.h switch/security/*.pyx) \
+  $(COMPILED:.pxd=.py) $(COMPILED)
 
 .PHONY: profile load mutation docs drills verify-model sim-long help build demo test test-all check format bench bench-compare bench-check clean fuzz system
 help: ## this list
@@ -39,17 +42,19 @@ tools:
 # pip says much; it is kept and shown only when something fails.
 $(STAMP): pyproject.toml | tools
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (once; half a minute) …"
+	@echo "installing into $(VENV) and compiling (once; a minute or two) …"
 	@{ $(BIN)/python -m pip install --upgrade pip "setuptools>=80" wheel && $(BIN)/python -m pip install --editable ".[dev]"; } \
 	  >$(VENV)/install.log 2>&1 || { tail -n 30 $(VENV)/install.log >&2; exit 2; }
-	@touch $@
+	@touch $(VENV)/.compiled $@
 
-# The extension is rebuilt when csrc/ or a .pyx changed: an editable install alone does not notice.
+# What is compiled is made again when its sources changed: an editable install alone does not notice. Cython and setuptools
+# compare times, so one changed module is one compilation. Installing has just compiled everything.
 build: $(VENV)/.built ## set up .venv and compile the codec
 $(VENV)/.built: $(STAMP) $(SOURCES)
-	@echo "compiling the codec and, where OpenSSL has headers, its binding …"
-	@$(BIN)/python -c "from setuptools import setup; setup()" build_ext --inplace --force >$(VENV)/build.log 2>&1 \
-	  || { tail -n 30 $(VENV)/build.log >&2; exit 2; }
+	@if [ -e $(VENV)/.compiled ]; then rm $(VENV)/.compiled; else \
+	  echo "compiling the codec, the path of a payment and, where OpenSSL has headers, its binding …"; \
+	  $(BIN)/python -c "from setuptools import setup; setup()" build_ext --inplace --parallel 2 >$(VENV)/build.log 2>&1 \
+	  || { tail -n 30 $(VENV)/build.log >&2; exit 2; }; fi
 	@$(BIN)/python -c 'from switch.security.primitives import PROVIDER; \
 	  PROVIDER == "libcrypto" or print("built without OpenSSL headers (Debian: libssl-dev): MACs take three times as long")'
 	@touch $@
@@ -70,7 +75,18 @@ demo: build ## pay real bills for SECONDS against simulated hosts, then prove th
 test: build peers ## unit, property and integration tests: real sockets, real PostgreSQL
 	@$(if $(filter-out tests,$(PYTEST)),,echo "thousands of tests, a quarter of an hour; what fails (F) is told at the end, what needs make system is deselected")
 	@$(BIN)/python -m pytest $(PYTEST) -m "not hsm and not browser"
+	@$(if $(filter-out tests,$(PYTEST)),,$(MAKE) --no-print-directory interpreted && $(BIN)/python -m pytest tests/switch/runtime -m "not hsm")
 PYTEST := tests
+
+# What a payment passes through is compiled (switch/interpreted.py), and so it is in most tests. The same files once more as
+# they are written: tests of single parts, those that put parts of their own into them, some simulation; tests of the running
+# switch always.
+.PHONY: interpreted
+interpreted: export GRIDSWITCH_INTERPRETED := 1
+interpreted: build
+	@$(BIN)/python -m pytest tests/switch/machines tests/switch/dialects tests/switch/net
+	@$(BIN)/python -m pytest tests/switch/sim -m interpreted
+	@$(BIN)/python -m switch sim --seeds 501..550
 
 # ---------------------------------------------------------------------------------------------------- more
 check: build ## lint, format, types, import contracts
@@ -105,9 +121,10 @@ e2e: build ## pages in Chromium: every page looked at, the commonest tasks by ke
 .PHONY: $(STREAMS)
 parts: build peers
 	@nice -n 5 $(MAKE) --no-print-directory test PYTEST="tests --ignore=tests/e2e --ignore=tests/admin $(RUNNING:%=--ignore=%)"
+	@nice -n 5 $(MAKE) --no-print-directory interpreted
 
 running: build
-	@$(BIN)/python -m pytest $(RUNNING) -m "not hsm"
+	@for each in $(RUNNING); do $(BIN)/python -m pytest $$each -m "not hsm" || exit 1; done
 
 offices: build
 	@nice -n 5 $(BIN)/python -m pytest tests/admin -m "not hsm and not browser"
@@ -194,5 +211,5 @@ system: ## Debian packages for the larger tiers (needs root); the core tier need
 SYSTEM_PACKAGES := gcc libc6-dev make valgrind clang libclang-rt-dev softhsm2 libssl-dev chromium chromium-driver fonts-wqy-microhei
 
 clean: ## remove what was built; .venv stays
-	@rm -rf build dist *.egg-info iso8583/_native/*.so switch/security/*.so switch/security/_libcrypto.c iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built
+	@rm -rf build dist *.egg-info iso8583/_native/*.so switch/*/*.so switch/*/*.c iso8583/_native/codec.c iso8583/_native/frames.c csrc/build .gridswitch $(VENV)/.built $(VENV)/.compiled
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

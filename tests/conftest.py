@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,17 @@ import asyncpg
 import hypothesis
 import pytest
 
-from switch.config import SecurityConfig
-from switch.ops.postgres import EmbeddedPostgres
-from switch.ops.softhsm import make_tokens
-from switch.store.migrate import migrate
+RUNNING = Path(__file__).parent / "switch" / "runtime"  # its tests put parts of their own into a running switch
+_ASKED = [Path(each.partition("::")[0]).resolve() for each in sys.argv[1:] if not each.startswith("-")]
+_ASKED = [each for each in _ASKED if each.exists()]
+if _ASKED and all(RUNNING in (each, *each.parents) for each in _ASKED):
+    os.environ.setdefault("GRIDSWITCH_INTERPRETED", "1")  # before any module of the path is imported
+
+import switch  # noqa: E402
+from switch.config import SecurityConfig  # noqa: E402
+from switch.ops.postgres import EmbeddedPostgres  # noqa: E402
+from switch.ops.softhsm import make_tokens  # noqa: E402
+from switch.store.migrate import migrate  # noqa: E402
 
 _SCRUBBED = ("PG", "GRIDSWITCH_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 # How a developer says which PostgreSQL to test with. The second is a running server's DSN: a session makes a database
@@ -149,3 +157,12 @@ async def _execute(dsn: str, statements: str) -> None:
         await connection.execute(statements)
     finally:
         await connection.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The path's modules are compiled, and then take no parts of others; ``make test`` runs those tests as well, and
+    whoever asks for the running switch alone gets it interpreted."""
+    if not switch.INTERPRETED:
+        left = [item for item in items if item.get_closest_marker("interpreted") or RUNNING in item.path.parents]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The kiosk's dialect: ``KIOSK_INTERFACE.md`` in code. The only place with its fields and tags."""
 
 from __future__ import annotations

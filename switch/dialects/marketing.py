@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The marketing system's dialects: what they all can do, and ``marketing_json`` in particular.
 
 A request or answer is one JSON object; what it may hold is data (``switch/records``), so that an interface change is a

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """What of a message people may see in a trace: named fields and nothing else. No card number, track, PIN or key is
 among them, whatever a peer puts into the others.
 

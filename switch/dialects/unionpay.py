@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """UnionPay direct-connect POS: the only place with its field numbers.
 
 Frames built here end with eight zero bytes where the MAC belongs (field 64 is always last); ``mab`` gives the bytes

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """A circuit breaker without I/O: a peer that answers its echo but not its work is left alone for a while.
 
     closed ── too many silences among the latest requests ──► open

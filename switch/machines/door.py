@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """How much one caller may ask for, and what wrong MACs lead to; no I/O.
 
 Nobody is punished for what another one did. A terminal's name proves nothing, a right MAC may be a replay, and many
@@ -94,17 +95,19 @@ class Buckets:
         return True
 
 
-@dataclass(slots=True, eq=False)
 class Caller:
-    """One connection, as far as it has shown who it is."""
+    """One connection, as far as it has shown who it is. ``source``: its address without the port."""
 
-    source: str  # its address without the port
-    proved: str = ""  # the terminal whose payment began here
-    wrong: int = 0  # wrong MACs in a row
-    wrong_of: str = ""  # the terminal that all of them named; "" if several were
-    greeted: float = 0.0  # its bucket for greetings: sign-ons and echo tests, which carry no MAC
-    signed_on: str = ""  # the terminal that it signed on for, until its first right MAC proves that it has the keys
-    keyed: tuple[str, str] = ("", "")  # the terminal that it spoke for last, and ``key`` of it
+    __slots__ = ("greeted", "keyed", "proved", "signed_on", "source", "wrong", "wrong_of")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.proved = ""  # the terminal whose payment began here
+        self.wrong = 0  # wrong MACs in a row
+        self.wrong_of = ""  # the terminal that all of them named; "" if several were
+        self.greeted = 0.0  # its bucket for greetings: sign-ons and echo tests, which carry no MAC
+        self.signed_on = ""  # the terminal that it signed on for, until its first right MAC proves that it has the keys
+        self.keyed = ("", "")  # the terminal that it spoke for last, and ``key`` of it
 
     def key(self, terminal_id: str) -> str:
         """The two of source and terminal."""

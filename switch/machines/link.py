@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """One kept link to an upstream, as a state machine without I/O.
 
     state     input              effects     next

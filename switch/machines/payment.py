@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """One payment: interprets the rows of ``payment_table``. No clock, no dice, no wire, no database.
 
 The runtime's whole job: call ``step``, carry the effects out in order, say ``written`` when a frame was handed to the
@@ -9,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
-
-from msgspec import Struct
 
 from switch.errors import OutOfOrderError
 from switch.limits import RETRY_JITTER, TimeProfile
@@ -28,6 +27,7 @@ from switch.model.effect import (
     Tell,
 )
 from switch.model.payment import DRIVEN, FINAL, Card, Posting, PostingState, State, StoredPayment
+from switch.model.plain import Plain
 from switch.model.secret import ChipData
 
 NEVER: Final = float("inf")
@@ -57,19 +57,46 @@ class HostProfile:
     emv_completion: Literal["online_only", "wait"] = "online_only"
 
 
-class Facts(Struct):
+class Facts(Plain):
     """What came with an input. Empty strings: the answer did not carry it."""
 
-    response_code: str = ""
-    rrn: str = ""
-    settlement_date: str = ""
-    authorization_code: str = ""
-    approved: bool = False  # the answer says "charged", whether or not its MAC is good
-    flagged: bool = False  # "success with a defect": for reconciliation
-    doubtful: bool = False  # the refusal of a month that was posted before: perhaps because it is posted
-    reason: str = ""  # short stable text for the journal
-    icc_data: ChipData | None = None  # what the issuer tells the chip
-    decision: dict[str, Any] | None = None  # with a settlement input: who decided, on what evidence
+    __slots__ = (
+        "approved",
+        "authorization_code",
+        "decision",
+        "doubtful",
+        "flagged",
+        "icc_data",
+        "reason",
+        "response_code",
+        "rrn",
+        "settlement_date",
+    )
+
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        response_code: str = "",
+        rrn: str = "",
+        settlement_date: str = "",
+        authorization_code: str = "",
+        approved: bool = False,
+        flagged: bool = False,
+        doubtful: bool = False,
+        icc_data: ChipData | None = None,
+        decision: dict[str, Any] | None = None,
+    ) -> None:
+        self.response_code = response_code
+        self.rrn = rrn
+        self.settlement_date = settlement_date
+        self.authorization_code = authorization_code
+        self.approved = approved  # the answer says "charged", whether or not its MAC is good
+        self.flagged = flagged  # "success with a defect": for reconciliation
+        self.doubtful = doubtful  # the refusal of a month that was posted before: perhaps because it is posted
+        self.reason = reason  # short stable text for the journal
+        self.icc_data = icc_data  # what the issuer tells the chip
+        self.decision = decision  # with a settlement input: who decided, on what evidence
 
 
 # Bound once: to find a member of an Enum costs Python 3.11 as much as a call.
@@ -112,70 +139,174 @@ _TOLD: Final = {
     _SUSPENSE: SUSPENSE,
 }
 Steps = dict[tuple[State, Input], tuple[tuple[Row, Any, tuple[Any, ...], bool], ...]]
+_NOT_READY: Final[tuple[Table, Steps]] = ({}, {})
+_READY: Final[dict[type, tuple[Table, Steps]]] = {}  # of each class that took a step: guards and actions looked up
 _CONTACT_CHIP: Final = ("05", "95")  # field 22; contactless, the chip is gone when the issuer answers
 _NOT_POSTED: Final = (_REVERSAL_PENDING, _UNPROVEN)  # nothing of it is, or will be
 
 
-class Payment(Struct):
+class Payment:
     """State and data of one payment; everything but the monotonic times is in the journal."""
 
     table: ClassVar[Table] = TABLE
-    _ready: ClassVar[tuple[Table, Steps]] = ({}, {})  # a table and its rows made ready for this class
 
-    payment_id: int
-    opened_on: int
-    terminal_id: str
-    merchant_id: str
-    kiosk_date: str  # MMDD
-    kiosk_serial: str
-    digest: str  # of the request's content: same key, other content is refused
-    account: str
-    amount: int  # fen
-    batch_number: str
-    stan: str
-    settlement_day: int  # YYYYMMDD by the configured cut-over when the payment began
-    marketing_day: str  # YYYYMMDD: the marketing system's accounting day of the quote
-    postings: list[Posting]
-    card_token: str
-    card_masked: str
-    entry_mode: str
-    original_60: str  # business and batch digits that a reversal copies
-    times: TimeProfile
-    profile: HostProfile
-    started_at: float  # monotonic
-    cut_over_at: float = NEVER  # monotonic: the card network's day ends
-    day_close_at: float = NEVER  # monotonic: the marketing system's day ends
-    card: Card | None = None  # only in memory, and only while it may be needed
-    issuer_data: ChipData | None = None  # what the issuer tells the card's chip; only in memory
-    state: State = _NEW
-    ver: int = 0
-    link: bytes = b""  # hash of the last event
-    approved_seen: bool = False
-    flagged: bool = False
-    told_pending: bool = False
-    forward_only: bool = False  # charged on a day that is over: no reversal any more
-    absent: bool = False  # reversed because the host knew no purchase
-    response_code: str = ""
-    rrn: str = ""
-    settlement_date: str = ""
-    authorization_code: str = ""
-    reversal_reason: str = ""
-    case: str = ""
-    purchase_written_at: float = NEVER
-    approved_at: float = NEVER
-    reversal_written_at: float = -1.0
-    reversed_blind: bool = False  # a reversal left before any approval was seen: its answer may be about nothing
-    post_written_at: float = -1.0  # the latest
-    cancel_written_at: float = -1.0  # the latest
-    status_written_at: float = -1.0  # the latest
-    refused: bool = False  # a posting of the present month was, and nothing has made that final yet
-    leg_deadline: float = NEVER
-    leg_input: Input = _IN_RETRY_DUE
-    kiosk_deadline: float = NEVER
-    bill_deadline: float = NEVER
-    attempts: int = 0  # of the present leg, for the back-off
-    changes: dict[str, Any] = {}
-    durable_answer: str = ""  # what it was before the step that is being recorded; the runtime sets and clears it
+    __slots__ = (
+        "absent",
+        "account",
+        "amount",
+        "approved_at",
+        "approved_seen",
+        "attempts",
+        "authorization_code",
+        "batch_number",
+        "bill_deadline",
+        "cancel_written_at",
+        "card",
+        "card_masked",
+        "card_token",
+        "case",
+        "changes",
+        "cut_over_at",
+        "day_close_at",
+        "digest",
+        "durable_answer",
+        "entry_mode",
+        "flagged",
+        "forward_only",
+        "issuer_data",
+        "kiosk_date",
+        "kiosk_deadline",
+        "kiosk_serial",
+        "leg_deadline",
+        "leg_input",
+        "link",
+        "marketing_day",
+        "merchant_id",
+        "opened_on",
+        "original_60",
+        "payment_id",
+        "post_written_at",
+        "postings",
+        "profile",
+        "purchase_written_at",
+        "refused",
+        "response_code",
+        "reversal_reason",
+        "reversal_written_at",
+        "reversed_blind",
+        "rrn",
+        "settlement_date",
+        "settlement_day",
+        "stan",
+        "started_at",
+        "state",
+        "status_written_at",
+        "terminal_id",
+        "times",
+        "told_pending",
+        "ver",
+    )
+
+    def __init__(
+        self,
+        *,
+        payment_id: int,
+        opened_on: int,
+        terminal_id: str,
+        merchant_id: str,
+        kiosk_date: str,
+        kiosk_serial: str,
+        digest: str,
+        account: str,
+        amount: int,
+        batch_number: str,
+        stan: str,
+        settlement_day: int,
+        marketing_day: str,
+        postings: list[Posting],
+        card_token: str,
+        card_masked: str,
+        entry_mode: str,
+        original_60: str,
+        times: TimeProfile,
+        profile: HostProfile,
+        started_at: float,
+        cut_over_at: float = NEVER,
+        day_close_at: float = NEVER,
+        card: Card | None = None,
+        state: State = _NEW,
+        ver: int = 0,
+        link: bytes = b"",
+        approved_seen: bool = False,
+        flagged: bool = False,
+        told_pending: bool = False,
+        absent: bool = False,
+        response_code: str = "",
+        rrn: str = "",
+        settlement_date: str = "",
+        authorization_code: str = "",
+        reversal_reason: str = "",
+        case: str = "",
+        purchase_written_at: float = NEVER,
+        reversed_blind: bool = False,
+        post_written_at: float = -1.0,
+    ) -> None:
+        self.payment_id = payment_id
+        self.opened_on = opened_on
+        self.terminal_id = terminal_id
+        self.merchant_id = merchant_id
+        self.kiosk_date = kiosk_date  # MMDD
+        self.kiosk_serial = kiosk_serial
+        self.digest = digest  # of the request's content: same key, other content is refused
+        self.account = account
+        self.amount = amount  # fen
+        self.batch_number = batch_number
+        self.stan = stan
+        self.settlement_day = settlement_day  # YYYYMMDD by the configured cut-over when the payment began
+        self.marketing_day = marketing_day  # YYYYMMDD: the marketing system's accounting day of the quote
+        self.postings = postings
+        self.card_token = card_token
+        self.card_masked = card_masked
+        self.entry_mode = entry_mode
+        self.original_60 = original_60  # business and batch digits that a reversal copies
+        self.times = times
+        self.profile = profile
+        self.started_at = started_at  # monotonic
+        self.cut_over_at = cut_over_at  # monotonic: the card network's day ends
+        self.day_close_at = day_close_at  # monotonic: the marketing system's day ends
+        self.card = card  # only in memory, and only while it may be needed
+        self.issuer_data: ChipData | None = None  # what the issuer tells the card's chip; only in memory
+        self.state = state
+        self.ver = ver
+        self.link = link  # hash of the last event
+        self.approved_seen = approved_seen
+        self.flagged = flagged
+        self.told_pending = told_pending
+        self.forward_only = False  # charged on a day that is over: no reversal any more
+        self.absent = absent  # reversed because the host knew no purchase
+        self.response_code = response_code
+        self.rrn = rrn
+        self.settlement_date = settlement_date
+        self.authorization_code = authorization_code
+        self.reversal_reason = reversal_reason
+        self.case = case
+        self.purchase_written_at = purchase_written_at
+        self.approved_at = NEVER
+        self.reversal_written_at = -1.0
+        self.reversed_blind = (
+            reversed_blind  # a reversal left before any approval was seen: its answer may be about nothing
+        )
+        self.post_written_at = post_written_at  # the latest
+        self.cancel_written_at = -1.0  # the latest
+        self.status_written_at = -1.0  # the latest
+        self.refused = False  # a posting of the present month was, and nothing has made that final yet
+        self.leg_deadline = NEVER
+        self.leg_input = _IN_RETRY_DUE
+        self.kiosk_deadline = NEVER
+        self.bill_deadline = NEVER
+        self.attempts = 0  # of the present leg, for the back-off
+        self.changes: dict[str, Any] = {}
+        self.durable_answer = ""  # what it was before the step that is being recorded; the runtime sets and clears it
 
     # ------------------------------------------------------------------------------------------------ in and out
     def opening_body(self) -> dict[str, Any]:
@@ -338,7 +469,7 @@ class Payment(Struct):
     # ------------------------------------------------------------------------------------------------ the step
     def step(self, given: Input, facts: Facts, now: float) -> list[Effect]:
         """Effects to carry out in this order; state has moved already, so drop the payment if the Record is refused."""
-        table, steps = self._ready
+        table, steps = _READY.get(type(self), _NOT_READY)
         if table is not self.table:
             steps = self._make_ready()
         for ready in steps.get((self.state, given), ()):
@@ -392,12 +523,8 @@ class Payment(Struct):
             )
             for key, rows in cls.table.items()
         }
-        cls._ready = cls.table, steps
+        _READY[cls] = cls.table, steps
         return steps
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls._ready = {}, {}  # it may have other guards
 
     def _unlisted(self, given: Input, facts: Facts) -> list[Effect]:
         if given in KIOSK_WORDS:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """Hashes that tie events together: whoever changes, removes or adds one breaks all later ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """What a machine asks the runtime to do, in order. A ``Record`` is durable before the effect after it starts."""
 
 from __future__ import annotations
@@ -7,18 +8,31 @@ from typing import Any
 from msgspec import Struct
 
 from switch.model.payment import Posting, State
+from switch.model.plain import Plain
 
 
-class Record(Struct):
+class Record(Plain):
     """Commit one transition: the new state, what changed, and balanced ledger lines ``[account, debit, credit]``."""
 
-    state: State
-    row: str
-    changes: dict[str, Any]
-    ledger: list[tuple[str, int, int]] = []
-    claim: bool = False  # take this payment's claims: kiosk key, STAN, bills, open
-    release_bills: bool = False
-    release_open: bool = False
+    __slots__ = ("changes", "claim", "ledger", "release_bills", "release_open", "row", "state")
+
+    def __init__(
+        self,
+        state: State,
+        row: str,
+        changes: dict[str, Any],
+        ledger: list[tuple[str, int, int]] | None = None,
+        claim: bool = False,
+        release_bills: bool = False,
+        release_open: bool = False,
+    ) -> None:
+        self.state = state
+        self.row = row
+        self.changes = changes
+        self.ledger: list[tuple[str, int, int]] = [] if ledger is None else ledger
+        self.claim = claim  # take this payment's claims: kiosk key, STAN, bills, open
+        self.release_bills = release_bills
+        self.release_open = release_open
 
 
 class SendPurchase(Struct, frozen=True):

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """What a payment is: states, postings, keys and the durable data that the journal keeps of it.
 
 Amounts are integer fen (1/100 yuan, ISO 4217 numeric 156). Times named ``*_at`` on the machine are monotonic
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
+from switch.model.plain import Plain
 from switch.model.secret import ChipData, Pan, PinBlock, Track
 
 
@@ -65,20 +67,33 @@ class Receivable(Struct):
     tier: int = 1  # 阶梯
 
 
-class Posting(Struct):
+class Posting(Plain):
     """One receivable being posted; ``serial`` is our idempotency key towards the marketing system.
 
     A prepayment is a posting without a receivable: money for an account, whatever that owes later.
     """
 
-    receivable: str
-    period: str
-    principal: int
-    penalty: int
-    amount: int
-    serial: str
-    state: PostingState = PostingState.WAITING
-    sends: int = 0  # postings that left; not durable
+    __slots__ = ("amount", "penalty", "period", "principal", "receivable", "sends", "serial", "state")
+
+    def __init__(
+        self,
+        receivable: str,
+        period: str,
+        principal: int,
+        penalty: int,
+        amount: int,
+        serial: str,
+        state: PostingState = PostingState.WAITING,
+        sends: int = 0,
+    ) -> None:
+        self.receivable = receivable
+        self.period = period
+        self.principal = principal
+        self.penalty = penalty
+        self.amount = amount
+        self.serial = serial
+        self.state = state
+        self.sends = sends  # postings that left; not durable
 
     @property
     def is_prepayment(self) -> bool:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """One connection that carries frames: ``ports.Wire`` over an asyncio transport.
 
 Bytes in: split into frames, size and time bounded. Frames out: collected, and written once per loop turn, because a
@@ -170,7 +171,7 @@ def make_splitter(framing: Framing) -> Splitter:
     return DigitsSplitter(framing) if framing.in_digits else Splitter(framing)
 
 
-class FramedProtocol(asyncio.Protocol):
+class FramedProtocol:
     """``ports.Wire``. The owner hears frames and, exactly once, the loss, through ``handler``.
 
     Args:

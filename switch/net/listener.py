@@ -9,7 +9,7 @@ import asyncio
 import resource
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from switch import limits
 from switch.config import ListenConfig
@@ -168,7 +168,7 @@ class KioskListener:
             buffer_max=limits.KIOSK_WRITE_BUFFER_MAX,
         )
         if self._tls is None:
-            return wire
+            return cast(asyncio.Protocol, wire)  # which asyncio and uvloop take for what it can do
         return TlsLine(wire, self._tls.context, self._shaken, made=self._shake, turns=self._turns)
 
     def _shake(self, line: TlsLine) -> bool:

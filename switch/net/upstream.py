@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from switch import limits
 from switch.net import tcp
@@ -98,7 +98,7 @@ class _Dials:
         line = None
         async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
             if self._tls is None:
-                await loop.create_connection(lambda: wire, self._host, self._port)
+                await loop.create_connection(lambda: cast(asyncio.Protocol, wire), self._host, self._port)
             else:
                 line, shaken = self._new_line(wire, self._tls)
                 await loop.create_connection(lambda: line, self._host, self._port)

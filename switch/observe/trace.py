@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The last messages of each link, for people who look for one: what they may see is picked out when a message passes.
 
 Of a message that may carry card data nothing else is kept: a ring of whole frames would be a store of it. So the trace

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """What kiosks ask for: frame, terminal, MAC, then the business. One method per step, no coroutine.
 
 Whatever is refused is refused before the card, with a stable code. A repeated request joins the payment it repeats.
@@ -10,8 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-
-from msgspec import Struct
 
 from switch import limits
 from switch.dialects.kiosk import FormatError, KioskDialect, LocalTime, ReplyTo
@@ -104,18 +103,30 @@ class PaymentIds:
         return self._last
 
 
-class Intake(Struct, eq=False):
+class Intake:
     """A payment request on its way to become a payment, for all copies of it that come meanwhile."""
 
-    request: PaymentRequest
-    session: TerminalSession
-    caller: Caller  # the connection of the first copy
-    token: str
-    digest: str
-    asked_at: float  # monotonic: the customer's patience counts from here
-    quote: Quote | None = None
-    rows: list[Receivable] = []
-    waiters: list[Waiter] = []  # one per copy
+    __slots__ = ("asked_at", "caller", "digest", "quote", "request", "rows", "session", "token", "waiters")
+
+    def __init__(
+        self,
+        request: PaymentRequest,
+        session: TerminalSession,
+        caller: Caller,
+        token: str,
+        digest: str,
+        asked_at: float,
+        waiters: list[Waiter],
+    ) -> None:
+        self.request = request
+        self.session = session
+        self.caller = caller  # the connection of the first copy
+        self.token = token
+        self.digest = digest
+        self.asked_at = asked_at  # monotonic: the customer's patience counts from here
+        self.quote: Quote | None = None
+        self.rows: list[Receivable] = []
+        self.waiters = waiters  # one per copy
 
 
 class Dispatcher:
@@ -480,25 +491,27 @@ class Dispatcher:
             self._observer.count("switch_rate_limited_total", ("inquiries",))
             self._refuse(wire, reply, session, "too_fast")
             return
-
-        def quoted(quote: Quote | str) -> None:
-            if type(quote) is Quote:
-                # Better said now than when the card is in.
-                closed = self._why_closed(request.terminal_id) or ""
-                self._answer(wire, session, self._dialect.quote(reply, quote, self._now(), closed=closed))
-            else:
-                assert isinstance(quote, str)
-                self._refuse(wire, reply, session, quote)
-
-        def proved(quote: Quote | str) -> None:
-            """Answered first, told afterwards: a kiosk that has heard it has passed the gate."""
-            if type(quote) is Quote or quote == "no_arrears":
-                self._sessions.prove_query(session, lambda _: quoted(quote))
-            else:
-                quoted(quote)
-
+        quoted = partial(self._quoted, wire, reply, session, request.terminal_id)
         is_test = session.terminal.stage == "mac_echo" and request.account == self._test_account
-        self._quote(request.account, proved if is_test else quoted)
+        self._quote(request.account, partial(self._proved, session, quoted) if is_test else quoted)
+
+    def _proved(self, session: TerminalSession, quoted: Callable[[Quote | str], None], quote: Quote | str) -> None:
+        """Answered first, told afterwards: a kiosk that has heard it has passed the gate."""
+        if type(quote) is Quote or quote == "no_arrears":
+            self._sessions.prove_query(session, lambda _: quoted(quote))
+        else:
+            quoted(quote)
+
+    def _quoted(
+        self, wire: Wire, reply: ReplyTo, session: TerminalSession, terminal_id: str, quote: Quote | str
+    ) -> None:
+        if type(quote) is Quote:
+            # Better said now than when the card is in.
+            closed = self._why_closed(terminal_id) or ""
+            self._answer(wire, session, self._dialect.quote(reply, quote, self._now(), closed=closed))
+        else:
+            assert isinstance(quote, str)
+            self._refuse(wire, reply, session, quote)
 
     def _e_bill(self, wire: Wire, caller: Caller, request: EBillInquiry, session: TerminalSession) -> None:
         reply, account = request.reply, request.account
@@ -680,7 +693,7 @@ class Dispatcher:
         if running is not None:
             self._repeat(running.digest == digest, running.waiters, tell, wire.peer, None)
             return
-        intake = Intake(request, session, caller, token, digest, self._clock.now(), waiters=[tell])
+        intake = Intake(request, session, caller, token, digest, self._clock.now(), [tell])
         self._intakes[key] = intake
         # Whatever is refused here may still be known to the journal; then that is the answer.
         reason = "stale_date" if request.date not in self._dates() else self._closed(request.terminal_id)
@@ -1019,16 +1032,14 @@ class Dispatcher:
             return  # the kiosk hung up; it asks for the result when it is back
         key, algorithm = session.kiosk_mac
         assert key is not None
+        self._security.make_mac(key, algorithm, mab(frame), partial(self._made, wire, frame))
 
-        def made(mac: bytes | SecurityError) -> None:
-            if type(mac) is bytes:
-                # Refused: the kiosk is gone or does not read; it asks for the result when it is back.
-                wire.send(with_mac(frame, mac))
-            else:
-                assert isinstance(mac, SecurityError)
-                self._observer.event("mac.failed", error=mac.detail)
-
-        self._security.make_mac(key, algorithm, mab(frame), made)
+    def _made(self, wire: Wire, frame: bytes, mac: bytes | SecurityError) -> None:
+        if type(mac) is bytes:
+            wire.send(with_mac(frame, mac))  # refused: as below
+        else:
+            assert isinstance(mac, SecurityError)
+            self._observer.event("mac.failed", error=mac.detail)
 
     def _send(self, wire: Wire, frame: bytes) -> None:
         wire.send(frame)  # refused: the kiosk is gone or does not read; it asks for the result when it is back

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """Which connection is a terminal's own: the newest that signed on and proved its keys.
 
 A kiosk whose modem dropped the line connects anew while the switch still believes in the old connection, and a kiosk

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The two kept upstream links: a dialer for the bytes, a machine for their health, answers matched to who waits."""
 
 from __future__ import annotations

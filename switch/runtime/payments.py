@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """Payments in memory: carry out what their machines decide.
 
 The one rule: a ``Record`` is durable before the effect after it starts. While it commits, further inputs of that
@@ -10,12 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
-from msgspec import Struct
 
 from switch import limits
 from switch.dialects.codes import CardCodes
@@ -109,38 +108,76 @@ _SHA256 = hashlib.sha256()  # a copy of it costs a third of looking the algorith
 Waiter = Callable[[Payment | str], None]
 
 
-class Ready(Struct):
+class Ready:
     """A frame waiting for its record."""
 
-    frame: bytes
-    request_id: int = 0
+    __slots__ = ("frame", "request_id")
+
+    def __init__(self, frame: bytes, request_id: int = 0) -> None:
+        self.frame = frame
+        self.request_id = request_id
 
 
-@dataclass(slots=True, eq=False)
 class Slot:
     """One payment and everything about it that is not durable. No Struct: it is written to more often than read."""
 
-    payment: Payment
-    session: TerminalSession | None
-    kiosk_key: str  # terminal|MMDD|serial
-    stan_key: str  # terminal|batch|stan
-    busy: bool = False
-    inbox: list[tuple[Input, Facts]] = field(default_factory=list)  # at most limits.INBOX_MAX
-    waiters: list[Waiter] = field(default_factory=list)  # kiosks that stand there
-    chip: ChipData | None = None  # its last cryptogram; only in memory
-    kept: KeptCard | None = None  # card data for a reversal …
-    sealed: bytes | None = None  # … and as the journal keeps it
-    sealed_pan: bytes | None = None  # until its first record: the card number alone, for a refund
-    ready: Ready | None = None
-    key_epoch: int = 0  # of the keys with which its latest frame was made
-    request_id: int = 0  # of the outstanding marketing request
-    outstanding: Sending | None = None
-    timer: Timer | None = None
-    timer_at: float = NEVER
-    refused: Callable[[Claim | str], None] | None = None  # who hears that it never began, and why
-    began: Callable[[], None] | None = None  # who hears that it is durable: its request was no repeat
-    leg_started_at: float = 0.0
-    settled: Callable[[], None] | None = None  # who hears that a decision is recorded
+    __slots__ = (
+        "began",
+        "busy",
+        "chip",
+        "inbox",
+        "kept",
+        "key_epoch",
+        "kiosk_key",
+        "leg_started_at",
+        "outstanding",
+        "payment",
+        "ready",
+        "refused",
+        "request_id",
+        "sealed",
+        "sealed_pan",
+        "session",
+        "settled",
+        "stan_key",
+        "timer",
+        "timer_at",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        payment: Payment,
+        session: TerminalSession | None,
+        kiosk_key: str,
+        stan_key: str,
+        *,
+        sealed: bytes | None = None,
+        waiters: list[Waiter] | None = None,
+        refused: Callable[[Claim | str], None] | None = None,
+        began: Callable[[], None] | None = None,
+    ) -> None:
+        self.payment = payment
+        self.session = session
+        self.kiosk_key = kiosk_key  # terminal|MMDD|serial
+        self.stan_key = stan_key  # terminal|batch|stan
+        self.busy = False
+        self.inbox: list[tuple[Input, Facts]] = []  # at most limits.INBOX_MAX
+        self.waiters: list[Waiter] = [] if waiters is None else waiters  # kiosks that stand there
+        self.chip: ChipData | None = None  # its last cryptogram; only in memory
+        self.kept: KeptCard | None = None  # card data for a reversal …
+        self.sealed = sealed  # … and as the journal keeps it
+        self.sealed_pan: bytes | None = None  # until its first record: the card number alone, for a refund
+        self.ready: Ready | None = None
+        self.key_epoch = 0  # of the keys with which its latest frame was made
+        self.request_id = 0  # of the outstanding marketing request
+        self.outstanding: Sending | None = None
+        self.timer: Timer | None = None
+        self.timer_at = NEVER
+        self.refused = refused  # who hears that it never began, and why
+        self.began = began  # who hears that it is durable: its request was no repeat
+        self.leg_started_at = 0.0
+        self.settled: Callable[[], None] | None = None  # who hears that a decision is recorded
 
 
 class Payments:
@@ -411,7 +448,7 @@ class Payments:
             sending: Sending | None = None
             for effect in effects:
                 if type(effect) in _SENDING:
-                    sending = cast(Sending, effect)
+                    sending = effect  # type: ignore[assignment]
                     break
             self._prepare(slot, sending, partial(self._commit, slot, effects[0], effects))
         else:
@@ -639,21 +676,21 @@ class Payments:
         if session.mac_key is None:
             then()
             return
-
-        def made(mac: bytes | SecurityError) -> None:
-            if type(mac) is bytes:
-                slot.ready = Ready(with_mac(frame, mac))
-            else:
-                assert isinstance(mac, SecurityError)
-                self._observer.event("mac.failed", error=mac.detail)
-            then()
-
         slot.key_epoch = session.terminal.key_epoch
+        made = partial(self._mac_made, slot, frame, then)
         self._security.make_mac(session.mac_key, session.mac_algorithm, mab(frame), made)
+
+    def _mac_made(self, slot: Slot, frame: bytes, then: Callable[[], None], mac: bytes | SecurityError) -> None:
+        if type(mac) is bytes:
+            slot.ready = Ready(with_mac(frame, mac))
+        else:
+            assert isinstance(mac, SecurityError)
+            self._observer.event("mac.failed", error=mac.detail)
+        then()
 
     def _carry_out(self, slot: Slot, effect: Effect) -> None:
         if type(effect) in _SENDING:
-            self._send(slot, cast(Sending, effect))
+            self._send(slot, effect)  # type: ignore[arg-type]
         elif type(effect) is Tell:
             self._tell(slot)
         elif type(effect) is Note:
@@ -772,28 +809,30 @@ class Payments:
         if answer.mac is None or session.mac_key is None:
             self._card_checked(slot, answer, None)
             return
-        mac = answer.mac
+        checked = partial(self._mac_checked, slot, session, answer, tries)
+        self._security.verify_mac(session.mac_key, session.mac_algorithm, answer.mab, answer.mac, checked)
 
-        def checked(good: bool | SecurityError) -> None:
-            if good is True:
-                self._card_checked(slot, answer, True)
-            elif isinstance(good, SecurityError) and good.code in NOT_NOW and tries < limits.SECURITY_AGAIN_MAX:
-                # Nothing is known about the answer. Should it take too long, the purchase's own deadline reverses it.
-                self._observer.event("mac.unjudged", link=self._card_link.name, error=good.detail)
-                self._timers.after(limits.SECURITY_AGAIN_S, partial(self.card_answered, answer, tries + 1))
-            elif (old_key := self._sessions.old_mac_key(session)) is not None:
-                # Keys rolled over while this answer was under way.
-                self._security.verify_mac(
-                    old_key,
-                    session.mac_algorithm,
-                    answer.mab,
-                    mac,
-                    lambda old: self._card_checked(slot, answer, old is True),
-                )
-            else:
-                self._card_checked(slot, answer, False)
-
-        self._security.verify_mac(session.mac_key, session.mac_algorithm, answer.mab, mac, checked)
+    def _mac_checked(
+        self, slot: Slot, session: TerminalSession, answer: CardAnswer, tries: int, good: bool | SecurityError
+    ) -> None:
+        if good is True:
+            self._card_checked(slot, answer, True)
+        elif isinstance(good, SecurityError) and good.code in NOT_NOW and tries < limits.SECURITY_AGAIN_MAX:
+            # Nothing is known about the answer. Should it take too long, the purchase's own deadline reverses it.
+            self._observer.event("mac.unjudged", link=self._card_link.name, error=good.detail)
+            self._timers.after(limits.SECURITY_AGAIN_S, partial(self.card_answered, answer, tries + 1))
+        elif (old_key := self._sessions.old_mac_key(session)) is not None:
+            # Keys rolled over while this answer was under way.
+            assert answer.mac is not None
+            self._security.verify_mac(
+                old_key,
+                session.mac_algorithm,
+                answer.mab,
+                answer.mac,
+                lambda old: self._card_checked(slot, answer, old is True),
+            )
+        else:
+            self._card_checked(slot, answer, False)
 
     def _card_checked(self, slot: Slot, answer: CardAnswer, mac_good: bool | None) -> None:
         payment = slot.payment

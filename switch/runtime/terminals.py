@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """Terminals in memory: MAC keys, sign-on towards the acquirer, and system trace audit numbers."""
 
 from __future__ import annotations
@@ -5,7 +6,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -26,28 +27,51 @@ SignedOn = Callable[[SwitchError | None], None]  # a SecurityError: the keys do 
 _SM4_SIGN_ON, _SM4_MAC = "006", "sm4_ecb"
 
 
-@dataclass(slots=True)
 class TerminalSession:
-    terminal: Terminal
-    tmk: Key | None = None
-    next_tmk: Key | None = None  # the acquirer may use it from any sign-on on
-    blocks: tuple[bytes, bytes] = (b"", b"")  # those two as stored
-    network_code: str = ""  # 60.3 of its sign-ons
-    mac_algorithm: str = ""
-    mac_key: Key | None = None
-    old_mac_key: Key | None = None  # accepted until ``old_until``: answers under way carry the old key's MAC
-    old_until: float = 0.0
-    kiosk: KioskSide | None = None  # mode translate
-    old_kiosk_key: Key | None = None  # as ``old_mac_key``
-    must_sign_on: bool = False  # the host refused our keys or batch
-    heard_at: float = 0.0  # monotonic; when a frame last named this terminal, 0: never. A hint: frames can be forged
-    echo_at: float = 0.0  # the same of echo tests alone
-    wishes: str = ""  # what the acquirer asks this terminal for, oldest first; see ``model.request.WISHES``
-    next_stan: int = 0
-    stans_left: int = 0
-    refilling: bool = False
-    stan_waiters: list[Callable[[str | None], None]] = field(default_factory=list)
-    sign_on_waiters: list[SignedOn] = field(default_factory=list)
+    __slots__ = (
+        "blocks",
+        "echo_at",
+        "heard_at",
+        "kiosk",
+        "mac_algorithm",
+        "mac_key",
+        "must_sign_on",
+        "network_code",
+        "next_stan",
+        "next_tmk",
+        "old_kiosk_key",
+        "old_mac_key",
+        "old_until",
+        "refilling",
+        "sign_on_waiters",
+        "stan_waiters",
+        "stans_left",
+        "terminal",
+        "tmk",
+        "wishes",
+    )
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.tmk: Key | None = None
+        self.next_tmk: Key | None = None  # the acquirer may use it from any sign-on on
+        self.blocks: tuple[bytes, bytes] = (b"", b"")  # those two as stored
+        self.network_code = ""  # 60.3 of its sign-ons
+        self.mac_algorithm = ""
+        self.mac_key: Key | None = None
+        self.old_mac_key: Key | None = None  # accepted until ``old_until``: answers under way carry the old key's MAC
+        self.old_until = 0.0
+        self.kiosk: KioskSide | None = None  # mode translate
+        self.old_kiosk_key: Key | None = None  # as ``old_mac_key``
+        self.must_sign_on = False  # the host refused our keys or batch
+        self.heard_at = 0.0  # monotonic; when a frame last named this terminal, 0: never. A hint: frames can be forged
+        self.echo_at = 0.0  # the same of echo tests alone
+        self.wishes = ""  # what the acquirer asks this terminal for, oldest first; see ``model.request.WISHES``
+        self.next_stan = 0
+        self.stans_left = 0
+        self.refilling = False
+        self.stan_waiters: list[Callable[[str | None], None]] = []
+        self.sign_on_waiters: list[SignedOn] = []
 
     @property
     def is_signed_on(self) -> bool:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """All deadlines of a worker on one timer of the loop: a wheel whose spokes are ticks of ``limits.TIMER_TICK_S``.
 
 A payment sets and cancels several deadlines and nearly never meets one. So setting and cancelling are what must be

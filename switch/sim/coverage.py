@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from switch.dialects.codes import CardCodes
 from switch.dialects.marketing import MarketingAnswer, MarketingDialect
+from switch.interpreted import source_of
 from switch.machines.payment import Facts, Payment
 from switch.machines.payment_table import CARD_ANSWERS, ROWS, SETTLEMENTS, TABLE, Input, Row
 from switch.model.effect import Effect
@@ -150,12 +151,18 @@ def _can_take(row: Row, answer: _Answer) -> bool:
     raise AssertionError("a row stands in its table")
 
 
+@cache
+def _guards() -> Any:
+    """As they are written: compiled ones take nothing but a payment."""
+    return source_of("switch.machines.payment").Payment
+
+
 def _holds(row: Row, answer: _Answer) -> bool | None:
     """Whether the guard holds; None: that depends on the payment."""
     if row.guard is None:
         return True
     try:
-        guard: Any = getattr(Payment, f"_if_{row.guard}")
+        guard: Any = getattr(_guards(), f"_if_{row.guard}")
         return bool(guard(answer.payment, answer.facts, 0.0))
     except AttributeError:
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import copy
 
 import pytest
-from msgspec import structs
 
 from switch.errors import OutOfOrderError
 from switch.limits import RETRY_JITTER, SHORT
@@ -38,7 +37,8 @@ def test_the_first_record_claims_and_keeps_the_whole_opening() -> None:
 def test_an_approval_books_the_charge_and_keeps_what_the_issuer_said() -> None:
     machine = payment()
     give(machine, Input.START, 100.0)
-    facts = structs.replace(APPROVED, authorization_code="A12345", flagged=True, reason="late")
+    facts = copy(APPROVED)
+    facts.authorization_code, facts.flagged, facts.reason = "A12345", True, "late"
     assert record_of(machine, Input.CARD_APPROVED, 100.1, facts) == Record(
         State.BILL_PENDING,
         "2",

@@ -201,7 +201,7 @@ class PaymentAndHosts(RuleBasedStateMachine):
         if not hasattr(self, "machine"):
             return
         machine, copy = self.machine, self._read_back()
-        for name in (name for name in Payment.__struct_fields__ if name not in NOT_KEPT):
+        for name in (name for name in Payment.__slots__ if name not in NOT_KEPT):
             assert getattr(copy, name) == getattr(machine, name), name
             assert type(getattr(copy, name)) is type(getattr(machine, name)), name
         assert [each.to_row() for each in copy.postings] == [each.to_row() for each in machine.postings]

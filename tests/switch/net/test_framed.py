@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -102,9 +102,8 @@ class Pair:
         near.setblocking(False)
         pair.peer = Peer(far)
         loop = asyncio.get_running_loop()
-        pair.transport, pair.wire = await loop.create_connection(
-            lambda: FramedProtocol(framing, pair.owner, pair.observer, label="test", now=pair.clock.now), sock=near
-        )
+        pair.wire = FramedProtocol(framing, pair.owner, pair.observer, label="test", now=pair.clock.now)
+        pair.transport, _ = await loop.create_connection(lambda: cast(asyncio.Protocol, pair.wire), sock=near)
         return pair
 
     async def lost(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import cast
 
 import pytest
 
@@ -252,6 +253,7 @@ def test_an_owner_that_fails_in_wire_up_loses_that_wire_only(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.interpreted
 def test_a_dialer_that_reaches_itself_does_not_call_that_a_link(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FramedProtocol, "is_self_connected", property(lambda _self: True))
 
@@ -281,9 +283,8 @@ def test_a_socket_joined_to_itself_is_recognised(run: Run) -> None:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         owner = Owner()
-        _, wire = await loop.create_connection(
-            lambda: FramedProtocol(LEN2, owner, Recorder(), label="test", now=loop.time), sock=sock
-        )
+        wire = FramedProtocol(LEN2, owner, Recorder(), label="test", now=loop.time)
+        await loop.create_connection(lambda: cast(asyncio.Protocol, wire), sock=sock)
         assert wire.is_self_connected
         wire.close("done")
         await until(lambda: owner.lost, "the loss")
@@ -297,11 +298,8 @@ def test_what_a_peer_says_before_the_hand_over_comes_after_wire_up(run: Run) -> 
         await host.on()
         owner = Owner()
         loop = asyncio.get_running_loop()
-        _, wire = await loop.create_connection(
-            lambda: FramedProtocol(LEN2, owner, Recorder(), label="test", now=loop.time, held=True),
-            "127.0.0.1",
-            host.port,
-        )
+        wire = FramedProtocol(LEN2, owner, Recorder(), label="test", now=loop.time, held=True)
+        await loop.create_connection(lambda: cast(asyncio.Protocol, wire), "127.0.0.1", host.port)
         await until(lambda: host.accepted, "the host's side")
         host.accepted[0].write(len2(b"early", b"bird"))
         await until(lambda: wire.heard_at and wire._early, "the early bytes")

@@ -935,6 +935,7 @@ def test_a_card_number_of_letters_is_a_wrong_field() -> None:
     assert bench.words() == ["format"]
 
 
+@pytest.mark.interpreted
 def test_a_fault_in_the_purchases_frame_ends_the_payment_unsent(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     quote = bench.inquire()
@@ -945,6 +946,7 @@ def test_a_fault_in_the_purchases_frame_ends_the_payment_unsent(monkeypatch: pyt
     assert bench.payments.open_count == 0
 
 
+@pytest.mark.interpreted
 def test_a_fault_in_a_reversals_frame_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.pay(bench.inquire())
@@ -957,6 +959,7 @@ def test_a_fault_in_a_reversals_frame_is_tried_again(monkeypatch: pytest.MonkeyP
     assert bench.states == [State.REVERSED]
 
 
+@pytest.mark.interpreted
 def test_a_fault_while_a_kiosk_is_told_does_not_stop_the_reversal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 6 tells, then reverses. The fault in between left the card charged until a restart."""
     bench = Bench()
@@ -968,6 +971,7 @@ def test_a_fault_while_a_kiosk_is_told_does_not_stop_the_reversal(monkeypatch: p
     assert bench.payments.open_count == 0
 
 
+@pytest.mark.interpreted
 def test_a_fault_over_one_answer_does_not_cut_the_link_that_carries_all(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.pay(bench.inquire())
@@ -1369,6 +1373,7 @@ def test_a_repeat_right_after_a_restart_is_answered_from_the_journal(play: Play)
     play(story)
 
 
+@pytest.mark.interpreted
 def test_one_payment_that_cannot_be_adopted_does_not_keep_the_switch_down(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from switch.model.payment import Posting, State
 from switch.model.request import CardAnswer
 from switch.runtime.payments import Payments
 
+pytestmark = pytest.mark.interpreted
 BATCH, STAN, TERMINAL = "000002", "000345", "GS000001"
 POSTING = Posting("R1", "202601", 900, 100, 1000, "7701", sends=1)
 PURCHASE, REVERSAL = SendPurchase(), SendReversal("98")
@@ -59,6 +60,7 @@ class Bench:
             "_security": self,
             "_clock": SimpleNamespace(now=lambda: 100.0),
             "_codes": CardCodes(),
+            "_test_account": "",
             "_unmacced_decline_reverses": unmacced_decline_reverses,
             "_marketing_link": SimpleNamespace(name="marketing", heard_of=self._bill_heard),
             "_marketing_dialect": MarketingDialect("SELF01"),

@@ -102,6 +102,7 @@ def test_the_command_shows_a_counterexample(capsys: pytest.CaptureFixture[str]) 
     assert out.startswith("6r: caught in well_behaved: I6: DECLINED") and "takes it over [row 6r" in out
 
 
+@pytest.mark.interpreted
 def test_a_violation_ends_in_status_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped table with a rule removed, as if somebody had removed it: forked processes see the patched class."""
     monkeypatch.setattr(Payment, "table", without("17").table)

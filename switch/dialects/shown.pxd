@@ -1,0 +1,5 @@
+cdef class CardMessages:
+    cdef public object _spec
+
+cdef class Records:
+    pass
