@@ -60,6 +60,14 @@ _PROFILES: Final = {
     "ydlw": 'fence = "cancel_if_posted"\ninquiry = "history"\ndedupe = "none"',
 }
 MARKETING: Final = tuple(_PROFILES)
+_DEVICE_API: Final = """\
+[device_api]
+port = {port}
+certificate_file = "devices.pem"
+key_file = "devices.key"
+key_store = "file"
+upload_folder = "uploads"
+"""
 LOOK_S: Final = 0.5  # between looks at what is still open
 
 
@@ -220,10 +228,11 @@ class Rig:
         self.start(instance, "run", "--config", str(self.config_file(instance)))
         self.wait_for(instance, self.ports[instance])
 
-    def start_admin(self) -> tuple[str, str]:
+    def start_admin(self, agents: int = 0) -> tuple[str, str]:
         """The admin service over this rig's database and switches, with a demo's people. Says where it is, and their
-        password. Raises StartError, e.g. when its extra is not installed."""
-        (self.ports["admin"],) = free_ports(1)
+        password. With ``agents`` kiosks may report, and their book is ``agents.json``. Raises StartError, e.g. when its
+        extra is not installed."""
+        self.ports["admin"], self.ports["devices"] = free_ports(2)
         file = self.folder / "admin.toml"
         control = [str(self.folder / f"{instance}.control") for instance in self.instances]
         observe = [f"http://{LOCALHOST}:{self.ports[f'{instance} observe']}" for instance in self.instances]
@@ -231,21 +240,30 @@ class Rig:
             'environment = "development"\n'
             f"[database]\ndsn = {_quoted(self.dsn)}\n"
             f"[listen]\nport = {self.ports['admin']}\n"
-            f"[switch]\ncontrol = {_quoted(control)}\nobserve = {_quoted(observe)}\n",
+            f"[switch]\ncontrol = {_quoted(control)}\nobserve = {_quoted(observe)}\n"
+            + (_DEVICE_API.format(port=self.ports["devices"]) if agents else ""),
             encoding="utf-8",
         )
-        for order in ("migrate", "demo-data"):
-            ran = subprocess.run(
-                [sys.executable, "-m", "switch", "admin", order, "--config", str(file)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if ran.returncode:
-                raise StartError("admin", ran.stderr.strip() or f"admin {order} ended with status {ran.returncode}")
+        self._admin_order("migrate")
+        people = self._admin_order("demo-data")
+        if agents:
+            self._admin_order("device-ca", "--name", LOCALHOST)
+            self._admin_order("test-agents", "--count", str(agents), "--out", str(self.folder / "agents.json"))
         self.start("admin", "admin", "run", "--config", str(file))
         self.wait_for("admin", self.ports["admin"])
-        return f"http://{LOCALHOST}:{self.ports['admin']}/", ran.stdout.strip().rpartition(" ")[2]
+        return f"http://{LOCALHOST}:{self.ports['admin']}/", people.rpartition(" ")[2]
+
+    def _admin_order(self, *words: str) -> str:
+        """What a command of the admin service said."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "switch", "admin", *words, "--config", str(self.folder / "admin.toml")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode:
+            raise StartError("admin", ran.stderr.strip() or f"admin {words[0]} ended with status {ran.returncode}")
+        return ran.stdout.strip()
 
     def start_proxy(self, name: str) -> None:
         proxy = f"{name} proxy"
