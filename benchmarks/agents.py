@@ -1,4 +1,4 @@
-"""A thousand agents beat for ten minutes; some lose their cable, some their paper. How soon is it told? Is the list fast?
+"""A thousand agents beat for ten minutes; some lose their cable, some their paper. How soon is it told?
 
     python -m benchmarks.agents [--count 1000] [--minutes 10] [--dir DIR]
 
