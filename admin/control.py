@@ -27,7 +27,7 @@ class RefusedError(StateError):
     """
 
     def __init__(self, said: str, switch_code: str) -> None:
-        super().__init__("switch_refused", "交换平台拒绝了这一操作：{said}", said=said)
+        super().__init__("switch_refused", "支付前置拒绝了这一操作：{said}", said=said)
         self.said = said
         self.switch_code = switch_code
 
@@ -68,13 +68,13 @@ async def ask(path: Path | str, *, timeout_s: float = limits.CONTROL_ANSWER_S, *
 
 def _away(path: str | Path, error: Exception, *, may_be_done: bool) -> UnavailableError:
     if may_be_done:
-        code, message = "switch_silent", "交换平台没有及时响应"
+        code, message = "switch_silent", "支付前置没有及时响应"
         hint = "操作可能已经执行：请先刷新查看，再决定是否重试"
     elif isinstance(error, PermissionError):
-        code, message = "switch_door", "没有权限打开交换平台的控制接口"
-        hint = "管理端必须由运行交换平台的系统用户启动"
+        code, message = "switch_door", "没有权限打开支付前置的控制接口"
+        hint = "管理端必须由运行支付前置的系统用户启动"
     else:
-        code, message, hint = "switch_away", "交换平台没有运行", "请先启动交换平台"
+        code, message, hint = "switch_away", "支付前置没有运行", "请先启动支付前置"
     return UnavailableError(code, message, hint=hint, path=str(path), cause=type(error).__name__)
 
 
@@ -97,7 +97,7 @@ class Switches:
             async with asyncio.timeout(timeout_s):
                 await turn.acquire()
         except TimeoutError as error:
-            raise UnavailableError("switch_busy", "交换平台的控制接口正忙", hint="请稍后重试", path=path) from error
+            raise UnavailableError("switch_busy", "支付前置的控制接口正忙", hint="请稍后重试", path=path) from error
         try:
             return await ask(path, timeout_s=timeout_s, **order)
         finally:
@@ -111,7 +111,7 @@ class Switches:
         Raises:
             RefusedError, UnavailableError: as ``ask``; of the last one, when none is there.
         """
-        last = UnavailableError("switch_unknown", "没有配置交换平台的控制接口", hint="请在管理端配置中填写 control")
+        last = UnavailableError("switch_unknown", "没有配置支付前置的控制接口", hint="请在管理端配置中填写 control")
         for path in self.paths:
             try:
                 return await self.ask(path, timeout_s=timeout_s, **order)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.agents [--count 1000] [--minutes 10] [--dir DIR]
 
-Everything is real processes: PostgreSQL, switch, admin service, agents over mutual TLS with their true period. The last
-line is one JSON object. Exit status 1 when a bar is missed: list <= 1 s (p99), offline <= 180 s, paper <= 60 s.
+Everything is real processes: PostgreSQL, hosts, switch, admin service, agents over mutual TLS with their true period,
+and kiosks that pay now and then, but for those whose cable will be pulled: of these nothing is ever heard again. The
+last line is one JSON object. Exit status 1 when a bar is missed: list <= 1 s (p99), offline <= 180 s, paper <= 60 s.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import asyncpg
 import httpx
 
 from admin.auth.secrets import digest
-from switch.ops.rig import Rig
+from switch.ops.rig import LOCALHOST, Rig
 
 GRACE_S: Final = 200.0  # everybody beats twice before anything is missed
 CUT, EMPTY = range(1, 21), range(21, 41)  # whose cable is pulled, whose paper runs out
 LOOK_S: Final = 2.0
+PAUSE_S: Final = 120.0  # between two payments of one kiosk: the switch has heard of it lately
 LIST_MS, OFFLINE_S, PAPER_S = 1000.0, 180.0, 60.0
 
 SCRIPT: Final = """
@@ -90,6 +92,10 @@ async def watch(rig: Rig, url: str, script: Path, seconds: float) -> dict[str, A
     await connection.execute(OPERATOR, digest(token))
     book = str(rig.folder / "agents.json")
     rig.start("agents", "agents", book, "--seconds", str(seconds), "--script", str(script), "--ramp", "60")
+    others = json.loads((rig.folder / "agents.json").read_text())["agents"][len(CUT) :]
+    kiosks = ("--first-terminal", str(len(CUT) + 1), "--count", str(len(others)), "--rate", str(len(others) / PAUSE_S))
+    connect = ("--connect", f"{LOCALHOST}:{rig.ports['switch']}")
+    rig.start("fleet", "fleet", *connect, *kiosks, "--seconds", str(seconds))
     started = time.monotonic()
     times: list[float] = []
     offline: dict[int, float] = {}

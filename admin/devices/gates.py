@@ -18,19 +18,19 @@ from switch import contract
 SWITCH_GATES: Final = contract.TERMINAL_GATES
 # Title, and what opens it.
 SWITCH_TEXTS: Final = {
-    "registered": ("登记终端号", "在交换平台登记：gridswitch terminal add 终端号 商户号"),
+    "registered": ("登记终端号", "在支付前置登记：gridswitch terminal add 终端号 商户号"),
     "keys": ("终端主密钥", "两名保管人按密钥仪式录入主密钥分量，并核对校验值"),
     "sign_on": ("银联签到", "让终端签到：银联须下发与校验值相符的工作密钥"),
     "mac_echo": ("MAC 回响测试", "让终端发带 MAC 的回响测试：须三次往返银联"),
     "test_query": ("测试查询", "让终端查询测试户号的欠费，营销系统须应答"),
-    "test_reversal": ("测试缴费与冲正", "让终端用测试卡为测试户号缴费：平台自动冲正，银联须确认"),
+    "test_reversal": ("测试缴费与冲正", "让终端用测试卡为测试户号缴费：前置自动冲正，银联须确认"),
     "in_service": ("投入使用", "以上全部通过后，点“开始试运行”"),
 }
 OWN_TEXTS: Final = {
     "certificate": ("证书认证", "签发入网码，由另一人核对指纹后批准"),
     "clock": ("时钟", "检查终端的时间同步；偏差须小于 2 秒"),
     "peripherals": ("外设自检", "检查不在线的外设，装纸、关好机门"),
-    "monitor": ("接入监控", "终端须有心跳，且交换平台听到过它"),
+    "monitor": ("接入监控", "终端须有心跳，且支付前置听到过它"),
 }
 _GOOD: Final = {
     "": frozenset({"online", "busy"}),
@@ -127,10 +127,10 @@ def monitor(facts: Facts) -> Verdict:
     if status is None or not facts.fresh(status["beat_at"]):
         return Verdict(False, "最近没有心跳")
     if not facts.fresh(status["switch_at"]):
-        return Verdict(False, "交换平台最近没有听到这台终端")
+        return Verdict(False, "支付前置最近没有听到这台终端")
     if not status["diagnosis"]:
         return Verdict(False, "监控还没有给出诊断")
-    return Verdict(True, "心跳与交换平台两路都能看到它")
+    return Verdict(True, "心跳与支付前置两路都能看到它")
 
 
 JUDGES: Final = {"certificate": certificate, "clock": clock, "peripherals": peripherals, "monitor": monitor}
@@ -193,7 +193,7 @@ def switch_gates(proved: Sequence[Mapping[str, Any]]) -> list[Gate]:
 
 # The switch proves in its own words; these say the same to the people here.
 SWITCH_PROOFS: Final = {
-    "registered": "已在交换平台登记",
+    "registered": "已在支付前置登记",
     "keys": "主密钥已装入，校验值已由保管人核对",
     "sign_on": "银联应答 00，工作密钥与校验值相符",
     "mac_echo": "三次带 MAC 的回响测试往返银联，MAC 全部正确",

@@ -148,47 +148,47 @@ def _beat(facts: Facts) -> Hop:
             "bad",
             "{n} 秒没有心跳",
             values,
-            "检查终端供电和网络；若交换平台能听到它，则检查代理程序",
+            "检查终端供电和网络；若支付前置能听到它，则检查代理程序",
         )
     return Hop("beat", "终端心跳", "good", "{n} 秒前有心跳", values)
 
 
 def _switch(facts: Facts) -> Hop:
     if not facts.heard.asked:
-        text = "没有配置交换平台的控制接口，无法询问" if facts.terminal_id else "终端还没有银联终端号"
-        return Hop("switch", "交换平台", "unknown", text, {}, "" if facts.terminal_id else "在档案里填写银联终端号")
+        text = "没有配置支付前置的控制接口，无法询问" if facts.terminal_id else "终端还没有银联终端号"
+        return Hop("switch", "支付前置", "unknown", text, {}, "" if facts.terminal_id else "在档案里填写银联终端号")
     if not facts.heard.answered:
-        return Hop("switch", "交换平台", "bad", "交换平台没有应答", {}, "检查交换平台是否运行；此故障影响所有终端")
-    return Hop("switch", "交换平台", "good", "交换平台有应答")
+        return Hop("switch", "支付前置", "bad", "支付前置没有应答", {}, "检查支付前置是否运行；此故障影响所有终端")
+    return Hop("switch", "支付前置", "good", "支付前置有应答")
 
 
 def _session(facts: Facts) -> Hop:
-    title = "终端到交换平台"
+    title = "终端到支付前置"
     if facts.terminal_id is None:
         return Hop("session", title, "unknown", "终端还没有银联终端号", {}, "在档案里填写银联终端号")
     if facts.terminal is None:
         return Hop(
-            "session", title, "bad", "交换平台没有登记终端号 {terminal}", {"terminal": facts.terminal_id},
-            "核对银联终端号，或在交换平台登记：gridswitch terminal add",
+            "session", title, "bad", "支付前置没有登记终端号 {terminal}", {"terminal": facts.terminal_id},
+            "核对银联终端号，或在支付前置登记：gridswitch terminal add",
         )  # fmt: skip
     if not facts.heard.answered:
-        return Hop("session", title, "unknown", "交换平台没有应答，无法判断")
+        return Hop("session", title, "unknown", "支付前置没有应答，无法判断")
     age = facts.heard.heard_s
     if age is None:
         return Hop(
-            "session", title, "bad", "交换平台自启动以来没有听到过它", {},
-            "检查终端到交换平台的线路、地址和端口，以及缴费程序是否运行",
+            "session", title, "bad", "支付前置自启动以来没有听到过它", {},
+            "检查终端到支付前置的线路、地址和端口，以及缴费程序是否运行",
         )  # fmt: skip
     if age > limits.HEARD_S:
         return Hop(
             "session",
             title,
             "bad",
-            "交换平台 {n} 秒没有听到它",
+            "支付前置 {n} 秒没有听到它",
             {"n": int(age)},
-            "检查终端到交换平台的线路，以及缴费程序是否运行",
+            "检查终端到支付前置的线路，以及缴费程序是否运行",
         )
-    return Hop("session", title, "good", "交换平台 {n} 秒前听到它", {"n": int(age)})
+    return Hop("session", title, "good", "支付前置 {n} 秒前听到它", {"n": int(age)})
 
 
 def _sign_on(facts: Facts) -> Hop:
@@ -199,7 +199,7 @@ def _sign_on(facts: Facts) -> Hop:
     if facts.stage == "registered":
         return Hop("sign_on", title, "bad", "终端还没有主密钥", {}, "按密钥仪式录入主密钥")
     if terminal["signed_on_at"] is None:
-        return Hop("sign_on", title, "bad", "从未签到成功", {}, "核对主密钥的校验值；看交换平台日志里银联的应答码")
+        return Hop("sign_on", title, "bad", "从未签到成功", {}, "核对主密钥的校验值；看支付前置日志里银联的应答码")
     if facts.heard.answered and facts.heard.heard_s is not None and not facts.heard.signed_on:
         return Hop("sign_on", title, "bad", "签到已失效", {}, "让终端重新签到；若反复失效，核对主密钥")
     return Hop("sign_on", title, "good", "已签到，第 {epoch} 套工作密钥", {"epoch": terminal["key_epoch"]})
@@ -208,7 +208,7 @@ def _sign_on(facts: Facts) -> Hop:
 def _echo(facts: Facts) -> Hop:
     age = facts.heard.echo_s
     if not facts.heard.answered or facts.terminal is None:
-        return Hop("echo", "回响测试", "unknown", "交换平台没有应答，无法判断")
+        return Hop("echo", "回响测试", "unknown", "支付前置没有应答，无法判断")
     if age is None:
         return Hop("echo", "回响测试", "unknown", "没有发过回响测试", {}, "终端空闲时应每分钟发一次回响测试")
     if age > limits.HEARD_S and (facts.heard.heard_s or 0) > limits.HEARD_S:

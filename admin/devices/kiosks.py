@@ -42,10 +42,10 @@ SERVICE_NAMES: Final = {
     "shut": "不可缴费",
     "differs": "与档案不一致",
     "none": "未设终端号",
-    "unknown": "平台未登记",
+    "unknown": "前置未登记",
 }
 SERVICE_TONES: Final = {"open": "good", "differs": "bad", "unknown": "warn"}
-_WANTED: Final = {"differs": "与档案不一致", "due": "试运行已满 72 小时", "none": "平台未登记或未设终端号"}
+_WANTED: Final = {"differs": "与档案不一致", "due": "试运行已满 72 小时", "none": "前置未登记或未设终端号"}
 
 
 def kiosk_link(row: Mapping[str, Any]) -> str:
@@ -70,7 +70,7 @@ def _table(orgs: Mapping[str, str], models: Mapping[str, str], groups: Mapping[s
                 "state", "状态", "state", sort="kiosk.state::text",
                 names=lifecycle.STATE_NAMES, tones=lifecycle.STATE_TONES,
             ),
-            Column("service", "交换平台", "state", names=SERVICE_NAMES, tones=SERVICE_TONES),
+            Column("service", "支付前置", "state", names=SERVICE_NAMES, tones=SERVICE_TONES),
             Column("state_since", "自何时", "time", sort="kiosk.state_since::timestamptz"),
         ),
         filters=(

@@ -33,10 +33,10 @@ _READ: Final = _P.TRANSACTION_READ
 # What the switch says no with, for people.
 REFUSALS: Final = {
     "case_unknown": "这笔交易已不在待处理状态",
-    "case_decision": "交换平台不接受对这种状态作此处理",
+    "case_decision": "支付前置不接受对这种状态作此处理",
     "case_evidence": "证据须为 3 到 2000 字，且不能含有卡号",
-    "case_proposed": "交换平台上已有另一项待复核的处理意见",
-    "case_changed": "交换平台上的处理意见已变化，请刷新后重试",
+    "case_proposed": "支付前置上已有另一项待复核的处理意见",
+    "case_changed": "支付前置上的处理意见已变化，请刷新后重试",
     "case_same_person": "提出人和复核人不能是同一人",
 }
 
@@ -243,7 +243,7 @@ async def _decide(connection: Connection, asked: Asked, access: Access) -> str:
         raise StateError(error.switch_code, REFUSALS.get(error.switch_code, error.said)) from error
     except UnavailableError as error:
         raise StateError(error.code, error.message, hint=error.hint) from error
-    return "已交交换平台执行"
+    return "已交支付前置执行"
 
 
 async def _same(connection: Connection, payment_id: int, decision: str, evidence: str, maker: str) -> int:

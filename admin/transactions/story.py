@@ -151,7 +151,7 @@ def tell(events: Sequence[Mapping[str, Any]], messages: Iterable[Mapping[str, An
     steps: list[Step] = []
     before: datetime | None = None
     for event in events:
-        tone, text = SENTENCES.get(event["row"], ("warn", "交换平台的新步骤"))
+        tone, text = SENTENCES.get(event["row"], ("warn", "支付前置的新步骤"))
         facts = {name: str(event["changes"][name]) for name in _CODES if event["changes"].get(name)}
         after_ms = None if before is None else (event["at"] - before) // timedelta(milliseconds=1)
         steps.append(

@@ -31,7 +31,7 @@ CLASSES: Final = {
     "customer": "客户与卡片",
     "issuer": "发卡行",
     "channel": "银联通道",
-    "switch": "交换平台",
+    "switch": "支付前置",
     "terminal": "终端",
     "grid": "营销系统",
 }

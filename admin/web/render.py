@@ -42,6 +42,8 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 AnyRequest = Request[Any, Any, Any]
+# The switch's links, as people call them; one that is not here keeps its name.
+_CHANNELS: Final = {"unionpay": "银联", "marketing": "营销系统"}
 _SPANS: Final = {"s": "{n} 秒", "m": "{n} 分钟", "h": "{n} 小时", "d": "{n} 天"}
 
 
@@ -56,6 +58,7 @@ def _environment() -> Environment:
     environment.globals.update(
         _=_say,
         span=_span,
+        channel=_channel,
         time=_time,
         money=show.money,
         share=show.share,
@@ -74,6 +77,11 @@ def _environment() -> Environment:
 @pass_context
 def _say(context: Context, text: str, **values: Any) -> str:
     return translate(context["language"], text, **values)
+
+
+@pass_context
+def _channel(context: Context, name: str) -> str:
+    return translate(context["language"], _CHANNELS.get(name, name))
 
 
 @pass_context

@@ -201,8 +201,8 @@ def test_the_page_asks_the_switch_about_this_terminal(site: Any, registry: Any, 
     person = site.sign_in(OPERATIONS)
     page = person.get(f"/kiosks/{kiosk}/communication").text
     assert "断在“终端心跳”" in page and "还没有证书" in page
-    assert "交换平台没有应答" in page
+    assert "支付前置没有应答" in page
     rows = [["GS000009", 1.0, 1.0, True, True], [TERMINAL, 4.0, 9.0, False, True]]
     with switch_door(rows):
         page = person.get(f"/kiosks/{kiosk}/communication").text
-    assert "交换平台 4 秒前听到它" in page and "从未签到成功" in page
+    assert "支付前置 4 秒前听到它" in page and "从未签到成功" in page

@@ -112,7 +112,7 @@ def test_a_switch_that_is_away_is_told_about_and_asked_again(site: Any, registry
     assert person.post(f"/kiosks/{kiosk}/state", {"to": "out_of_service", "reason": "漏水"}).status_code == 303
 
     page = person.get(f"/kiosks/{kiosk}").text
-    assert "交换平台还没有执行：应不可缴费，实际可缴费" in page and "交换平台没有运行" in page
+    assert "支付前置还没有执行：应不可缴费，实际可缴费" in page and "支付前置没有运行" in page
     assert "与档案不一致" in person.get("/kiosks").text
     (order,) = site.sql("SELECT tries, done_at, error_code FROM kiosk_order")
     assert (order["tries"], order["done_at"], order["error_code"]) == (1, None, "switch_away")
@@ -158,7 +158,7 @@ def test_what_somebody_changed_at_the_switch_is_shown_and_not_overruled(
                 return await service.retry(database, site.app.state.parts.switches)
 
         assert asyncio.run(turn())["due"] == 0
-        assert "交换平台与档案不一致：应不可缴费，实际可缴费" in person.get(f"/kiosks/{kiosk}").text
+        assert "支付前置与档案不一致：应不可缴费，实际可缴费" in person.get(f"/kiosks/{kiosk}").text
         assert len(asked) == 1
         person.post(f"/kiosks/{kiosk}/service")
     assert "与档案不一致" not in person.get(f"/kiosks/{kiosk}").text

@@ -155,13 +155,13 @@ def test_a_switch_that_is_away_is_said_and_what_it_knew_is_shown(site: Site) -> 
     site.sql(
         "INSERT INTO switch_word (place, told_at, told, trouble) VALUES ('a', now() - interval '10 minutes', $1, $2)",
         json.dumps(told),
-        "交换平台没有运行",
+        "支付前置没有运行",
     )
     channels = text_of(person.get("/monitor/channels"))
     assert "前置没有应答" in channels and "以下是它在" in channels and "switch-1" in channels
     assert "21.4 毫秒" in channels and "10 分钟前" in channels and "待冲正 2" in channels
     wall = text_of(person.get("/monitor"))
-    assert "前置没有应答" in wall and "unionpay" in wall
+    assert "前置没有应答" in wall and "银联" in wall
 
 
 def test_an_old_picture_says_how_old_it_is(site: Site, kiosks: list[int]) -> None:

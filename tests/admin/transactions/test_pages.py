@@ -225,7 +225,7 @@ def test_the_story_is_told_without_the_switch_too(site: Site) -> None:
         if answer.status_code == 200:
             break
         threading.Event().wait(0.05)
-    assert "没有配置交换平台的控制接口" in answer.text and "转人工处理" in answer.text
+    assert "没有配置支付前置的控制接口" in answer.text and "转人工处理" in answer.text
 
 
 def test_what_is_behind_the_switch_says_so(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,7 @@ def test_what_changed_meanwhile_is_not_decided_and_a_switch_that_is_down_decides
     number = _propose(shop, li)
     (short_dir / "control.sock").rename(short_dir / "away.sock")
     refused = wang.post(f"/approvals/{number}/decide", {"verdict": "approve"})
-    assert refused.status_code == 409 and "交换平台没有运行" in refused.text
+    assert refused.status_code == 409 and "支付前置没有运行" in refused.text
     assert shop.sql("SELECT state FROM approval")[0]["state"] == "pending"
     (short_dir / "away.sock").rename(short_dir / "control.sock")
     shop.sql("UPDATE payment_fact SET ver = ver + 1 WHERE payment_id = $1", WAITS)

@@ -60,4 +60,4 @@ def test_steps_have_the_time_between_them_and_the_messages_that_left() -> None:
     assert (first.after_ms, second.after_ms, third.after_ms) == (None, 420, 1580)
     assert second.facts == {"response_code": "00", "rrn": "123456789012"} and first.facts == {}
     assert (first.messages, second.messages) == ([], [message])
-    assert third.text == "交换平台的新步骤", "a newer switch is no reason to show nothing"
+    assert third.text == "支付前置的新步骤", "a newer switch is no reason to show nothing"
