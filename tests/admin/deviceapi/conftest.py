@@ -7,6 +7,7 @@ import datetime
 import http.client
 import json
 import os
+import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -58,7 +59,7 @@ class Pair:
         return request.public_bytes(serialization.Encoding.PEM).decode()
 
     def file(self) -> Path:
-        path = self.folder / f"pair-{id(self)}.pem"
+        path = self.folder / f"pair-{secrets.token_hex(8)}.pem"  # several connections at once each write their own
         key = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
