@@ -28,7 +28,7 @@ from admin.config import Config
 from admin.control import Switches
 from admin.db.pool import Database
 from admin.deviceapi.setup import open_authority
-from admin.devices import catalogue, enrol, imports, kiosks, onboarding, orgs, service
+from admin.devices import catalogue, commands, enrol, imports, kiosks, onboarding, orgs, service
 from admin.devices.given import Signing
 from admin.devices.trust import orders
 from admin.errors import AdminError
@@ -124,6 +124,7 @@ def make_app(parts: Parts) -> Litestar:
             *orgs.HANDLERS,
             *catalogue.HANDLERS,
             *enrol.HANDLERS,
+            *commands.HANDLERS,
             *payments.HANDLERS,
             *cases.HANDLERS,
             *reports.HANDLERS,
@@ -160,6 +161,7 @@ def make_app(parts: Parts) -> Litestar:
     app.state.parts = parts
     app.state.tables = {}
     cases.HAND.switches = parts.switches
+    commands.HAND.signing = parts.signing
     return app
 
 

@@ -94,6 +94,7 @@ STEPS_MAX: Final = 50  # of one session
 CLONE_EVENT_S: Final = 3600  # the same suspicion is told once an hour
 
 # Commands and uploads.
+COMMANDS_SHOWN: Final = 50  # of one kiosk on its page: a month of an ordinary one
 COMMAND_S: Final = 24 * 3600
 COMMANDS_OLD_S: Final = 60.0  # between looks for commands that expired
 COMMANDS_OPEN_MAX: Final = 20  # of one kiosk

@@ -369,3 +369,35 @@ SELECT certificate.id, certificate.state, certificate.origin, certificate.serial
 SELECT code.issued_at, code.expires_at, operator.name AS issuer
   FROM enrolment_code AS code JOIN operator ON operator.id = code.issued_by
  WHERE code.kiosk_id = $1 AND code.used_at IS NULL AND code.void_at IS NULL AND code.expires_at > now();
+
+-- commands_of --
+-- The last commands of a kiosk. $1 kiosk, $2 most.
+SELECT command.id, command.type, command.args, command.risk, command.reason, command.state, command.created_at,
+       command.expires_at, command.delivered_at, command.finished_at, command.result, maker.name AS maker, checker.name AS checker
+  FROM kiosk_command AS command
+  JOIN operator AS maker ON maker.id = command.created_by
+  LEFT JOIN approval ON approval.id = command.approval_id
+  LEFT JOIN operator AS checker ON checker.id = approval.checker_id
+ WHERE command.kiosk_id = $1
+ ORDER BY command.created_at DESC, command.id DESC LIMIT $2;
+
+-- uploads_of --
+-- The last files of a kiosk. $1 kiosk, $2 most.
+SELECT command_id, kind, name, size, received, state, created_at FROM kiosk_upload
+ WHERE kiosk_id = $1 ORDER BY created_at DESC LIMIT $2;
+
+-- command_get --
+-- $1 paths, $2 command.
+SELECT command.kiosk_id, command.risk, org.path AS org_path
+  FROM kiosk_command AS command JOIN kiosk ON kiosk.id = command.kiosk_id JOIN org ON org.id = kiosk.org_id
+ WHERE org.path LIKE ANY ($1::text[]) AND command.id = $2;
+
+-- upload_get --
+-- The file of a command, once it is whole. $1 paths, $2 command.
+SELECT upload.id, upload.kiosk_id, upload.kind, kiosk.code, org.path AS org_path
+  FROM kiosk_upload AS upload JOIN kiosk ON kiosk.id = upload.kiosk_id JOIN org ON org.id = kiosk.org_id
+ WHERE org.path LIKE ANY ($1::text[]) AND upload.command_id = $2 AND upload.state = 'complete'
+ ORDER BY upload.created_at DESC LIMIT 1;
+
+-- kiosk_version --
+SELECT version FROM kiosk WHERE id = $1 FOR UPDATE;

@@ -74,6 +74,23 @@ SAMPLES: dict[str, str] = {
         SELECT kiosk_id, 'pending', 'enrolment', sha256(random()::text::bytea), '', id, issued_by FROM new_code
         RETURNING id::text AS id
     """,
+    "command_id": f"""
+        WITH someone AS ({_SOMEONE} RETURNING id, org_id), model AS (
+            INSERT INTO kiosk_model (vendor, name, units) VALUES ('s', substr(md5(random()::text), 1, 12), '{{}}')
+            RETURNING id
+        ), machine AS (
+            INSERT INTO kiosk (code, serial_number, model_id, org_id, state)
+            SELECT upper(substr(md5(random()::text), 1, 12)), md5(random()::text), model.id, org_id, 'in_service'
+              FROM someone, model RETURNING id
+        ), sent AS (
+            INSERT INTO kiosk_command (kiosk_id, type, risk, created_by, expires_at, signature)
+            SELECT machine.id, 'log.pull', 'low', someone.id, now() + interval '1 hour', decode(repeat('00', 64), 'hex')
+              FROM machine, someone RETURNING id, kiosk_id
+        )
+        INSERT INTO kiosk_upload (id, kiosk_id, command_id, kind, size, sha256, received, state)
+        SELECT md5(random()::text), kiosk_id, id, 'log', 1, sha256(''), 1, 'complete' FROM sent
+        RETURNING command_id::text AS id
+    """,
     "seq": """
         INSERT INTO audit_log (seq, at, actor, action, org_path, result, record, chain)
         SELECT (SELECT coalesce(max(seq), 0) + 1 FROM audit_log), now(), 'u:x', 'sample', path, 'ok', '{}',

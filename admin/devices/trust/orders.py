@@ -74,6 +74,11 @@ def instant(when: datetime.datetime) -> str:
     return when.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def check(kind: str, args: Mapping[str, str]) -> None:
+    """Raises BadInputError as ``give`` would, before a second person is asked."""
+    _check_args(KINDS[kind], args)
+
+
 async def give(
     connection: Connection,
     authority: Authority,
