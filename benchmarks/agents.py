@@ -25,6 +25,7 @@ import httpx
 from admin.auth.secrets import digest
 from switch.ops.rig import LOCALHOST, Rig
 
+RAMP_S: Final = 60.0  # until all have started; the times of a script count from then
 GRACE_S: Final = 200.0  # everybody beats twice before anything is missed
 CUT, EMPTY = range(1, 21), range(21, 41)  # whose cable is pulled, whose paper runs out
 LOOK_S: Final = 2.0
@@ -91,7 +92,7 @@ async def watch(rig: Rig, url: str, script: Path, seconds: float) -> dict[str, A
     await connection.execute(TERMINALS)
     await connection.execute(OPERATOR, digest(token))
     book = str(rig.folder / "agents.json")
-    rig.start("agents", "agents", book, "--seconds", str(seconds), "--script", str(script), "--ramp", "60")
+    rig.start("agents", "agents", book, "--seconds", str(seconds), "--script", str(script), "--ramp", str(RAMP_S))
     others = json.loads((rig.folder / "agents.json").read_text())["agents"][len(CUT) :]
     kiosks = ("--first-terminal", str(len(CUT) + 1), "--count", str(len(others)), "--rate", str(len(others) / PAUSE_S))
     connect = ("--connect", f"{LOCALHOST}:{rig.ports['switch']}")
@@ -107,7 +108,7 @@ async def watch(rig: Rig, url: str, script: Path, seconds: float) -> dict[str, A
             answer.raise_for_status()
             times.append(1000 * (time.monotonic() - started - at))
             for row in await connection.fetch(DIAGNOSES):
-                past = time.monotonic() - started - GRACE_S
+                past = time.monotonic() - started - RAMP_S - GRACE_S
                 if past > 0 and row["number"] in CUT and row["diagnosis"] == "offline":
                     offline.setdefault(row["number"], round(past, 1))
                 if past > 0 and row["number"] in EMPTY and row["diagnosis"].startswith("unit_"):

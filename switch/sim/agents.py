@@ -9,7 +9,7 @@ says what happens to whom:
     kind = "cable"                 # see below
     first = 1                      # the first agent's number
     count = 20
-    at_s = 60.0                    # after the start
+    at_s = 60.0                    # after all have started (--ramp)
     for_s = 120.0                  # 0: until the end
 
     cable            the line is gone: nothing leaves or comes; events wait in the spool
