@@ -443,3 +443,27 @@ def test_task_sign_out(office: Office) -> None:
         assert page.url.endswith("/sign-in")
         page.goto(office.url + "me")
         assert "/sign-in" in page.url
+
+
+def test_task_a_kiosk_is_looked_at_from_the_wall(office: Office) -> None:
+    (kiosk,) = office.sql("SELECT id, code FROM kiosk WHERE code LIKE 'K-GS%' ORDER BY code DESC LIMIT 1")
+    with office.desk("ops") as page:
+        go(page, "d")
+        assert page.locator(".tile").count() >= 5 and page.locator("main svg").count()
+        go(page, "m")
+        page.keyboard.press("/")
+        page.keyboard.type(kiosk["code"])
+        enter(page)
+        page.keyboard.press("j")
+        enter(page)
+        assert page.url.endswith(f"/monitor/kiosks/{kiosk['id']}")
+        assert kiosk["code"] in page.locator("h1").inner_text()
+
+
+def test_task_failures_are_read_by_class_and_exported(office: Office) -> None:
+    with office.desk("ops2") as page:
+        go(page, "f")
+        assert "失败原因" in page.locator("h1").inner_text() and page.locator("main table").count()
+        with page.expect_download() as download:
+            page.keyboard.press("e")
+        assert download.value.suggested_filename.endswith(".xlsx")
