@@ -33,7 +33,7 @@ from admin.devices.given import Signing
 from admin.devices.trust import orders
 from admin.errors import AdminError
 from admin.feed.payments import Feed
-from admin.limits import BODY_MAX, COMMANDS_OLD_S, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
+from admin.limits import ANCHOR_S, ATTEMPTS_S, BODY_MAX, COMMANDS_OLD_S, FEED_PERIOD_S, GATES_S, SERVICE_RETRY_S
 from admin.monitor import setup as monitor
 from admin.operators import approvals, door, log, pages
 from admin.reports import pages as reports
@@ -159,7 +159,6 @@ def make_app(parts: Parts) -> Litestar:
     )
     app.state.database = parts.database
     app.state.parts = parts
-    app.state.tables = {}
     cases.HAND.switches = parts.switches
     commands.HAND.signing = parts.signing
     return app
@@ -182,8 +181,9 @@ def start_loops(parts: Parts) -> None:
                 await asyncio.to_thread(_append, Path(path), f"{made[0]} {made[1].hex()}\n")
         return {"seq": made[0]} if made else {}
 
-    parts.loops.start("audit anchor", 3600, anchors)
+    parts.loops.start("audit anchor", ANCHOR_S, anchors)
     parts.monitor.start()
+    parts.loops.start("old sign-ins", ATTEMPTS_S, parts.doors.forget)
     parts.loops.start("payments", FEED_PERIOD_S, Feed(parts.database, parts.own).work)
     parts.loops.start("switch orders", SERVICE_RETRY_S, lambda: service.retry(parts.database, parts.switches))
     parts.loops.start("old commands", COMMANDS_OLD_S, lambda: orders.expire(parts.database))

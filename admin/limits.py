@@ -37,6 +37,9 @@ HALF_SESSION_S: Final = 10 * 60  # between password and second factor
 STEP_UP_S: Final = 5 * 60  # how long a fresh second factor counts for critical acts
 APPROVAL_S: Final = 24 * 3600
 KNOWN_BROWSER_S: Final = 180 * 24 * 3600
+ATTEMPTS_DAYS: Final = 180  # as long as the cookie by which a browser is known: its success is the other half
+ATTEMPTS_S: Final = 3600.0  # between two looks for older ones
+ANCHOR_S: Final = 3600.0  # between two looks whether the day has its anchor
 
 # ---------------------------------------------------------------------------------------------------- pages
 PAGE_ROWS: Final = 50
@@ -46,7 +49,6 @@ BODY_MAX: Final = 1_048_576  # bytes of a form or JSON body
 NUMBER_LENGTH_MAX: Final = 18  # digits: a bigint holds all of them
 FILTER_LENGTH_MAX: Final = 100  # characters of one filter
 SSE_CLIENTS_MAX: Final = 200  # open pages that are told news; 200 cost 5 % of a core
-SSE_PERIOD_S: Final = 1.0
 LIVE_S: Final = 300.0  # a live stream ends and is asked for anew, with the rights of then
 
 # ---------------------------------------------------------------------------------------------------- device API

@@ -32,16 +32,23 @@ SELECT id, login, name, state, password_hash, one_time_until, totp_secret, totp_
 -- attempt_add --
 INSERT INTO login_attempt (login, factor, ok, address, known_as) VALUES ($1, $2, $3, $4, $5);
 
--- attempt_failures --
--- Failures in the window, since the last success or reset of the same kind. $1 login, $2 factor, $3 window in seconds,
--- $4 cookie digest of a known browser, or NULL for all strangers together.
-SELECT count(*) AS failures, max(at) AS last_at
-  FROM login_attempt
- WHERE login = $1 AND factor = $2 AND NOT ok AND at > now() - make_interval(secs => $3)
-   AND known_as IS NOT DISTINCT FROM $4
-   AND at > coalesce((SELECT max(at) FROM login_attempt AS good
-                       WHERE good.login = $1 AND good.factor = $2 AND good.ok AND good.known_as IS NOT DISTINCT FROM $4),
-                     '-infinity');
+-- attempt_locked --
+-- True while nobody may try: so many failures within a window, and the pause after the last one is not over. A success of the
+-- same kind forgets what was before it. $1 login, $2 factor, $3 cookie digest of a known browser, or NULL for all strangers
+-- together, $4 failures, $5 window and $6 pause in seconds.
+WITH failure AS (
+    SELECT at FROM login_attempt
+     WHERE login = $1 AND factor = $2 AND NOT ok AND known_as IS NOT DISTINCT FROM $3
+       AND at > now() - make_interval(secs => $5::float8 + $6::float8)
+       AND at > coalesce((SELECT max(at) FROM login_attempt AS good
+                           WHERE good.login = $1 AND good.factor = $2 AND good.ok
+                             AND good.known_as IS NOT DISTINCT FROM $3), '-infinity')
+), last AS (
+    SELECT max(at) AS at FROM failure
+)
+SELECT coalesce(last.at > now() - make_interval(secs => $6)
+                AND (SELECT count(*) FROM failure WHERE failure.at > last.at - make_interval(secs => $5)) >= $4, false)
+  FROM last;
 
 -- attempt_failures_totp --
 -- Wrong second factors since the last right one, whenever that was. $1 login.
@@ -59,8 +66,8 @@ SELECT count(*) FROM login_attempt WHERE address = $1 AND NOT ok AND at > now() 
 SELECT EXISTS (SELECT FROM login_attempt WHERE login = $1 AND factor = 'totp' AND ok AND known_as = $2);
 
 -- attempt_prune --
--- $1 days. Counters need minutes; who looks for an intruder needs weeks; known browsers half a year.
-DELETE FROM login_attempt WHERE at < now() - make_interval(days => $1);
+-- $1 days. How many are gone.
+WITH gone AS (DELETE FROM login_attempt WHERE at < now() - make_interval(days => $1) RETURNING 1) SELECT count(*) FROM gone;
 
 -- session_add --
 -- $1 digest, $2 operator, $3 stage, $4 csrf, $5 seconds, $6 address, $7 browser.
@@ -114,9 +121,6 @@ UPDATE operator SET totp_last_step = $2 WHERE id = $1 AND totp_last_step < $2 RE
 -- operator_password --
 UPDATE operator SET password_hash = $2, password_changed_at = now(), one_time_until = NULL, version = version + 1
  WHERE id = $1;
-
--- operator_language --
-UPDATE operator SET language = $2 WHERE id = $1;
 
 -- recovery_replace --
 DELETE FROM recovery_code WHERE operator_id = $1;

@@ -27,6 +27,7 @@ from admin.db.queries import statements
 from admin.errors import BadInputError, NoPermissionError, SignInError, TooManyError
 from admin.limits import (
     ADDRESS_FAILURES_MAX,
+    ATTEMPTS_DAYS,
     HALF_SESSION_S,
     LOCKED_S,
     PASSWORD_FAILURES_MAX,
@@ -63,11 +64,11 @@ class SignIn:
             mark = digest(known) if known else None
             if mark is not None and not await connection.fetchval(_QUERY["attempt_known"], login, mark):
                 mark = None
-            failed = await connection.fetchrow(
-                _QUERY["attempt_failures"], login, "password", PASSWORD_WINDOW_S + LOCKED_S, mark
+            locked = await connection.fetchval(
+                _QUERY["attempt_locked"],
+                *(login, "password", mark, PASSWORD_FAILURES_MAX, PASSWORD_WINDOW_S, LOCKED_S),
             )
             row = await connection.fetchrow(_QUERY["operator_to_sign_in"], login)
-        locked = failed["failures"] >= PASSWORD_FAILURES_MAX
         active = row is not None and row["state"] == "active"
         right = await self._passwords.matches(row["password_hash"] if active else None, password)
         if locked:
@@ -153,6 +154,11 @@ class SignIn:
         async with self._database.transaction() as connection:
             await connection.fetchval(_QUERY["session_end"], access.session_id, "signed_out")
             await audit(connection, access, "sign_out", "operator", access.operator_id)
+
+    async def forget(self) -> dict[str, int]:
+        """A loop's work: tries of half a year ago count no more, and say nothing to anybody."""
+        async with self._database.connection() as connection:
+            return {"forgotten": await connection.fetchval(_QUERY["attempt_prune"], ATTEMPTS_DAYS)}
 
     # ------------------------------------------------------------------------------------------------ parts
     async def _not_too_many(self, connection: Connection, address: str) -> None:

@@ -111,10 +111,6 @@ SELECT kiosk_group.id, kiosk_group.name, kiosk_group.version, kiosk_group.org_id
 -- group_add --
 INSERT INTO kiosk_group (name, org_id) VALUES ($1, $2) RETURNING id;
 
--- group_rename --
--- $1 group, $2 version, $3 name.
-UPDATE kiosk_group SET name = $3, version = version + 1 WHERE id = $1 AND version = $2 RETURNING id;
-
 -- group_members --
 -- $1 paths, $2 group.
 SELECT kiosk.id, kiosk.code, kiosk.place, kiosk.state, org.name AS org

@@ -210,7 +210,7 @@ async def operator_one_time(
     password = one_time()
     hashed = await passwords.hash(password)
     async with database.transaction() as connection:
-        row = await _managed(connection, access, operator_id)
+        row = await _other(connection, access, _P.OPERATOR_WRITE, operator_id)
         await set_one_time(connection, operator_id, hashed, "one_time")
         await audit(connection, access, "operator.one_time", "operator", operator_id, org_path=row["org_path"])
     return await _operator_page(request, operator_id, database, access, password=password)
@@ -221,7 +221,7 @@ async def operator_disable(request: AnyRequest, operator_id: Number, database: D
     """At once, by one person: to close a door needs no second one."""
     form = await form_of(request)
     async with database.transaction() as connection:
-        row = await _managed(connection, access, operator_id)
+        row = await _other(connection, access, _P.OPERATOR_WRITE, operator_id)
         await connection.execute(QUERY["operator_state"], operator_id, "disabled")
         await connection.execute(QUERY["sessions_end"], operator_id, "disabled")
         reason = form.get("reason", "")
@@ -248,7 +248,7 @@ async def _ask_about(
     action = ENABLE if what == "enable" else RESET_TOTP
     try:
         async with database.transaction() as connection:
-            row = await _managed(connection, access, operator_id)
+            row = await _other(connection, access, _P.OPERATOR_WRITE, operator_id)
             asked = await ask(
                 connection,
                 access,
@@ -266,9 +266,9 @@ async def _ask_about(
     return go(f"/approvals/{asked}")
 
 
-async def _managed(connection: Connection, access: Access, operator_id: int) -> Any:
-    """Somebody else, whom this person may change."""
-    row = await find(connection, access.paths(_P.OPERATOR_WRITE), operator_id)
+async def _other(connection: Connection, access: Access, permission: Permission, operator_id: int) -> Any:
+    """Somebody else, over whom this person has this permission."""
+    row = await find(connection, access.paths(permission), operator_id)
     if operator_id == access.operator_id:
         raise StateError("own", "不能对自己执行这项操作", hint="请另一位同事办理")
     return row
@@ -285,7 +285,7 @@ async def grant_ask(request: AnyRequest, operator_id: Number, database: Data, ac
         if ends is not None and ends <= starts:
             raise BadInputError("valid_to", "失效日期要在生效日期之后", field="valid_to")
         async with database.transaction() as connection:
-            row = await _in_reach(connection, access, operator_id)
+            row = await _other(connection, access, _P.OPERATOR_READ, operator_id)
             org = await org_of(connection, access, _P.GRANT_MAKE, org_id)
             refuse_conflict(Grant(role, org["path"], starts, ends), await grants_of(connection, operator_id))
             asked = await ask(
@@ -308,13 +308,6 @@ async def grant_ask(request: AnyRequest, operator_id: Number, database: Data, ac
     except (BadInputError, StateError) as error:
         return await _operator_page(request, operator_id, database, access, error=error)
     return go(f"/approvals/{asked}")
-
-
-async def _in_reach(connection: Connection, access: Access, operator_id: int) -> Any:
-    row = await find(connection, access.paths(_P.OPERATOR_READ), operator_id)
-    if operator_id == access.operator_id:
-        raise StateError("own", "不能对自己执行这项操作", hint="请另一位同事办理")
-    return row
 
 
 @post("/grants/{grant_id:int}/revoke", opt=needs(_P.GRANT_MAKE))

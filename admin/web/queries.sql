@@ -9,7 +9,3 @@ RETURNING name;
 -- loop_ran --
 -- $1 name, $2 holder, $3 took ms, $4 error, $5 detail.
 UPDATE admin.loop SET ran_at = now(), took_ms = $3, error = $4, detail = $5 WHERE name = $1 AND holder = $2;
-
--- loop_list --
-SELECT name, holder, held_until, ran_at, took_ms, error, detail, extract(epoch FROM now() - ran_at)::bigint AS age_s
-  FROM admin.loop ORDER BY name;

@@ -176,7 +176,6 @@ async def listing(
     query = dict(request.query_params)
     form = query.pop("format", "html")
     view = table.view(query)
-    request.app.state.tables[request.url.path] = table  # for tests: what can be asked of which page
     if form in ("csv", "xlsx"):
         return await _export(request, database, table, statement, form, scope=scope, access=access, notes=notes or {})
     text, parameters = view.statement(statement)

@@ -14,7 +14,13 @@ from argon2 import PasswordHasher
 
 from admin.auth.permissions import Role
 from admin.auth.secrets import totp_code
-from admin.limits import ADDRESS_FAILURES_MAX, PASSWORD_FAILURES_MAX, TOTP_FAILURES_MAX
+from admin.limits import (
+    ADDRESS_FAILURES_MAX,
+    LOCKED_S,
+    PASSWORD_FAILURES_MAX,
+    PASSWORD_WINDOW_S,
+    TOTP_FAILURES_MAX,
+)
 
 ONE_TIME, OWN = "abcde-fghjk-mnpqr", "correct horse battery staple"
 CHEAP = PasswordHasher(
@@ -154,6 +160,27 @@ def test_wrong_passwords_get_one_text_and_then_a_pause_whether_the_login_exists_
     answer = browser.post("/sign-in", login=login, password=OWN)
 
     assert answer.status_code == 429 and "失败次数过多" in answer.text
+
+
+def test_the_pause_is_as_long_as_it_says_and_failures_far_apart_make_none(site: Any) -> None:
+    _operator(site, password=OWN, one_time=False)
+    browser = Browser(site.stranger())
+    for _ in range(PASSWORD_FAILURES_MAX):
+        browser.post("/sign-in", login="wang", password="guess")
+
+    site.sql("UPDATE login_attempt SET at = at - make_interval(secs => $1)", float(LOCKED_S - 60))
+    assert browser.post("/sign-in", login="wang", password=OWN).status_code == 429
+    site.sql("UPDATE login_attempt SET at = at - interval '90 seconds'")
+    assert browser.post("/sign-in", login="wang", password=OWN).status_code == 303
+
+    site.sql("DELETE FROM login_attempt")
+    site.sql(
+        "INSERT INTO login_attempt (at, login, factor, ok, address)"
+        " SELECT now() - n * make_interval(secs => $1), 'wang', 'password', false, '10.0.0.1'"
+        " FROM generate_series(1, $2) AS n",
+        *(PASSWORD_WINDOW_S / 3, PASSWORD_FAILURES_MAX),
+    )
+    assert browser.post("/sign-in", login="wang", password=OWN).status_code == 303
 
 
 def test_strangers_cannot_lock_an_operator_out_of_a_browser_that_is_known(site: Any) -> None:
