@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
 from admin.auth.permissions import Role
-from admin.config import WatchConfig
+from admin.config import Config, WatchConfig
 from admin.monitor.health import SelfWatch
 from admin.monitor.matrix import DIAGNOSES
 from admin.monitor.watch import Prober
 from admin.web.loop import Loops
-from tests.admin.conftest import Site, opened
+from tests.admin.conftest import Site, opened, running
 from tests.admin.monitor.conftest import Fleet
 from tests.admin.monitor.test_watch import Worker, board_of
 
@@ -28,7 +30,7 @@ def text_of(answer: httpx.Response) -> str:
 
 
 def known(site: Site, kiosks: list[int], code: str, risk_fen: int = 0) -> None:
-    """Diagnosed so; without a beat, so that the loop of a service that has just begun leaves it."""
+    """Diagnosed so."""
     site.sql(
         "INSERT INTO kiosk_status (kiosk_id, diagnosis, since) SELECT id, $2, now() - interval '2 hours'"
         "  FROM unnest($1::bigint[]) AS id",
@@ -42,6 +44,25 @@ def known(site: Site, kiosks: list[int], code: str, risk_fen: int = 0) -> None:
         DIAGNOSES[code].payable,
         risk_fen,
     )
+
+
+@pytest.fixture
+def site(admin_config: Config) -> Iterator[Site]:
+    """The service, while another process has the loops that judge and add up: what stands there a test wrote."""
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(admin_config.database.dsn)
+        try:
+            await connection.execute(
+                "INSERT INTO admin.loop (name, holder, held_until)"
+                " VALUES ('diagnose', 'another', 'infinity'), ('sums', 'another', 'infinity')"
+            )
+        finally:
+            await connection.close()
+
+    asyncio.run(hold())
+    with running(admin_config) as found:
+        yield found
 
 
 @pytest.fixture
